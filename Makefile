@@ -1,0 +1,78 @@
+# Targets do their own set-up; `make` alone lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+READY := $(VENV)/.ready
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+PORT ?= 5000
+
+.PHONY: help
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: repro
+repro: $(READY)  ## Rebuild what changed, from data to registered model
+	@python -m dvc repro
+	@python -m pipeline.summary
+
+.PHONY: test
+test: $(READY)  ## Run the tests
+	@python -m pytest
+
+.PHONY: lint
+lint: $(READY)  ## Check style and types
+	@python -m ruff check .
+	@python -m ruff format --check .
+	@python -m mypy
+
+.PHONY: ui
+ui: $(READY)  ## Browse the runs and models (PORT=5000)
+	@python -m pipeline.ui --port $(PORT)
+
+.PHONY: register
+register: $(READY)  ## Put the current results into the MLflow store again, where it lost or never had them
+	@python -m dvc repro --force --single-item register
+
+.PHONY: bench
+bench: $(READY)  ## Measure each stage's time and memory
+	@python -m bench.memory
+
+.PHONY: setup
+setup: $(READY)  ## Make the virtual environment .venv
+
+.PHONY: lock
+lock: $(READY)  ## Resolve pyproject.toml anew into requirements.txt
+	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev --generate-hashes \
+		--no-emit-index-url --custom-compile-command 'make lock' --output-file requirements.txt pyproject.toml
+
+.PHONY: clean
+clean:  ## Remove .venv and caches; data and runs stay
+	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+
+# Set-up is done when the stamp is newer than the lock. The stamp goes before anything is touched and comes last, so an
+# interrupted set-up starts over; and it goes when the environment's interpreter does not start.
+ifneq (works,$(shell $(VENV)/bin/python -c 'print("works")' 2>/dev/null))
+$(shell rm -f $(READY))
+endif
+
+SUPPORTED := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+INTERPRETERS := $(PYTHON) python3 python3.13 python3.12 python3.11
+
+$(READY): requirements.txt
+	@if [ ! -e $(READY) ]; then \
+		rm -rf $(VENV); \
+		for python in $(INTERPRETERS) none; do $$python -c '$(SUPPORTED)' 2>/dev/null && break; done || true; \
+		if [ $$python = none ]; then \
+			echo "error: expected Python 3.11, 3.12 or 3.13 with venv and pip, found none among: $(INTERPRETERS)." >&2; \
+			echo "Nothing was installed. Install one (Debian: apt install python3-venv), or name it: make PYTHON=/path" >&2; \
+			exit 1; \
+		fi; \
+		echo "setup     $$($$python --version) in $(VENV); the first time some minutes of download"; \
+		$$python -m venv $(VENV); \
+		python -m pip install --quiet --disable-pip-version-check --constraint requirements.txt uv; \
+	fi
+	@rm -f $(READY)
+	@VIRTUAL_ENV=$(VENV) uv pip sync --quiet --require-hashes requirements.txt
+	@touch $(READY)
