@@ -1,0 +1,1 @@
+"""What the verbs share: nouns, which never import a verb."""

@@ -1,0 +1,107 @@
+"""What a person reads: a few lines a stage, a progress bar on a terminal, and errors without a traceback."""
+
+import logging
+import os
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from tqdm import tqdm
+
+from pipeline.core import params
+from pipeline.core.errors import PipelineError
+from pipeline.core.params import Params
+from pipeline.core.paths import Paths
+
+Stage = Callable[[Params, Paths], str]
+
+DEBUG = "PIPELINE_DEBUG"
+INTERRUPTED = 130  # 128 + SIGINT, as shells count it
+
+_START = time.monotonic()
+
+
+def say(stage: str, text: str) -> None:
+    print(f"{stage:<9} {text}", flush=True)
+
+
+def run_stage(name: str, run: Stage) -> int:
+    """Run a verb on params.yaml and the tree in the current folder, print its result, and return the exit code.
+
+    0 is done, 1 an error that a person can mend, 130 an interruption (Ctrl-C or SIGTERM). `--debug`, or PIPELINE_DEBUG=1
+    where DVC writes the command line, shows tracebacks and what the libraries log.
+    """
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments or os.environ.get(DEBUG, "0") not in ("", "0")
+    if unknown := [argument for argument in arguments if argument != "--debug"]:
+        print(f"error: {name} takes no argument but --debug, found {' '.join(unknown)}.", file=sys.stderr)
+        return 2
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        if not debug:
+            _quieten()
+        paths = Paths()
+        result = run(params.load(paths.params), paths)
+    except KeyboardInterrupt:
+        print(f"\n{name} interrupted; `dvc repro` goes on from here.", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        if debug:
+            raise
+        print(f"error: {_explain(error)}", file=sys.stderr)
+        return 1
+    say(name, f"{result} · {time.monotonic() - _START:.1f} s")
+    return 0
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, PipelineError):
+        return str(error)
+    if isinstance(error, OSError) and error.filename:
+        return (
+            f"{error.filename}: expected to read or write it, found: {error.strerror}.\n"
+            "What was complete before is untouched. Mend the folder's permissions or free some room, and repeat."
+        )
+    return f"unexpected {type(error).__name__}: {error}\nThis is a defect of the pipeline: {DEBUG}=1 shows the traceback."
+
+
+def _quieten() -> None:
+    """Keep libraries' warnings and log lines off a normal run; their errors still arrive as exceptions."""
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+
+
+@contextmanager
+def native_output_held() -> Iterator[None]:
+    """Hold back what C++ libraries write to stderr past Python's logging; show it if the block raises.
+
+    TensorFlow writes some lines before its log level is in force.
+    """
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except Exception:
+            held.seek(0)
+            os.write(saved, held.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+def progress(description: str, unit: str, **options: Any) -> "tqdm[Any]":
+    """A progress bar on stderr: on a terminal only, and gone when it is done."""
+    return tqdm(desc=description, unit=unit, disable=None, leave=False, dynamic_ncols=True, **options)

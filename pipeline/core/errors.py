@@ -1,0 +1,119 @@
+"""The errors a person can mend. Each owns its message: what was expected, what was found, what follows, what to do."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+
+class PipelineError(Exception):
+    """Base of everything that ends a verb with a clear line and exit code 1 instead of a traceback."""
+
+
+class InvalidParamsError(PipelineError):
+    """params.yaml is missing, is not YAML, or holds a key or a value that the pipeline does not accept."""
+
+    def __init__(self, path: Path, problems: Sequence[str]) -> None:
+        listed = "; ".join(problems)
+        super().__init__(f"{path}: {listed}.\nNothing was run. Correct the file, or `git checkout {path}`.")
+
+
+class MissingInputError(PipelineError):
+    """A file that an earlier stage writes is not there."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path}: expected this file from an earlier stage, found none.\nNothing was written. `dvc repro` makes it."
+        )
+
+
+class UnusableInputError(PipelineError):
+    """A file that an earlier stage wrote is there, but is not what that stage wrote."""
+
+    def __init__(self, path: Path, expected: str, found: str) -> None:
+        super().__init__(
+            f"{path}: expected {expected}, found {found}: it changed after it was written.\n"
+            f"Nothing was written. Delete {path} and run `dvc repro`."
+        )
+
+
+class IdxError(PipelineError):
+    """Bytes that are not the IDX file they should be."""
+
+    def __init__(self, expected: str, found: str) -> None:
+        super().__init__(f"expected {expected}, found {found}")
+
+
+class SourceRefusedError(PipelineError):
+    """One source could not give one file. Fetching goes on with the next source."""
+
+
+class NoSourceError(PipelineError):
+    """No source could give a file."""
+
+    def __init__(self, name: str, refusals: Mapping[str, str]) -> None:
+        lines = "".join(f"\n  {source}: {reason}" for source, reason in refusals.items())
+        super().__init__(
+            f"{name}: expected one of {len(refusals)} sources to have it, none did:{lines}\n"
+            "The arrays already in place are untouched. Add a source to fetch.sources in params.yaml."
+        )
+
+
+class MismatchError(PipelineError):
+    """Files that are each well formed do not belong together."""
+
+    def __init__(self, what: str, expected: str, found: str) -> None:
+        super().__init__(
+            f"{what}: expected {expected}, found {found}.\n"
+            "The arrays already in place are untouched. Check fetch.files and fetch.sources in params.yaml."
+        )
+
+
+class InvalidDataError(PipelineError):
+    """The data broke expectations; the report and the Data Docs are kept."""
+
+    def __init__(self, failures: Sequence[str], report: Path, docs: Path) -> None:
+        lines = "".join(f"\n  {failure}" for failure in failures)
+        noun = "expectation" if len(failures) == 1 else "expectations"
+        super().__init__(
+            f"the data broke {len(failures)} {noun}:{lines}\n"
+            f"Nothing is trained on it. See {docs}, mend the data or `validate:` in params.yaml ({report} keeps the figures)."
+        )
+
+
+class UnvalidatedDataError(PipelineError):
+    """Training was asked for on data that validation refused or never saw."""
+
+    def __init__(self, report: Path, found: str) -> None:
+        super().__init__(
+            f"{report}: expected a passed validation of the arrays in place, found {found}.\n"
+            "Nothing was trained. `dvc repro` validates first."
+        )
+
+
+class DivergedError(PipelineError):
+    """The loss stopped being a number."""
+
+    def __init__(self, epoch: int, loss: float) -> None:
+        super().__init__(
+            f"training diverged in epoch {epoch}: expected a finite loss, found {loss}.\n"
+            "No model was written. Lower train.learning_rate in params.yaml, or check the data."
+        )
+
+
+class ExportError(PipelineError):
+    """The exported file is not the model that was trained."""
+
+    def __init__(self, what: str, expected: str, found: str) -> None:
+        super().__init__(
+            f"{what}: expected {expected}, found {found}.\n"
+            "No model file was left behind. Check export: in params.yaml, and the versions of tf2onnx and onnxruntime."
+        )
+
+
+class TrackingError(PipelineError):
+    """The MLflow store cannot be used."""
+
+    def __init__(self, uri: str, found: str) -> None:
+        super().__init__(
+            f"MLflow store {uri}: expected an answer, found {found}.\n"
+            "Files already written stay. Start the server, or correct or unset MLFLOW_TRACKING_URI, and repeat."
+        )

@@ -1,0 +1,182 @@
+"""params.yaml as frozen models, one section a stage. Unknown keys, wrong types and values out of range are refused."""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.core.errors import InvalidParamsError
+
+
+def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] > bounds[1]:
+        raise ValueError(f"the lower bound first, found {list(bounds)}")
+    return bounds
+
+
+def _pair(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _sequence(value: Any) -> Any:
+    """One hidden layer may be written as a number, as `dvc exp run -S model.hidden_units=512` does."""
+    return tuple(value) if isinstance(value, list) else (value,)
+
+
+Name = Annotated[str, Field(min_length=1)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Bounds = Annotated[tuple[float, float], BeforeValidator(_pair), AfterValidator(_ordered)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class FileParams(Section):
+    """An IDX file: its name at the sources, and what it must decompress to (null takes what comes and reports its hash)."""
+
+    name: Name
+    sha256: Sha256 | None
+
+
+class FilesParams(Section):
+    train_images: FileParams
+    train_labels: FileParams
+    test_images: FileParams
+    test_labels: FileParams
+
+
+class FetchParams(Section):
+    dataset: Name
+    licence: Name
+    classes: Annotated[tuple[Name, ...], BeforeValidator(_pair), Field(min_length=2, max_length=256)]
+    sources: Annotated[tuple[Name, ...], BeforeValidator(_pair), Field(min_length=1)]
+    timeout: Seconds
+    deadline: Seconds
+    max_bytes: Annotated[int, Field(gt=0)]
+    files: FilesParams
+
+
+class RowsParams(Section):
+    train: Bounds
+    test: Bounds
+
+
+class ValidateParams(Section):
+    rows: RowsParams
+    class_share: Bounds
+    class_divergence: Annotated[float, Field(gt=0)]
+    pixel_minimum: Bounds
+    pixel_maximum: Bounds
+    ink_fraction: Bounds
+    mean_intensity: Bounds
+    duplicates: Fraction
+
+
+class ModelParams(Section):
+    hidden_units: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_sequence), Field(min_length=1)]
+    activation: Literal["elu", "gelu", "leaky_relu", "relu", "selu", "sigmoid", "silu", "softplus", "tanh"]
+
+
+class DistortionParams(Section):
+    rotation: Annotated[float, Field(ge=0, le=180)]
+    scale: Annotated[float, Field(ge=0, lt=1)]
+    shear: Annotated[float, Field(ge=0, lt=1)]
+    shift: Annotated[float, Field(ge=0)]
+    elastic: Annotated[float, Field(ge=0)]
+    elastic_grid: Annotated[int, Field(ge=2)]
+
+
+class TrainParams(Section):
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)]
+    optimizer: Literal["adam", "adamw", "nadam", "rmsprop", "sgd"]
+    learning_rate: Annotated[float, Field(gt=0)]
+    schedule: Literal["constant", "cosine"]
+    warmup_epochs: Annotated[float, Field(ge=0)]
+    validation_split: Annotated[float, Field(ge=0, lt=1)]
+    weight_averaging: Annotated[float, Field(ge=0, lt=1)]
+    early_stopping: Annotated[int, Field(ge=0)]
+    distortion: DistortionParams
+
+
+class ExportParams(Section):
+    opset: Annotated[int, Field(ge=13, le=18)]
+    tolerance: Annotated[float, Field(gt=0, le=1e-5)]
+    int8_agreement: Fraction
+
+
+class EvaluateParams(Section):
+    calibration_bins: Annotated[int, Field(ge=1)]
+    shift: Annotated[int, Field(ge=1)]
+    rotation: Annotated[float, Field(gt=0, le=180)]
+    noise: Annotated[float, Field(gt=0)]
+    gallery: Annotated[int, Field(ge=1)]
+
+
+class TrackingParams(Section):
+    experiment: Name
+    model: Name
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    fetch: FetchParams
+    validate_: Annotated[ValidateParams, Field(alias="validate")]  # `validate` is a method of pydantic's models
+    model: ModelParams
+    train: TrainParams
+    export: ExportParams
+    evaluate: EvaluateParams
+    tracking: TrackingParams
+
+
+def load(path: Path) -> Params:
+    """Read params.yaml as DVC does (YAML 1.2: `1e-3` is a number).
+
+    Raises:
+        InvalidParamsError: the file is missing, is not YAML, or holds what the models above refuse; it names every fault.
+    """
+    try:
+        content = YAML(typ="safe", pure=True).load(path)
+    except FileNotFoundError as error:
+        raise InvalidParamsError(path, ["expected this file in the current folder, found none"]) from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise InvalidParamsError(path, [f"expected YAML, found {' '.join(str(error).split())}"]) from error
+    if not isinstance(content, dict):
+        raise InvalidParamsError(path, [f"expected sections, found {content!r}"])
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise InvalidParamsError(path, [_describe(fault, content) for fault in error.errors()]) from error
+
+
+def _describe(fault: Any, content: dict[str, Any]) -> str:
+    """One fault that pydantic found, in words: where, what was expected, what was found."""
+    location = [part for part in fault["loc"] if isinstance(part, str)]
+    where = ".".join(location)
+    if fault["type"] == "extra_forbidden":
+        return f"{where} is unknown{_suggestion(location)}"
+    if fault["type"] == "missing":
+        return f"{where} is missing"
+    expected = fault["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    return f"{where}: expected {expected}, found {fault['input']!r}"
+
+
+def _suggestion(location: list[str]) -> str:
+    """The known key nearest to an unknown one: ` (did you mean epochs?)`."""
+    section: Any = Params
+    for name in location[:-1]:
+        field = section.model_fields.get("validate_" if name == "validate" else name)
+        section = field.annotation if field else None
+        if not (isinstance(section, type) and issubclass(section, BaseModel)):
+            return ""
+    known = [field.alias or name for name, field in section.model_fields.items()]
+    close = difflib.get_close_matches(location[-1], known, n=1)
+    return f" (did you mean {close[0]}?)" if close else f" (known: {', '.join(known)})"
