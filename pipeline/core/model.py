@@ -1,0 +1,78 @@
+"""The network, and its file."""
+
+import json
+import zipfile
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import keras
+
+from pipeline.core import files
+from pipeline.core.params import ModelParams
+
+_PIXEL_MAX = 255
+_EARLIEST = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip archive can hold
+
+
+def build(params: ModelParams, image_shape: tuple[int, int], classes: int, seed: int) -> keras.Model:
+    """The dense network: images `(n, height, width)` uint8 of 0 to 255 -> probabilities `(n, classes)` float32.
+
+    With one hidden layer of 256 on images of 28x28 and ten classes it has 784 * 256 + 256 + 256 * 10 + 10 = 203,530
+    parameters. Scaling is part of the network, so that no caller can get it wrong.
+    """
+    images = keras.Input(image_shape, dtype="uint8", name="image")
+    return keras.Model(images, connect(images, _layers(params, classes, seed)), name="network")
+
+
+def _layers(params: ModelParams, classes: int, seed: int) -> list[keras.Layer]:
+    """The layers from image to probabilities, in order, by names that do not change from build to build."""
+    scale, flatten = keras.layers.Rescaling(1 / _PIXEL_MAX, name="scale"), keras.layers.Flatten(name="flatten")
+    hidden = [
+        _dense(units, params.activation, f"hidden_{number}", seed + number)
+        for number, units in enumerate(params.hidden_units, 1)
+    ]
+    return [scale, flatten, *hidden, _dense(classes, "softmax", "probabilities", seed)]
+
+
+def _dense(units: int, activation: str, name: str, seed: int) -> keras.layers.Dense:
+    initializer = keras.initializers.GlorotUniform(seed=seed)
+    return keras.layers.Dense(units, activation=activation, kernel_initializer=initializer, name=name)
+
+
+def connect(inputs: keras.KerasTensor, chain: list[keras.Layer]) -> keras.KerasTensor:
+    """Put the layers of `chain` behind `inputs`, one after the other."""
+    outputs = inputs
+    for layer in chain:
+        outputs = layer(outputs)
+    return outputs
+
+
+def summary(network: keras.Model) -> str:
+    """What `network.summary()` prints."""
+    lines: list[str] = []
+    network.summary(line_length=80, print_fn=lines.append)
+    return "\n".join(lines) + "\n"
+
+
+def save(network: keras.Model, path: Path) -> None:
+    """Write the `.keras` file so that equal weights give equal bytes: Keras puts the time into the archive, twice."""
+    with files.replacing(path) as part, TemporaryDirectory() as folder:
+        timed = Path(folder) / "timed.keras"
+        network.save(timed)
+        with zipfile.ZipFile(timed) as source, zipfile.ZipFile(part, "w") as target:
+            for name in sorted(source.namelist()):
+                content = source.read(name)
+                if name == "metadata.json":
+                    metadata = json.loads(content)
+                    del metadata["date_saved"]
+                    content = json.dumps(metadata, sort_keys=True).encode()
+                target.writestr(zipfile.ZipInfo(name, _EARLIEST), content)
+
+
+def load(path: Path) -> keras.Model:
+    """Read a `.keras` file without running code from it.
+
+    Raises:
+        MissingInputError: there is no such file.
+    """
+    return keras.saving.load_model(files.require(path), compile=False, safe_mode=True)

@@ -1,0 +1,260 @@
+"""The MLflow store: one run a pipeline run, live in training, completed by register. The only importer of mlflow.
+
+Files are the truth and MLflow shows them: what the store lacks is put there again from the files.
+"""
+
+import csv
+import io
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import mlflow
+import mlflow.onnx
+import numpy as np
+import onnx
+from mlflow.entities import Metric, RunStatus
+from mlflow.exceptions import MlflowException
+from mlflow.models.signature import ModelSignature
+from mlflow.types.schema import Schema, TensorSpec
+
+from pipeline.core import console, datasets, files
+from pipeline.core.errors import TrackingError
+from pipeline.core.params import Params
+from pipeline.core.paths import Paths
+from pipeline.core.urls import redacted
+
+CHALLENGER = "challenger"
+_SHA256 = "onnx_sha256"
+_SAMPLING_SECONDS = 2
+
+
+class Registration(NamedTuple):
+    """A version of the registered model, and the run that made it."""
+
+    run_id: str
+    version: int
+    created: bool
+
+
+class LiveRun:
+    """A run that is shown while it goes on. A store that stops answering costs a warning, not the training."""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        self.answers = True
+
+    def log_epoch(self, epoch: int, figures: Mapping[str, float]) -> None:
+        if not self.answers:
+            return
+        try:
+            mlflow.log_metrics(dict(figures), step=epoch)
+        except MlflowException as error:
+            self.answers = False
+            console.say(
+                "train", f"warning: the MLflow store stopped answering ({_first_line(error)}); register will complete the run"
+            )
+
+
+@contextmanager
+def training_run(params: Params, paths: Paths) -> Iterator[LiveRun]:
+    """Open a run with the parameters and the dataset in it, and end it as FINISHED, FAILED or KILLED.
+
+    Raises:
+        TrackingError: the store does not answer, before any training.
+    """
+    with _answering(paths):
+        _connect(params, paths)
+        run = mlflow.start_run(run_name=os.environ.get("DVC_EXP_NAME"), log_system_metrics=True)
+        _describe(params, paths)
+    status = RunStatus.FAILED
+    try:
+        yield LiveRun(run.info.run_id)
+        status = RunStatus.FINISHED
+    except KeyboardInterrupt:
+        status = RunStatus.KILLED
+        raise
+    finally:
+        _end(status)
+
+
+def complete(params: Params, paths: Paths) -> Registration:
+    """Bring everything that the files hold into the run that train opened, and register the ONNX model as challenger.
+
+    A store that does not hold that run gets it again, curves included. What is there already is not made twice.
+
+    Raises:
+        TrackingError: the store does not answer.
+    """
+    with _answering(paths):
+        experiment = _connect(params, paths)
+        recorded = files.read_json(paths.run)
+        run_id = _find(recorded["run_id"], experiment)
+        with mlflow.start_run(run_id=run_id, run_name=None if run_id else os.environ.get("DVC_EXP_NAME")) as run:
+            if run_id is None:
+                mlflow.set_tags({"rebuilt_from_files": "true", "trained": recorded["started"]})
+                _describe(params, paths)
+            _log_missing_epochs(run.info.run_id, paths.history)
+            _log_results(paths)
+            return _register(run.info.run_id, params, paths)
+
+
+@contextmanager
+def _answering(paths: Paths) -> Iterator[None]:
+    """Turn MLflow's errors into ours, and hold back the lines that it prints past its log."""
+    try:
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            yield
+    except MlflowException as error:
+        raise TrackingError(redacted(paths.tracking_uri), _first_line(error)) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:200]
+
+
+def _connect(params: Params, paths: Paths) -> str:
+    """Point MLflow at the store, make the experiment if it is not there, and return its identifier."""
+    mlflow.set_tracking_uri(paths.tracking_uri)
+    mlflow.set_registry_uri(paths.tracking_uri)
+    mlflow.set_system_metrics_sampling_interval(_SAMPLING_SECONDS)
+    mlflow.set_system_metrics_samples_before_logging(1)
+    name = params.tracking.experiment
+    if paths.tracking_uri.startswith("sqlite:") and mlflow.get_experiment_by_name(name) is None:
+        # Named here, because MLflow's default is ./mlruns, wherever the process happens to stand.
+        mlflow.create_experiment(name, artifact_location=(paths.store / "artifacts").as_uri())
+    return str(mlflow.set_experiment(name).experiment_id)
+
+
+def _end(status: int) -> None:
+    """End the active run. A store that has gone leaves nothing to end, and register rebuilds what it lacks."""
+    try:
+        with redirect_stdout(io.StringIO()):
+            mlflow.end_run(RunStatus.to_string(status))
+    except MlflowException as error:
+        console.say("train", f"warning: the MLflow store did not take the end of the run ({_first_line(error)})")
+
+
+def _find(run_id: str, experiment: str) -> str | None:
+    """`run_id` if the store holds this run in this experiment, else None."""
+    try:
+        info = mlflow.get_run(run_id).info
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+    return run_id if info.experiment_id == experiment and info.lifecycle_stage == "active" else None
+
+
+def _describe(params: Params, paths: Paths) -> None:
+    """What is known before training: the parameters, and the training data by its hash."""
+    manifest = files.read_json(paths.manifest)
+    mlflow.log_params(flatten(params.model_dump(by_alias=True, exclude={"fetch", "tracking"})))
+    mlflow.set_tags({"data_fingerprint": manifest["fingerprint"], "dataset": manifest["dataset"]})
+    if baseline := os.environ.get("DVC_EXP_BASELINE_REV"):
+        mlflow.set_tags({"dvc_experiment": os.environ["DVC_EXP_NAME"], "dvc_baseline": baseline})
+    for split, context in (("train", "training"), ("test", "evaluation")):
+        images, labels = datasets.open_split(paths, split)
+        dataset = mlflow.data.from_numpy(
+            images,
+            targets=labels,
+            source=str(paths.raw),
+            name=f"{manifest['dataset']}-{split}",
+            digest=manifest["files"][f"{split}_images"]["sha256"][:36],
+        )
+        mlflow.log_input(dataset, context=context)
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "", separator: str = ".") -> dict[str, Any]:
+    """`{"train": {"seed": 0}}` -> `{"train.seed": 0}`."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{name}{separator}", separator))
+        else:
+            flat[name] = value
+    return flat
+
+
+def _log_missing_epochs(run_id: str, history: Path) -> None:
+    """Add the epochs of history.csv that the run has no figures for."""
+    client = mlflow.MlflowClient()
+    with history.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    known = {point.step for point in client.get_metric_history(run_id, "loss")}
+    now = client.get_run(run_id).info.start_time
+    missing = [
+        Metric(name, float(value), now, int(row["epoch"]))
+        for row in rows
+        if int(row["epoch"]) not in known
+        for name, value in row.items()
+        if name != "epoch"
+    ]
+    for start in range(0, len(missing), 1000):  # the most that one batch may hold
+        client.log_batch(run_id, metrics=missing[start : start + 1000])
+
+
+def _log_results(paths: Paths) -> None:
+    figures = {
+        "test": files.read_json(paths.metrics),
+        "latency": files.read_json(paths.latency),
+        "parity": files.read_json(paths.parity),
+        "fit": {"seconds": files.read_json(paths.run)["fit_seconds"]},
+    }
+    mlflow.log_metrics({_metric_name(name): value for name, value in flatten(figures, separator="/").items()})
+    mlflow.set_tags({_SHA256: files.sha256(paths.onnx), "validation": f"{files.read_json(paths.report)['expectations']}"})
+    for file in (paths.params, paths.summary, paths.history, paths.metrics):
+        mlflow.log_artifact(str(file))
+    for file in (paths.onnx, paths.int8):
+        mlflow.log_artifact(str(file), "onnx")
+    mlflow.log_artifacts(str(paths.plots), "plots")
+    mlflow.log_artifacts(str(paths.validation), "validation")
+
+
+def _metric_name(name: str) -> str:
+    """MLflow takes letters, digits and a few signs; a class may be named with others."""
+    return re.sub(r"[^\w\-. :/]", "_", name)
+
+
+def _register(run_id: str, params: Params, paths: Paths) -> Registration:
+    """Give the run's model a version and the alias challenger, unless this very file has one."""
+    client, name, sha256 = mlflow.MlflowClient(), params.tracking.model, files.sha256(paths.onnx)
+    versions = client.search_model_versions(f"run_id = '{run_id}'")
+    known = [int(found.version) for found in versions if found.name == name and found.tags.get(_SHA256) == sha256]
+    if known:
+        number = max(known)
+    else:
+        tags = {_SHA256: sha256, "data_fingerprint": files.read_json(paths.manifest)["fingerprint"]}
+        number = int(mlflow.register_model(_log_model(paths), name, tags=tags).version)
+    client.set_registered_model_alias(name, CHALLENGER, str(number))
+    return Registration(run_id, number, created=not known)
+
+
+def _log_model(paths: Paths) -> str:
+    """Log model.onnx with its signature and three training images as an example; return its URI."""
+    proto = onnx.load(paths.onnx)
+    (image,), (probabilities,) = proto.graph.input, proto.graph.output
+    signature = ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype(np.uint8), _shape(image), image.name)]),
+        outputs=Schema([TensorSpec(np.dtype(np.float32), _shape(probabilities), probabilities.name)]),
+    )
+    info = mlflow.onnx.log_model(
+        proto,
+        name="model",
+        signature=signature,
+        input_example={image.name: np.asarray(datasets.open_split(paths, "train").images[:3])},
+        pip_requirements=[f"{package}=={version(package)}" for package in ("onnx", "onnxruntime", "numpy")],
+        save_as_external_data=False,
+        onnx_execution_providers=["CPUExecutionProvider"],
+    )
+    return str(info.model_uri)
+
+
+def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
+    """The shape of a graph's input or output, -1 where it is free."""
+    return tuple(size.dim_value or -1 for size in value.type.tensor_type.shape.dim)

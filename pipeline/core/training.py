@@ -1,0 +1,132 @@
+"""Fitting the network: the training loop that the train stage, and whoever else trains, calls."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from pipeline.core import model
+from pipeline.core.augment import Distort
+from pipeline.core.console import progress
+from pipeline.core.datasets import Split
+from pipeline.core.errors import DivergedError
+from pipeline.core.params import TrainParams
+
+# One call into TensorFlow runs this many batches: Python's share of a batch of a small network is larger than the network's.
+_STEPS_PER_EXECUTION = 50
+_VALIDATION_BATCH = 2048
+
+Epoch = dict[str, float]
+OnEpoch = Callable[[int, Epoch], None]
+
+
+def fit(network: keras.Model, train: Split, validation: Split, params: TrainParams, on_epoch: OnEpoch) -> list[Epoch]:
+    """Fit `network` in place, on distorted images of `train`.
+
+    The same network, seed, data and parameters give bit-identical weights on the same machine.
+
+    Args:
+        validation: may be empty; then there are no `val_` figures, and early stopping watches the training loss.
+        on_epoch: called after each epoch with its number, from 1, and its figures.
+
+    Returns:
+        The figures of each epoch: loss and accuracy on distorted training images, val_loss and val_accuracy on images as
+        they are, and the learning rate at the epoch's end.
+
+    Raises:
+        DivergedError: the loss of an epoch is not finite.
+    """
+    keras.utils.set_random_seed(params.seed)
+    steps = math.ceil(len(train.images) / params.batch_size)
+    trainer = _trainer(network, params)
+    trainer.compile(
+        optimizer=_optimizer(params, steps),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        jit_compile=True,
+        steps_per_execution=min(_STEPS_PER_EXECUTION, steps),
+    )
+    history = _History(on_epoch, params.epochs)
+    trainer.fit(
+        train.images,
+        train.labels,
+        batch_size=params.batch_size,
+        epochs=params.epochs,
+        validation_data=tuple(validation) if len(validation.images) else None,
+        validation_batch_size=_VALIDATION_BATCH,
+        callbacks=[*_callbacks(params, bool(len(validation.images))), history],
+        verbose=0,
+    )
+    return history.epochs
+
+
+def _trainer(network: keras.Model, params: TrainParams) -> keras.Model:
+    """The network's own layers behind the distortion, which the network that is saved does not have."""
+    images = keras.Input(network.input_shape[1:], dtype="uint8")
+    distorted = Distort(params.distortion, params.seed)(images)
+    return keras.Model(images, model.connect(distorted, network.layers[1:]))
+
+
+def _optimizer(params: TrainParams, steps: int) -> keras.optimizers.Optimizer:
+    rate: Any = params.learning_rate
+    warmup, total = round(params.warmup_epochs * steps), params.epochs * steps
+    if params.schedule == "cosine" or warmup:
+        rate = keras.optimizers.schedules.CosineDecay(
+            initial_learning_rate=0.0 if warmup else params.learning_rate,
+            decay_steps=max(1, total - warmup),
+            alpha=0.0 if params.schedule == "cosine" else 1.0,
+            warmup_target=params.learning_rate if warmup else None,
+            warmup_steps=warmup,
+        )
+    return keras.optimizers.get(
+        {
+            "class_name": params.optimizer,
+            "config": {
+                "learning_rate": rate,
+                "use_ema": params.weight_averaging > 0,
+                "ema_momentum": params.weight_averaging or 0.99,
+            },
+        }
+    )
+
+
+def _callbacks(params: TrainParams, validated: bool) -> list[keras.callbacks.Callback]:
+    callbacks: list[keras.callbacks.Callback] = []
+    if params.weight_averaging:
+        # Validate, and choose by, the averaged weights: they are what is kept in the end.
+        callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
+    if params.early_stopping:
+        watched = "val_loss" if validated else "loss"
+        callbacks.append(keras.callbacks.EarlyStopping(watched, patience=params.early_stopping, restore_best_weights=True))
+    return callbacks
+
+
+class _History(keras.callbacks.Callback):  # type: ignore[misc]
+    """Collects the epochs, moves the bar, and stops at a loss that is not finite."""
+
+    def __init__(self, on_epoch: OnEpoch, total: int) -> None:
+        super().__init__()
+        self.on_epoch = on_epoch
+        self.total = total
+        self.epochs: list[Epoch] = []
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.bar = progress("training", "epoch", total=self.total)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if not np.isfinite(logs["loss"]):
+            self.bar.close()
+            raise DivergedError(len(self.epochs) + 1, float(logs["loss"]))
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        figures = {name: float(value) for name, value in logs.items()}
+        figures["learning_rate"] = float(self.model.optimizer.learning_rate)
+        self.epochs.append(figures)
+        self.bar.set_postfix({name: f"{figures[name]:.4f}" for name in ("loss", "val_accuracy") if name in figures})
+        self.bar.update()
+        self.on_epoch(epoch + 1, figures)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self.bar.close()

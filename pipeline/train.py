@@ -1,0 +1,70 @@
+"""Stage train: the validated training split -> a fitted network, its history, and a live MLflow run."""
+
+import csv
+import io
+import platform
+import sys
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+from pipeline.core import console, datasets, files
+from pipeline.core.datasets import Split
+from pipeline.core.errors import UnvalidatedDataError
+from pipeline.core.params import Params
+from pipeline.core.paths import Paths
+
+
+def history_csv(epochs: list[dict[str, float]]) -> str:
+    """One row an epoch, from 1. Nine digits tell any two float32 apart."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, ["epoch", *epochs[0]], lineterminator="\n")
+    writer.writeheader()
+    for number, figures in enumerate(epochs, 1):
+        writer.writerow({"epoch": number, **{name: f"{value:.9g}" for name, value in figures.items()}})
+    return out.getvalue()
+
+
+def check_gate(paths: Paths) -> None:
+    """Raise UnvalidatedDataError unless the report says that the very arrays in place passed."""
+    report, manifest = files.read_json(paths.report), files.read_json(paths.manifest)
+    if not report["success"]:
+        raise UnvalidatedDataError(paths.report, f"{len(report['broken'])} broken expectations")
+    if report["fingerprint"] != manifest["fingerprint"]:
+        raise UnvalidatedDataError(paths.report, "a validation of other data")
+
+
+def run(params: Params, paths: Paths) -> str:
+    check_gate(paths)
+    data = datasets.load(paths, "train")
+    fitted, held_out = datasets.hold_out(len(data.images), params.train.validation_split)
+
+    with console.native_output_held():  # TensorFlow takes seconds: after the parameters and the gate have proved right
+        from pipeline.core import model, tracking, training
+
+    network = model.build(params.model, data.images.shape[1:], len(params.fetch.classes), params.train.seed)
+    summary = model.summary(network)
+    print(summary, flush=True)
+    started, clock = datetime.now(UTC), time.perf_counter()
+    with tracking.training_run(params, paths) as live:
+        train, validation = (Split(data.images[part], data.labels[part]) for part in (fitted, held_out))
+        clock = time.perf_counter()
+        epochs = training.fit(network, train, validation, params.train, live.log_epoch)
+        seconds = time.perf_counter() - clock
+        model.save(network, paths.keras)
+        files.write_text(paths.summary, summary)
+        files.write_text(paths.history, history_csv(epochs))
+    identity = {
+        "run_id": live.run_id,
+        "started": started.isoformat(timespec="seconds"),
+        "fit_seconds": round(seconds, 2),
+        "platform": platform.platform(),
+        **{package: version(package) for package in ("tensorflow", "keras", "numpy")},
+    }
+    files.write_json(paths.run, identity)
+    best = "val_accuracy" if "val_accuracy" in epochs[-1] else "accuracy"
+    return f"{len(epochs)} epochs in {seconds:.1f} s, {best} {epochs[-1][best]:.4f}"
+
+
+if __name__ == "__main__":
+    sys.exit(console.run_stage("train", run))
