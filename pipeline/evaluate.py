@@ -1,0 +1,129 @@
+"""Stage evaluate: score the ONNX files that will be served, on the test split; metrics, tables and pictures."""
+
+import csv
+import io
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from pipeline.core import console, datasets, files, inference, metrics, perturbations
+from pipeline.core.datasets import Pixels, Split
+from pipeline.core.inference import OnnxModel, Probabilities
+from pipeline.core.params import EvaluateParams, Params
+from pipeline.core.paths import Paths
+
+_LATENCY_CALLS = 2000
+
+
+def score(model: OnnxModel, test: Split, params: EvaluateParams) -> tuple[dict[str, Any], Probabilities]:
+    """The figures of one model on the test split, and its probabilities."""
+    probabilities = model.predict(test.images)
+    recalls = [row["recall"] for row in metrics.per_class(metrics.confusion(test.labels, probabilities))]
+
+    def robust(perturbed: Iterable[Pixels]) -> float:
+        return float(np.mean([metrics.accuracy(test.labels, model.predict(images)) for images in perturbed]))
+
+    figures = {
+        "accuracy": metrics.accuracy(test.labels, probabilities),
+        "log_loss": metrics.log_loss(test.labels, probabilities),
+        "calibration_error": metrics.calibration_error(test.labels, probabilities, params.calibration_bins),
+        "worst_recall": min(recalls),
+        "shifted_accuracy": robust(
+            perturbations.shift(test.images, down * params.shift, right * params.shift)
+            for down, right in perturbations.DIRECTIONS
+        ),
+        "rotated_accuracy": robust(
+            perturbations.rotate(test.images, degrees) for degrees in (-params.rotation, params.rotation)
+        ),
+        "noisy_accuracy": robust([perturbations.add_noise(test.images, params.noise)]),
+    }
+    return figures, probabilities
+
+
+def latency(path: Path, image: Pixels) -> dict[str, float]:
+    """Microseconds a call on one image takes, on one thread: median and 99th percentile."""
+    taken = OnnxModel(path, threads=1).latency(image, _LATENCY_CALLS)
+    return {f"p{rank}_microseconds": round(float(np.percentile(taken, rank)), 1) for rank in (50, 99)}
+
+
+def per_class_csv(variants: dict[str, Probabilities], labels: Pixels, classes: Sequence[str]) -> str:
+    """One row a variant and class: images, precision, recall, F1."""
+    rows = [
+        {"variant": variant, "class": name, **row}
+        for variant, probabilities in variants.items()
+        for name, row in zip(classes, metrics.per_class(metrics.confusion(labels, probabilities)), strict=True)
+    ]
+    return _csv(list(rows[0]), ([*row.values()] for row in rows))
+
+
+def predictions_csv(labels: Pixels, probabilities: Probabilities, classes: Sequence[str]) -> str:
+    """One row a test image: the class it is labelled with and the class decided, from which DVC plots the confusion."""
+    decided = probabilities.argmax(axis=1)
+    return _csv(["actual", "predicted"], ((classes[a], classes[b]) for a, b in zip(labels, decided, strict=True)))
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def draw(paths: Paths, test: Split, probabilities: Probabilities, params: Params) -> None:
+    """Draw every picture into data/evaluation/plots."""
+    from pipeline.core import plots  # matplotlib takes a second: after the figures are there
+
+    classes, bins = params.fetch.classes, params.evaluate.calibration_bins
+    train = datasets.open_split(paths, "train")
+    layers = inference.dense_layers(paths.onnx)
+    counts = {"train": np.bincount(train.labels), "test": np.bincount(test.labels)}
+    figures = {
+        "training_curves": plots.training_curves(_columns(paths.history)),
+        "confusion_matrix": plots.confusion_matrix(metrics.confusion(test.labels, probabilities), classes),
+        "worst_mistakes": plots.worst_mistakes(test, probabilities, classes, params.evaluate.gallery),
+        "calibration": plots.calibration(metrics.reliability(test.labels, probabilities, bins)),
+        "class_distribution": plots.class_distribution(counts, classes),
+        "hidden_neurons": plots.hidden_neurons(layers[0].kernel, test.images.shape[1:]),
+        "layers": plots.layer_diagram(test.images.shape[1:], layers),
+    }
+    with TemporaryDirectory() as folder:
+        for name, figure in figures.items():
+            # Without the version of matplotlib in it, which would change the bytes of an unchanged picture.
+            figure.savefig(Path(folder) / f"{name}.png", metadata={"Software": None})
+        shutil.rmtree(paths.plots, ignore_errors=True)
+        shutil.copytree(folder, paths.plots)
+
+
+def _columns(history: Path) -> dict[str, list[float]]:
+    with files.require(history).open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: [float(row[name]) for row in rows] for name in rows[0]}
+
+
+def run(params: Params, paths: Paths) -> str:
+    test = datasets.load(paths, "test")
+    variants = {"float32": paths.onnx, "int8": paths.int8}
+    figures, probabilities = {}, {}
+    for variant, path in variants.items():
+        scored, probabilities[variant] = score(OnnxModel(path), test, params.evaluate)
+        figures[variant] = {**scored, "bytes": path.stat().st_size}
+    agreement = probabilities["float32"].argmax(axis=1) == probabilities["int8"].argmax(axis=1)
+    figures["int8"]["agreement"] = float(agreement.mean())
+
+    files.write_json(paths.metrics, {**figures["float32"], "int8": figures["int8"]})
+    files.write_text(paths.per_class, per_class_csv(probabilities, test.labels, params.fetch.classes))
+    files.write_text(paths.predictions, predictions_csv(test.labels, probabilities["float32"], params.fetch.classes))
+    draw(paths, test, probabilities["float32"], params)
+    files.write_json(paths.latency, {name: latency(path, test.images[0]) for name, path in variants.items()})
+    accuracies = " and ".join(f"{figures[name]['accuracy']:.2%} ({name})" for name in variants)
+    return f"accuracy {accuracies} on {len(test.images):,} test images"
+
+
+if __name__ == "__main__":
+    sys.exit(console.run_stage("evaluate", run))
