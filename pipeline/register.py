@@ -1,0 +1,28 @@
+"""Stage register: complete the MLflow run that train opened, and register its ONNX model as challenger.
+
+Run it by itself (`make register`) after the store was lost or changed: it puts back what the store lacks.
+"""
+
+import sys
+
+from pipeline.core import console, files, tracking
+from pipeline.core.params import Params
+from pipeline.core.paths import Paths
+
+
+def run(params: Params, paths: Paths) -> str:
+    registration = tracking.complete(params, paths)
+    name = params.tracking.model
+    content = {
+        "run_id": registration.run_id,
+        "model": name,
+        "version": registration.version,
+        "onnx_sha256": files.sha256(paths.onnx),
+    }
+    files.write_json(paths.registration, content)
+    found = "" if registration.created else ", registered before"
+    return f"{name} version {registration.version} is {tracking.CHALLENGER}{found}"
+
+
+if __name__ == "__main__":
+    sys.exit(console.run_stage("register", run))

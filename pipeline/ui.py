@@ -1,0 +1,58 @@
+"""Serve the MLflow UI of the pipeline's store on this machine."""
+
+import argparse
+import os
+import socket
+import subprocess
+import sys
+
+from pipeline.core.paths import Paths
+from pipeline.core.urls import redacted
+
+_HOST = "127.0.0.1"
+
+
+def command(paths: Paths, port: int) -> list[str]:
+    """The MLflow server over the default store, reachable from this machine only."""
+    return [
+        *(sys.executable, "-m", "mlflow", "server"),
+        *("--backend-store-uri", f"sqlite:///{paths.database}"),
+        *("--default-artifact-root", (paths.store / "artifacts").as_uri()),
+        *("--host", _HOST, "--port", str(port), "--workers", "1"),
+        *("--uvicorn-opts", "--log-level warning"),
+    ]
+
+
+def problem(paths: Paths, port: int) -> str | None:
+    """Why the server cannot start, or None."""
+    if not paths.database.exists():
+        return f"{paths.database}: expected a store, found none. `make repro` makes it, `make register` makes it again."
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, port))
+        except OSError as error:
+            return f"port {port}: expected it to be free, found: {error.strerror}. Choose another: `make ui PORT={port + 1}`."
+    return None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m pipeline.ui", description=__doc__)
+    parser.add_argument("--port", type=int, default=5000)
+    port, paths = parser.parse_args().port, Paths()
+    if os.environ.get("MLFLOW_TRACKING_URI"):
+        print(f"MLFLOW_TRACKING_URI names the store: browse {redacted(paths.tracking_uri)}")
+        return 0
+    if found := problem(paths, port):
+        print(f"error: {found}", file=sys.stderr)
+        return 1
+    print(f"The MLflow UI is at http://{_HOST}:{port} in a few seconds; Ctrl-C ends it.", flush=True)
+    environment = os.environ | {"MLFLOW_LOGGING_LEVEL": "WARNING", "PYTHONWARNINGS": "ignore"}
+    try:
+        return subprocess.run(command(paths, port), env=environment, check=False).returncode
+    except KeyboardInterrupt:
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
