@@ -1,0 +1,42 @@
+"""What the modules of pipeline/ import, read from their source."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+    for path in (ROOT / "pipeline").rglob("*.py")
+    if path.name != "__init__.py"
+}
+
+
+def imported(path: Path) -> set[str]:
+    """Every module that the source at `path` names in an import, wherever in the file that stands."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names.add(str(node.module))
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+def direct(module: str) -> set[str]:
+    """The modules of the pipeline that `module` imports itself."""
+    return imported(MODULES[module]) & MODULES.keys()
+
+
+def closure(module: str) -> set[str]:
+    """`module` and every module of the pipeline that importing it leads to."""
+    found, left = set(), {module}
+    while left:
+        found.add(name := left.pop())
+        left |= direct(name) - found
+    return found
+
+
+def files(modules: set[str]) -> set[str]:
+    """The paths of `modules` from the root, as dvc.yaml writes them."""
+    return {MODULES[module].relative_to(ROOT).as_posix() for module in modules}

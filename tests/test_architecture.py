@@ -1,0 +1,89 @@
+"""The promises of the layout: which module may import what, and that dvc.yaml lists what each stage runs."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.core import paths
+from tests.imports import MODULES, ROOT, closure, direct, files, imported
+
+STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+VERBS = sorted(module for module in MODULES if not module.startswith("pipeline.core."))
+NOUNS = sorted(module for module in MODULES if module.startswith("pipeline.core."))
+
+# Importing these costs seconds, so each is imported in few places: (library, modules that may name it).
+HEAVY = {
+    "tensorflow": {"pipeline.core.augment", "pipeline.export"},
+    "keras": {"pipeline.core.augment", "pipeline.core.model", "pipeline.core.training"},
+    "tf2onnx": {"pipeline.export"},
+    "great_expectations": {"pipeline.core.expectations"},
+    "mlflow": {"pipeline.core.tracking"},
+    "onnxruntime": {"pipeline.core.inference"},
+    "matplotlib": {"pipeline.core.plots"},
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_verbs_do_not_import_verbs(verb: str) -> None:
+    assert direct(verb) <= set(NOUNS)
+
+
+@pytest.mark.parametrize("noun", NOUNS)
+def test_nouns_do_not_import_verbs(noun: str) -> None:
+    assert direct(noun) <= set(NOUNS)
+
+
+@pytest.mark.parametrize("library", HEAVY)
+def test_heavy_libraries_are_imported_where_they_belong(library: str) -> None:
+    importers = {module for module, path in MODULES.items() if library in {name.split(".")[0] for name in imported(path)}}
+
+    assert importers == HEAVY[library]
+
+
+@pytest.mark.parametrize(
+    ("module", "allowed"),
+    [
+        ("pipeline.fetch", set()),
+        ("pipeline.validate", {"pandas"}),
+        ("pipeline.train", set()),
+        ("pipeline.evaluate", {"onnxruntime"}),
+        ("pipeline.summary", set()),
+        ("pipeline.ui", set()),
+        ("pipeline.core.inference", {"onnxruntime"}),
+    ],
+)
+def test_importing_a_module_loads_no_other_heavy_library(module: str, allowed: set[str]) -> None:
+    watched = [*HEAVY, "pandas", "scipy.stats", "sklearn", "dvc"]
+    code = f"import {module}, json, sys; print(json.dumps([name for name in {watched!r} if name in sys.modules]))"
+
+    printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+    assert set(json.loads(printed)) <= allowed
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_every_module_that_it_runs(stage: str) -> None:
+    listed = {dep for dep in STAGES[stage]["deps"] if dep.endswith(".py")}
+
+    assert listed == files(closure(f"pipeline.{stage}"))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_runs_the_module_of_its_name(stage: str) -> None:
+    assert STAGES[stage]["cmd"] == f"python -m pipeline.{stage}"
+
+
+def test_every_file_that_stages_exchange_is_declared_in_dvc_yaml() -> None:
+    declared = {out if isinstance(out, str) else next(iter(out)) for stage in STAGES.values() for out in stage["outs"]}
+    known = paths.Paths()
+    files_named = {path.as_posix() for name, path in vars(known).items() if path.as_posix().startswith("data/")}
+    folders = {known.validation.as_posix(), known.model.as_posix(), known.evaluation.as_posix()}
+
+    covered = {name for name in files_named - folders if name in declared or Path(name).parent.as_posix() in declared}
+
+    assert covered == files_named - folders
+    assert set(paths.TIME_DEPENDENT) <= declared
