@@ -3,6 +3,7 @@
 What identifies the data is the SHA-256 of each IDX file's decompressed content, not where it came from.
 """
 
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -109,7 +110,7 @@ def _fetch_into_place(params: FetchParams, raw: Path) -> Fetched:
         datasets.check_shapes({name: file.shape for name, file in fetched.files.items()})
         for name in datasets.FILES:
             with files.replacing(raw / f"{name}.npy") as part:
-                (Path(folder) / f"{name}.npy").rename(part)
+                shutil.move(Path(folder) / f"{name}.npy", part)  # data/raw may be mounted from another disk
     return fetched
 
 

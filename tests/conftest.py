@@ -1,8 +1,11 @@
 """Small real data, and a tree of its own for each test."""
 
 import gzip
+import os
+import shutil
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +13,17 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
+from pipeline import fetch
+from pipeline.core import files
 from pipeline.core import params as parameters
 from pipeline.core.datasets import Pixels, Split
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 from tests.imports import ROOT
+
+# A store or a repository that the person who runs the tests has set is none of the tests' business.
+for variable in ("DVC_ROOT", "DVC_EXP_NAME", "MLFLOW_TRACKING_URI", "PIPELINE_DEBUG"):
+    os.environ.pop(variable, None)
 
 EMBEDDED = ROOT / "data" / "embedded"
 NAMES = {
@@ -35,6 +44,12 @@ def from_idx(content: bytes) -> Pixels:
     dimensions = content[3]
     shape = struct.unpack(f">{dimensions}I", content[4 : 4 + 4 * dimensions])
     return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
+
+
+@pytest.fixture(autouse=True)
+def _own_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow writes the store that it was pointed at into the environment, where the next test would find it."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +77,20 @@ def write_source(folder: Path, data: dict[str, Split]) -> Path:
     return folder
 
 
+def edit_params(path: Path, changes: dict[str, Any]) -> Params:
+    """Change the params.yaml at `path` by dotted keys, and load it."""
+    yaml = YAML()
+    content: Any = yaml.load(path)
+    for key, value in changes.items():
+        *sections, last = key.split(".")
+        section = content
+        for name in sections:
+            section = section[name]
+        section[last] = value
+    yaml.dump(content, path)
+    return parameters.load(path)
+
+
 Edit = Callable[..., Params]
 
 
@@ -72,23 +101,8 @@ def edit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Edit:
     Returns the parameters as loaded from the changed file.
     """
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    yaml = YAML()
-    content: Any = yaml.load(ROOT / "params.yaml")
-
-    def change(changes: dict[str, Any] | None = None) -> Params:
-        for key, value in (changes or {}).items():
-            *sections, last = key.split(".")
-            section = content
-            for name in sections:
-                section = section[name]
-            section[last] = value
-        yaml.dump(content, tmp_path / "params.yaml")
-        return parameters.load(tmp_path / "params.yaml")
-
-    change()
-    return change
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    return lambda changes=None: edit_params(Path("params.yaml"), changes or {})
 
 
 # What the parameters must be for the subset: no pinned hashes, and bounds for its size.
@@ -99,6 +113,7 @@ SMALL = {
     "fetch.files.test_images.sha256": None,
     "fetch.files.test_labels.sha256": None,
     "validate.rows": {"train": [3000, 3000], "test": [1000, 1000]},
+    "validate.class_share": [0.07, 0.14],
     "train.epochs": 2,
     "train.batch_size": 100,
     "train.warmup_epochs": 0,
@@ -112,3 +127,45 @@ def tree(edit: Edit, subset: dict[str, Split], tmp_path: Path) -> Paths:
     write_source(tmp_path / "source", subset)
     edit(SMALL)
     return Paths()
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A tree somewhere else, in which stages run in this process."""
+
+    params: Params
+    paths: Paths
+
+
+def small_repository(root: Path, subset: dict[str, Split], changes: dict[str, Any] | None = None) -> Repository:
+    """A tree at `root` with the subset fetched, and `changes` in params.yaml."""
+    source = write_source(root / "source", subset)
+    shutil.copy(ROOT / "params.yaml", root / "params.yaml")
+    params = edit_params(root / "params.yaml", {**SMALL, "fetch.sources": [str(source)], **(changes or {})})
+    paths = Paths(root)
+    fetch.run(params, paths)
+    return Repository(params, paths)
+
+
+def pass_validation(paths: Paths) -> None:
+    """Open the gate, where Great Expectations is not what a test is about."""
+    fingerprint = files.read_json(paths.manifest)["fingerprint"]
+    files.write_json(paths.report, {"success": True, "fingerprint": fingerprint, "expectations": {"met": 1}, "broken": []})
+    files.write_text(paths.data_docs / "index.html", "<p>none</p>")
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory, subset: dict[str, Split]) -> Repository:
+    """A tree in which every stage has run once on the subset. Not to be changed: copy it."""
+    from pipeline import evaluate, export, register, train  # seconds, which most tests need not wait for
+
+    made = small_repository(tmp_path_factory.mktemp("built"), subset)
+    pass_validation(made.paths)
+    for stage in (train, export, evaluate, register):
+        stage.run(made.params, made.paths)
+    return made
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the test file that takes the longest, so that the others fill the time on the other processors."""
+    items.sort(key=lambda item: item.path.name != "test_pipeline.py")

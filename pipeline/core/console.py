@@ -1,5 +1,6 @@
 """What a person reads: a few lines a stage, a progress bar on a terminal, and errors without a traceback."""
 
+import errno
 import logging
 import os
 import signal
@@ -23,6 +24,8 @@ Stage = Callable[[Params, Paths], str]
 
 DEBUG = "PIPELINE_DEBUG"
 INTERRUPTED = 130  # 128 + SIGINT, as shells count it
+
+_DISK = (errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC)  # errors of writing, which name no file
 
 _START = time.monotonic()
 
@@ -67,12 +70,13 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
 def _explain(error: Exception) -> str:
     if isinstance(error, PipelineError):
         return str(error)
-    if isinstance(error, OSError) and error.filename:
+    if isinstance(error, OSError) and (error.filename or error.errno in _DISK):
         return (
-            f"{error.filename}: expected to read or write it, found: {error.strerror}.\n"
+            f"{error.filename or 'the disk'}: expected to read or write it, found: {error.strerror}.\n"
             "What was complete before is untouched. Mend the folder's permissions or free some room, and repeat."
         )
-    return f"unexpected {type(error).__name__}: {error}\nThis is a defect of the pipeline: {DEBUG}=1 shows the traceback."
+    found = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
+    return f"unexpected {found}\nThis is a defect of the pipeline: {DEBUG}=1 shows the traceback."
 
 
 def _quieten() -> None:

@@ -132,9 +132,10 @@ def load(paths: Paths, split: str) -> Split:
     expected = files.read_json(paths.manifest)["files"]
     for kind in DIMENSIONS:
         path, pinned = _npy(paths, split, kind), expected[f"{split}_{kind}"]["sha256"]
-        found = idx_sha256(path) or "no array of uint8"
+        found = idx_sha256(path)
         if found != pinned:
-            raise UnusableInputError(path, f"content with SHA-256 {pinned[:12]}…", f"{found[:12]}…")
+            shown = f"{found[:12]}…" if found else "no array of uint8"
+            raise UnusableInputError(path, f"content with SHA-256 {pinned[:12]}…", shown)
     return open_split(paths, split)
 
 
@@ -152,13 +153,13 @@ def idx_sha256(path: Path) -> str | None:
     """SHA-256 of the IDX file that the uint8 `.npy` file at `path` was decoded from; None when it is no such file."""
     with path.open("rb") as file:
         try:
-            np.lib.format.read_magic(file)
-            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        except (ValueError, EOFError):
+            version = np.lib.format.read_magic(file)
+            shape, transposed, dtype = np.lib.format.read_array_header_1_0(file)
+            digest = hashlib.sha256(struct.pack(f">HBB{len(shape)}I", 0, _UINT8, len(shape), *shape))
+        except Exception:  # numpy reads the header as Python, so a damaged one fails in as many ways as Python has
             return None
-        if dtype != np.uint8:
+        if version != (1, 0) or transposed or dtype != np.uint8:
             return None
-        digest = hashlib.sha256(struct.pack(f">HBB{len(shape)}I", 0, _UINT8, len(shape), *shape))
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()

@@ -43,11 +43,12 @@ def write_json(path: Path, content: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """Raise MissingInputError when `path` is absent, UnusableInputError when it is not JSON."""
-    text = require(path).read_text(encoding="utf-8")
     try:
-        return json.loads(text)
+        return json.loads(require(path).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise UnusableInputError(path, "JSON", f"{error.msg} in line {error.lineno}") from error
+    except UnicodeDecodeError as error:
+        raise UnusableInputError(path, "JSON", "bytes that are not text") from error
 
 
 def require(path: Path) -> Path:

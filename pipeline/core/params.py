@@ -13,7 +13,7 @@ from pipeline.core.errors import InvalidParamsError
 
 def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
     if bounds[0] > bounds[1]:
-        raise ValueError(f"the lower bound first, found {list(bounds)}")
+        raise ValueError("the lower bound first")
     return bounds
 
 
@@ -23,14 +23,14 @@ def _pair(value: Any) -> Any:
 
 def _sequence(value: Any) -> Any:
     """One hidden layer may be written as a number, as `dvc exp run -S model.hidden_units=512` does."""
-    return tuple(value) if isinstance(value, list) else (value,)
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
 Name = Annotated[str, Field(min_length=1)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Bounds = Annotated[tuple[float, float], BeforeValidator(_pair), AfterValidator(_ordered)]
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, le=86400)]  # a day: threads cannot wait for any length of time
 
 
 class Section(BaseModel):
@@ -80,7 +80,7 @@ class ValidateParams(Section):
 
 class ModelParams(Section):
     hidden_units: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_sequence), Field(min_length=1)]
-    activation: Literal["elu", "gelu", "leaky_relu", "relu", "selu", "sigmoid", "silu", "softplus", "tanh"]
+    activation: Literal["elu", "leaky_relu", "relu", "selu", "sigmoid", "silu", "softplus", "tanh"]
 
 
 class DistortionParams(Section):
@@ -154,19 +154,35 @@ def load(path: Path) -> Params:
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        raise InvalidParamsError(path, [_describe(fault, content) for fault in error.errors()]) from error
+        raise InvalidParamsError(path, [_describe(fault) for fault in error.errors()]) from error
 
 
-def _describe(fault: Any, content: dict[str, Any]) -> str:
+# Where pydantic speaks of Python, in the words of YAML.
+_EXPECTED = {
+    "invalid_key": "keys that are text",
+    "missing": "one more item",
+    "model_type": "keys with values",
+    "string_pattern_mismatch": "text that matches {pattern}",
+    "string_too_short": "text",
+    "too_long": "at most {max_length} item(s)",
+    "too_short": "at least {min_length} item(s)",
+    "tuple_type": "a list",
+    "value_error": "{error}",
+}
+
+
+def _describe(fault: Any) -> str:
     """One fault that pydantic found, in words: where, what was expected, what was found."""
     location = [part for part in fault["loc"] if isinstance(part, str)]
     where = ".".join(location)
     if fault["type"] == "extra_forbidden":
         return f"{where} is unknown{_suggestion(location)}"
-    if fault["type"] == "missing":
+    if fault["type"] == "missing" and fault["loc"][-1] == location[-1]:
         return f"{where} is missing"
-    expected = fault["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    return f"{where}: expected {expected}, found {fault['input']!r}"
+    words = _EXPECTED.get(fault["type"])
+    expected = words.format(**fault.get("ctx", {})) if words else fault["msg"].removeprefix("Input should be ")
+    found = list(fault["input"]) if isinstance(fault["input"], tuple) else fault["input"]
+    return f"{where or 'top level'}: expected {expected}, found {found!r}"
 
 
 def _suggestion(location: list[str]) -> str:

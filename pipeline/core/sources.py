@@ -5,11 +5,11 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, cast
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import pooch
 import requests
@@ -41,7 +41,7 @@ def unreachable(sources: Sequence[str], timeout: float) -> dict[str, str]:
             reasons.pop(source, None)
         except SourceRefusedError as error:
             reasons[source] = str(error)
-        except (requests.RequestException, ValueError) as error:
+        except (OSError, ValueError) as error:
             reasons[source] = _reason(error)
 
     threads = [threading.Thread(target=ask, args=(source,), daemon=True) for source in tuple(reasons)]
@@ -57,18 +57,18 @@ def unreachable(sources: Sequence[str], timeout: float) -> dict[str, str]:
 def opened(source: str, name: str, limits: FetchParams) -> Iterator[BinaryIO | None]:
     """Open the file `name` at `source` for reading, decompressed; None where the source does not hold it.
 
-    A source whose last part is the name, with or without `.gz`, is that one file; any other is the folder it stands in.
+    A source is a folder, or a single file: that whose name it bears, with or without `.gz`.
 
     Raises:
         SourceRefusedError: the source is down, slow, or sends what is not the file; also while the stream is read.
     """
     try:
         with TemporaryDirectory(prefix="fetch-") as folder:
-            path = _download(source, name, Path(folder), limits) if is_url(source) else _find(source, name)
-            if path is None:
+            raw = _open(source, name, Path(folder), limits)
+            if raw is None:
                 yield None
                 return
-            with path.open("rb") as raw:
+            with raw:
                 compressed = raw.read(2) == _GZIP
                 raw.seek(0)
                 yield cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if compressed else raw
@@ -76,35 +76,55 @@ def opened(source: str, name: str, limits: FetchParams) -> Iterator[BinaryIO | N
         raise SourceRefusedError(f"truncated or corrupt gzip data ({error})") from error
 
 
-def _candidates(source: str, name: str) -> tuple[str, ...]:
-    folder = source.rstrip("/")
-    if folder.rpartition("/")[2] in (name, f"{name}.gz"):
-        return (folder,)
-    return (f"{folder}/{name}.gz", f"{folder}/{name}")
+def _open(source: str, name: str, folder: Path, limits: FetchParams) -> BinaryIO | None:
+    try:
+        path = _download(source, name, folder, limits) if is_url(source) else _find(Path(source), name)
+        return path.open("rb") if path else None
+    except (OSError, ValueError) as error:  # requests' errors are OSErrors
+        raise SourceRefusedError(_reason(error)) from error
 
 
-def _find(source: str, name: str) -> Path | None:
-    if not Path(source).exists():
+def _spellings(name: str) -> tuple[str, str]:
+    return f"{name}.gz", name
+
+
+def _find(source: Path, name: str) -> Path | None:
+    if source.is_file():
+        return source if source.name in _spellings(name) else None
+    if not source.is_dir():
         raise SourceRefusedError("no such file or folder")
-    return next((Path(candidate) for candidate in _candidates(source, name) if Path(candidate).is_file()), None)
+    return next((source / spelling for spelling in _spellings(name) if (source / spelling).is_file()), None)
+
+
+def _candidates(source: str, name: str, names: Sequence[str]) -> tuple[str, ...]:
+    """The addresses at which `source` may hold the file `name`, where it may as well be one of the files `names`."""
+    parts = urlsplit(source)
+    folder = parts.path.rstrip("/")
+    last = folder.rpartition("/")[2]
+    if last in _spellings(name):
+        return (source,)
+    if any(last in _spellings(other) for other in names):
+        return ()
+    return tuple(urlunsplit(parts._replace(path=f"{folder}/{spelling}")) for spelling in _spellings(name))
 
 
 def _download(source: str, name: str, folder: Path, limits: FetchParams) -> Path | None:
-    for url in _candidates(source, name):
-        guard = _Guard(name, limits)
-        downloader = pooch.HTTPDownloader(
-            progressbar=guard, timeout=limits.timeout, hooks={"response": [_check_redirect, guard.watch]}
-        )
+    forbidden = None
+    for url in _candidates(source, name, [file.name for _, file in limits.files]):
         try:
-            return Path(pooch.retrieve(url, known_hash=None, fname="download", path=folder, downloader=downloader))
+            with _Guard(name, limits) as guard:
+                downloader = pooch.HTTPDownloader(
+                    progressbar=guard, timeout=limits.timeout, hooks={"response": [_check_redirect, guard.watch]}
+                )
+                return Path(pooch.retrieve(url, known_hash=None, fname="download", path=folder, downloader=downloader))
         except requests.HTTPError as error:
-            if error.response is not None and error.response.status_code == requests.codes.not_found:
-                continue
-            raise SourceRefusedError(_reason(error)) from error
-        except (requests.RequestException, OSError, ValueError) as error:
-            raise SourceRefusedError(_reason(error)) from error
-        finally:
-            guard.close()
+            status = None if error.response is None else error.response.status_code
+            if status == requests.codes.forbidden:  # S3's answer for what is absent, too
+                forbidden = error
+            elif status != requests.codes.not_found:
+                raise
+    if forbidden:
+        raise forbidden
     return None
 
 
@@ -116,13 +136,31 @@ class _Guard:
         self.total = 0
         self.received = 0
         self.bar: tqdm[Any] = console.progress(name, "B", unit_scale=True)
-        self.timer: threading.Timer | None = None
+        self.response: requests.Response | None = None
+        self.late = False
+        self.timer = threading.Timer(limits.deadline, self._break_off)
+        self.timer.daemon = True
+
+    def __enter__(self) -> "_Guard":
+        self.timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+        if self.late:
+            raise SourceRefusedError(f"not complete after {self.limits.deadline:g} s (fetch.deadline)")
 
     def watch(self, response: requests.Response, **_: Any) -> None:
-        """Break the connection off at the deadline: a source that drips never exceeds the time between two reads."""
-        self.timer = threading.Timer(self.limits.deadline, response.raw.close)
-        self.timer.daemon = True
-        self.timer.start()
+        """Have the deadline end this response: a source that drips never exceeds the time between two reads."""
+        self.response = response
+        if self.late:
+            self._break_off()
+
+    def _break_off(self) -> None:
+        self.late = True
+        if self.response is not None:
+            with suppress(ValueError, RuntimeError, OSError):  # the response is already complete
+                self.response.raw.shutdown()  # close() would wait for the very read that it is to end
 
     def update(self, size: int) -> None:
         self.received += size
@@ -137,13 +175,15 @@ class _Guard:
         self.bar.reset()
 
     def close(self) -> None:
-        if self.timer:
-            self.timer.cancel()
+        self.timer.cancel()
         self.bar.close()
 
 
 def _check_scheme(url: str) -> None:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise SourceRefusedError("not an address") from error
     if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK):
         return
     raise SourceRefusedError(f"{parts.scheme}:// is not accepted: expected https, a file or a folder")
@@ -152,17 +192,27 @@ def _check_scheme(url: str) -> None:
 def _check_redirect(response: requests.Response, **_: Any) -> None:
     """Refuse to follow a redirect from https to anything less."""
     if response.is_redirect:
-        _check_scheme(urljoin(response.url, response.headers["location"]))
+        target = urljoin(response.url, response.headers["location"])
+        _check_scheme(target)
+        if urlsplit(response.url).scheme == "https" != urlsplit(target).scheme:
+            raise SourceRefusedError("redirects from https to http")
 
 
-def _reason(error: Exception) -> str:
-    """The last of a chain of wrapped network errors, which names the cause, in a few words and without the URL."""
+def _reason(error: BaseException) -> str:
+    """The cause at the bottom of a chain of wrapped errors, in a few words and without the URL."""
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"HTTP {error.response.status_code} {error.response.reason}"
-    if isinstance(error, requests.Timeout):
-        return "no answer in time"
     if isinstance(error, requests.TooManyRedirects):
         return "redirects without end"
-    if isinstance(error, requests.ConnectionError):
-        return "no connection, or it broke off"
+    if isinstance(error, requests.exceptions.InvalidURL):
+        return "not an address"
+    cause = error
+    while below := cause.__cause__ or cause.__context__:
+        cause = below
+    if isinstance(cause, TimeoutError):
+        return "no answer in time"
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    if isinstance(error, requests.ConnectionError | requests.exceptions.ChunkedEncodingError):
+        return "the connection broke off"
     return type(error).__name__

@@ -1,11 +1,19 @@
 """Addresses as they may be shown."""
 
-from urllib.parse import urlsplit, urlunsplit
+import re
+
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 def redacted(address: str) -> str:
     """A URL without the credentials, query and fragment that it may carry; anything else as it is."""
-    if "://" not in address:
+    scheme, separator, rest = address.partition("://")
+    if not separator:
         return address
-    parts = urlsplit(address)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    authority, slash, path = re.split("[?#]", rest, maxsplit=1)[0].partition("/")
+    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
+
+
+def redacted_text(text: str) -> str:
+    """A message without the credentials of the URLs in it."""
+    return _CREDENTIALS.sub("", text)

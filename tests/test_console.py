@@ -1,0 +1,228 @@
+import errno
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.core import console
+from pipeline.core.console import DEBUG, Stage
+from pipeline.core.errors import MissingInputError, PipelineError
+from pipeline.core.params import Params
+from pipeline.core.paths import Paths
+from tests.conftest import Edit
+from tests.imports import ROOT
+
+
+@pytest.fixture(autouse=True)
+def command(edit: Edit, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A tree and a command line without arguments; what run_stage sets for its process is put back."""
+    monkeypatch.setattr(sys, "argv", ["tiny"])
+    monkeypatch.delenv(DEBUG, raising=False)
+    handler, disabled = signal.getsignal(signal.SIGTERM), logging.root.manager.disable
+    with warnings.catch_warnings():
+        yield
+    signal.signal(signal.SIGTERM, handler)
+    logging.disable(disabled)
+
+
+def failing(error: BaseException) -> Stage:
+    def run(params: Params, paths: Paths) -> str:
+        raise error
+
+    return run
+
+
+def works(params: Params, paths: Paths) -> str:
+    return f"trained {params.train.epochs} epochs"
+
+
+def test_a_result_is_one_line_with_the_time_it_took(edit: Edit, capsys: pytest.CaptureFixture[str]) -> None:
+    edit({"train.epochs": 3})
+
+    assert console.run_stage("tiny", works) == 0
+
+    out, err = capsys.readouterr()
+    assert re.fullmatch(r"tiny      trained 3 epochs · \d+\.\d s\n", out)
+    assert err == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "lines"),
+    [
+        (PipelineError("data: expected x, found y.\nMend it."), ["error: data: expected x, found y.", "Mend it."]),
+        (
+            MissingInputError(Path("data/raw/manifest.json")),
+            [
+                "error: data/raw/manifest.json: expected this file from an earlier stage, found none.",
+                "Nothing was written. `dvc repro` makes it.",
+            ],
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "data/raw"),
+            [
+                "error: data/raw: expected to read or write it, found: Permission denied.",
+                "What was complete before is untouched. Mend the folder's permissions or free some room, and repeat.",
+            ],
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            [
+                "error: the disk: expected to read or write it, found: No space left on device.",
+                "What was complete before is untouched. Mend the folder's permissions or free some room, and repeat.",
+            ],
+        ),
+        (
+            KeyError("epochs"),
+            [
+                "error: unexpected KeyError: 'epochs'",
+                "This is a defect of the pipeline: PIPELINE_DEBUG=1 shows the traceback.",
+            ],
+        ),
+        (
+            RuntimeError("first line\nsecond line\nthird line"),
+            [
+                "error: unexpected RuntimeError: first line",
+                "This is a defect of the pipeline: PIPELINE_DEBUG=1 shows the traceback.",
+            ],
+        ),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_an_error_is_its_own_lines_and_exit_code_1(
+    error: Exception, lines: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert console.run_stage("tiny", failing(error)) == 1
+
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == lines
+
+
+def test_a_wrong_parameter_ends_a_stage_before_it_starts(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("params.yaml").write_text("train: 1")
+
+    assert console.run_stage("tiny", failing(AssertionError("the stage ran"))) == 1
+
+    assert "train: expected keys with values, found 1" in capsys.readouterr().err
+
+
+def test_debug_raises_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["tiny", "--debug"])
+
+    with pytest.raises(PipelineError, match="as it is"):
+        console.run_stage("tiny", failing(PipelineError("as it is")))
+
+
+@pytest.mark.parametrize(("value", "raises"), [("1", True), ("yes", True), ("0", False), ("", False)])
+def test_the_environment_switches_debug_on(value: str, raises: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(DEBUG, value)
+
+    try:
+        raised = console.run_stage("tiny", failing(PipelineError("as it is"))) != 1
+    except PipelineError:
+        raised = True
+
+    assert raised == raises
+
+
+def test_libraries_are_heard_in_debug_only(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    def run(params: Params, paths: Paths) -> str:
+        warnings.warn("a warning", stacklevel=1)
+        os.write(2, f"log lines: {logging.getLogger('library').isEnabledFor(logging.WARNING)}\n".encode())
+        return "done"
+
+    console.run_stage("tiny", run)
+    assert capfd.readouterr().err == "log lines: False\n"
+
+    logging.disable(logging.NOTSET)
+    monkeypatch.setattr(sys, "argv", ["tiny", "--debug"])
+    with pytest.warns(UserWarning, match="a warning"):
+        console.run_stage("tiny", run)
+    assert capfd.readouterr().err == "log lines: True\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["epochs=3"], ["--debug", "-x", "y"]])
+def test_an_unknown_argument_is_exit_code_2(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["tiny", *arguments])
+
+    assert console.run_stage("tiny", failing(AssertionError("the stage ran"))) == 2
+
+    unknown = " ".join(argument for argument in arguments if argument != "--debug")
+    assert capsys.readouterr().err == f"error: tiny takes no argument but --debug, found {unknown}.\n"
+
+
+def test_control_c_is_one_line_and_exit_code_130(capsys: pytest.CaptureFixture[str]) -> None:
+    assert console.run_stage("tiny", failing(KeyboardInterrupt())) == 130
+
+    assert capsys.readouterr().err == "\ntiny interrupted; `dvc repro` goes on from here.\n"
+
+
+WAITING = """
+import signal, sys, time
+from pipeline.core import console
+
+def run(params, paths):
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    finally:
+        print("cleaned up", flush=True)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells switch Ctrl-C off for what runs in the background
+sys.exit(console.run_stage("tiny", run))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_a_stage_clean_up_and_is_exit_code_130(number: signal.Signals) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", WAITING],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+
+    assert process.returncode == 130
+    assert out == "cleaned up\n"
+    assert err == "\ntiny interrupted; `dvc repro` goes on from here.\n"
+
+
+def test_native_output_is_held_back(capfd: pytest.CaptureFixture[str]) -> None:
+    with console.native_output_held():
+        os.write(2, b"noise")
+    os.write(2, b"after")
+
+    assert capfd.readouterr().err == "after"
+
+
+def test_native_output_is_shown_when_something_fails(capfd: pytest.CaptureFixture[str]) -> None:
+    def fail_noisily() -> None:
+        with console.native_output_held():
+            os.write(2, b"noise")
+            raise ValueError("fault")
+
+    with pytest.raises(ValueError, match="fault"):
+        fail_noisily()
+
+    assert capfd.readouterr().err == "noise"
+
+
+def test_progress_is_silent_where_nobody_watches(capfd: pytest.CaptureFixture[str]) -> None:
+    with console.progress("train", "epoch", total=2) as bar:
+        bar.update(2)
+
+    assert capfd.readouterr() == ("", "")

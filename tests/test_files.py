@@ -1,0 +1,120 @@
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.core import files
+from pipeline.core.errors import MissingInputError, UnusableInputError
+
+
+def test_a_file_is_replaced_when_the_block_ends_well(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_text("old")
+
+    with files.replacing(path) as part:
+        part.write_text("new")
+        assert path.read_text() == "old"
+
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_folder_of_a_new_file_is_made(tmp_path: Path) -> None:
+    files.write_text(tmp_path / "a" / "b" / "c.txt", "text")
+
+    assert (tmp_path / "a" / "b" / "c.txt").read_text() == "text"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_error_keeps_the_old_file_and_leaves_no_part(error: type[BaseException], tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_text("old")
+
+    def fail_half_way() -> None:
+        with files.replacing(path) as part:
+            part.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        fail_half_way()
+
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_block_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_text("old")
+
+    with pytest.raises(FileNotFoundError), files.replacing(path):
+        pass
+
+    assert path.read_text() == "old"
+
+
+def test_the_part_stands_beside_the_file_with_its_suffix(tmp_path: Path) -> None:
+    with files.replacing(tmp_path / "model.int8.onnx") as part:
+        part.touch()
+
+    assert part.parent == tmp_path
+    assert part.suffix == ".onnx"
+
+
+def test_json_is_the_same_bytes_each_time_and_ends_with_a_newline(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+
+    files.write_json(path, {"b": [1, 2.5], "a": "é"})
+
+    assert path.read_bytes() == '{\n  "b": [\n    1,\n    2.5\n  ],\n  "a": "é"\n}\n'.encode()
+    assert files.read_json(path) == {"b": [1, 2.5], "a": "é"}
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_json_refuses_what_is_no_number_and_keeps_the_old_file(number: float, tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    files.write_json(path, {"accuracy": 1})
+
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.write_json(path, {"accuracy": number})
+
+    assert json.loads(path.read_text()) == {"accuracy": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("read", [files.read_json, files.require, files.sha256])
+def test_a_missing_file_is_named(read: Any, tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError) as refusal:
+        read(tmp_path / "report.json")
+
+    assert str(refusal.value) == (
+        f"{tmp_path / 'report.json'}: expected this file from an earlier stage, found none.\n"
+        "Nothing was written. `dvc repro` makes it."
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"", "Expecting value in line 1"),
+        (b'{\n  "a": 1', "Expecting ',' delimiter in line 2"),
+        (b'{"a": "\xff"}', "bytes that are not text"),
+    ],
+)
+def test_a_file_that_is_not_json_is_refused(content: bytes, found: str, tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    path.write_bytes(content)
+
+    with pytest.raises(UnusableInputError) as refusal:
+        files.read_json(path)
+
+    assert str(refusal.value).startswith(f"{path}: expected JSON, found {found}: it changed after it was written.")
+
+
+def test_a_hash_is_that_of_the_bytes(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 1000
+    (tmp_path / "file").write_bytes(content)
+
+    assert files.sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()

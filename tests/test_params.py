@@ -1,0 +1,140 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+
+from pipeline.core import params as parameters
+from pipeline.core.errors import InvalidParamsError
+from tests.conftest import Edit
+from tests.imports import ROOT
+
+
+def refusal(edit: Edit, changes: dict[str, Any]) -> str:
+    """The message that refuses params.yaml with `changes`, between the file's name and what to do."""
+    with pytest.raises(InvalidParamsError) as refusal:
+        edit(changes)
+    told, advice = str(refusal.value).splitlines()
+    path, _, problems = told.partition(": ")
+    assert path.endswith("params.yaml")
+    assert advice.startswith("Nothing was run. Correct the file, or `git checkout ")
+    return problems
+
+
+def test_the_repository_s_own_file_loads() -> None:
+    params = parameters.load(ROOT / "params.yaml")
+
+    assert params.model.hidden_units == (256,)
+    assert len(params.fetch.classes) == 10
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        # Unknown keys, with the nearest known one
+        ({"train.epoch": 3}, "train.epoch is unknown (did you mean epochs?)."),
+        ({"validat": {}}, "validat is unknown (did you mean validate?)."),
+        ({"validate.row": 1}, "validate.row is unknown (did you mean rows?)."),
+        ({"train.distortion.rotate": 1}, "train.distortion.rotate is unknown (did you mean rotation?)."),
+        ({"fetch.files.train_images.sha": "a"}, "fetch.files.train_images.sha is unknown (did you mean sha256?)."),
+        ({"tracking.uri": "x"}, "tracking.uri is unknown (known: experiment, model)."),
+        # Wrong types
+        ({"train.epochs": "ten"}, "train.epochs: expected a valid integer, found 'ten'."),
+        ({"train.epochs": 1.5}, "train.epochs: expected a valid integer, found 1.5."),
+        ({"train.epochs": True}, "train.epochs: expected a valid integer, found True."),
+        ({"train.epochs": None}, "train.epochs: expected a valid integer, found None."),
+        ({"train.learning_rate": "fast"}, "train.learning_rate: expected a valid number, found 'fast'."),
+        ({"train": [1]}, "train: expected keys with values, found [1]."),
+        ({"train.distortion": None}, "train.distortion: expected keys with values, found None."),
+        ({"fetch.sources": "data/"}, "fetch.sources: expected a list, found 'data/'."),
+        ({"fetch.classes": ["a", 1]}, "fetch.classes: expected a valid string, found 1."),
+        ({"model.hidden_units": "256"}, "model.hidden_units: expected a valid integer, found '256'."),
+        # Values out of range
+        ({"train.epochs": 0}, "train.epochs: expected greater than or equal to 1, found 0."),
+        ({"train.learning_rate": 0}, "train.learning_rate: expected greater than 0, found 0."),
+        ({"train.learning_rate": float("nan")}, "train.learning_rate: expected a finite number, found nan."),
+        ({"fetch.timeout": float("inf")}, "fetch.timeout: expected a finite number, found inf."),
+        ({"fetch.deadline": 1e10}, "fetch.deadline: expected less than or equal to 86400, found 10000000000.0."),
+        ({"train.validation_split": 1}, "train.validation_split: expected less than 1, found 1."),
+        ({"train.schedule": "linear"}, "train.schedule: expected 'constant' or 'cosine', found 'linear'."),
+        ({"fetch.sources": []}, "fetch.sources: expected at least 1 item(s), found []."),
+        ({"fetch.dataset": ""}, "fetch.dataset: expected text, found ''."),
+        ({"fetch.files.test_labels.sha256": "ff7b"}, "fetch.files.test_labels.sha256: expected text that matches"),
+        ({"model.hidden_units": []}, "model.hidden_units: expected at least 1 item(s), found []."),
+        ({"model.hidden_units": [256, 0]}, "model.hidden_units: expected greater than or equal to 1, found 0."),
+        ({"validate.pixel_maximum": [9, 1]}, "validate.pixel_maximum: expected the lower bound first, found [9, 1]."),
+        ({"validate.pixel_maximum": [9]}, "validate.pixel_maximum: expected one more item, found [9]."),
+        ({"validate.pixel_maximum": [1, 2, 3]}, "validate.pixel_maximum: expected at most 2 item(s), found [1, 2, 3]."),
+    ],
+)
+def test_a_fault_is_named_with_key_expected_and_found(changes: dict[str, Any], message: str, edit: Edit) -> None:
+    assert refusal(edit, changes).startswith(message)
+
+
+def test_several_faults_are_named_at_once(edit: Edit) -> None:
+    changes = {"train.epochs": 0, "train.optimiser": "adam", "model.activation": 3}
+
+    problems = refusal(edit, changes).split("; ")
+
+    assert len(problems) == 3
+    for key in changes:
+        assert sum(problem.startswith(key) for problem in problems) == 1
+
+
+@pytest.mark.parametrize("key", ["train", "train.epochs", "fetch.files.train_images.sha256"])
+def test_a_missing_key_is_named(key: str, edit: Edit, tmp_path: Path) -> None:
+    content = YAML(typ="safe").load(tmp_path / "params.yaml")
+    *sections, last = key.split(".")
+    section = content
+    for name in sections:
+        section = section[name]
+    del section[last]
+    YAML().dump(content, tmp_path / "params.yaml")
+
+    assert refusal(edit=lambda _: parameters.load(Path("params.yaml")), changes={}) == f"{key} is missing."
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"train: [", "expected YAML, found while parsing a flow node"),
+        (b"train: 1\ntrain: 2", 'expected YAML, found while constructing a mapping .* duplicate key "train"'),
+        (b"\xff\xfe\xff", "expected YAML, found unacceptable character"),
+        (b"!!python/object/apply:os.getcwd []", "expected YAML, found could not determine a constructor for the tag"),
+        (b"", "expected sections, found None"),
+        (b"- fetch\n- train", r"expected sections, found \['fetch', 'train'\]"),
+        (b"1: 2", "fetch is missing; .*; top level: expected keys that are text, found 1"),
+    ],
+)
+def test_a_file_that_is_not_sections_in_yaml_is_refused(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_bytes(content)
+
+    with pytest.raises(InvalidParamsError, match=message):
+        parameters.load(tmp_path / "params.yaml")
+
+
+def test_a_missing_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(InvalidParamsError, match=r"^params.yaml: expected this file in the current folder, found none"):
+        parameters.load(Path("params.yaml"))
+
+
+def test_numbers_are_read_as_in_yaml_1_2(edit: Edit, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(path.read_text().replace("learning_rate: 0.008", "learning_rate: 1e-3"))
+
+    assert parameters.load(path).train.learning_rate == 0.001
+
+
+@pytest.mark.parametrize(("written", "units"), [(512, (512,)), ([512], (512,)), ([512, 128], (512, 128))])
+def test_hidden_units_are_a_number_or_a_list(written: object, units: tuple[int, ...], edit: Edit) -> None:
+    assert edit({"model.hidden_units": written}).model.hidden_units == units
+
+
+def test_parameters_cannot_be_changed(edit: Edit) -> None:
+    params = edit()
+
+    with pytest.raises(ValidationError, match="frozen"):
+        params.train.epochs = 1
