@@ -13,6 +13,7 @@ import numpy as np
 
 from pipeline.core import console, datasets, files, inference, metrics, perturbations
 from pipeline.core.datasets import Pixels, Split
+from pipeline.core.errors import UnusableInputError
 from pipeline.core.inference import OnnxModel, Probabilities
 from pipeline.core.params import EvaluateParams, Params
 from pipeline.core.paths import Paths
@@ -82,7 +83,7 @@ def draw(paths: Paths, test: Split, probabilities: Probabilities, params: Params
     classes, bins = params.fetch.classes, params.evaluate.calibration_bins
     train = datasets.open_split(paths, "train")
     layers = inference.dense_layers(paths.onnx)
-    counts = {"train": np.bincount(train.labels), "test": np.bincount(test.labels)}
+    counts = {name: np.bincount(split.labels, minlength=len(classes)) for name, split in (("train", train), ("test", test))}
     figures = {
         "training_curves": plots.training_curves(_columns(paths.history)),
         "confusion_matrix": plots.confusion_matrix(metrics.confusion(test.labels, probabilities), classes),
@@ -92,10 +93,11 @@ def draw(paths: Paths, test: Split, probabilities: Probabilities, params: Params
         "hidden_neurons": plots.hidden_neurons(layers[0].kernel, test.images.shape[1:]),
         "layers": plots.layer_diagram(test.images.shape[1:], layers),
     }
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "plots"  # open to other users, as the temporary folder and a copy of it are not
+        folder.mkdir()
         for name, figure in figures.items():
-            # Without the version of matplotlib in it, which would change the bytes of an unchanged picture.
-            figure.savefig(Path(folder) / f"{name}.png", metadata={"Software": None})
+            plots.save(figure, folder / f"{name}.png")
         shutil.rmtree(paths.plots, ignore_errors=True)
         shutil.copytree(folder, paths.plots)
 
@@ -106,12 +108,25 @@ def _columns(history: Path) -> dict[str, list[float]]:
     return {name: [float(row[name]) for row in rows] for name in rows[0]}
 
 
+def _check_fit(path: Path, model: OnnxModel, test: Split, classes: Sequence[str]) -> None:
+    """Raise UnusableInputError unless the model is for images of this size and as many classes."""
+    expected, found = (
+        f"a model for images of {height}x{width} and {count} classes"
+        for (height, width), count in ((test.images.shape[1:], len(classes)), (model.image_shape, model.classes))
+    )
+    if found != expected:
+        raise UnusableInputError(path, expected, found)
+
+
 def run(params: Params, paths: Paths) -> str:
+    files.require(paths.history)  # read last, when much is written already
     test = datasets.load(paths, "test")
     variants = {"float32": paths.onnx, "int8": paths.int8}
     figures, probabilities = {}, {}
     for variant, path in variants.items():
-        scored, probabilities[variant] = score(OnnxModel(path), test, params.evaluate)
+        model = OnnxModel(path)
+        _check_fit(path, model, test, params.fetch.classes)
+        scored, probabilities[variant] = score(model, test, params.evaluate)
         figures[variant] = {**scored, "bytes": path.stat().st_size}
     agreement = probabilities["float32"].argmax(axis=1) == probabilities["int8"].argmax(axis=1)
     figures["int8"]["agreement"] = float(agreement.mean())

@@ -21,12 +21,13 @@ def summarise(split: Split, classes: int) -> pd.DataFrame:
     """One row an image: what the expectations look at instead of pixels.
 
     Returns:
-        Columns label; ink, the share of pixels above 0; mean, minimum and maximum, of pixels of 0 to 255; content_hash; and
-        is_0, is_1 ... for each of `classes`.
+        Columns label; ink, the share of pixels above 0; mean, minimum and maximum, of pixels of 0 to 255; content_hash;
+        repeated, whether an earlier image is the same; and is_0, is_1 ... for each of `classes`.
     """
     chunks = [_summarise(split.images[start : start + _CHUNK]) for start in range(0, len(split.images), _CHUNK)]
     table = pd.concat(chunks, ignore_index=True)
     table.insert(0, "label", np.asarray(split.labels, dtype=np.int64))
+    table["repeated"] = table["content_hash"].duplicated()
     for label in range(classes):
         table[f"is_{label}"] = (table["label"] == label).astype(np.float64)
     return table
@@ -71,7 +72,7 @@ def _figures(table: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
         "rows": len(table),
         "mean_intensity": round(float(table["mean"].mean()), 4),
         "ink_fraction": round(float(table["ink"].mean()), 6),
-        "repeated_images": int(table["content_hash"].duplicated().sum()),
+        "repeated_images": int(table["repeated"].sum()),
         "classes": {name: int(table[f"is_{label}"].sum()) for label, name in enumerate(classes)},
     }
 

@@ -5,8 +5,9 @@ The contract of the files: `image`, `(batch, height, width)` uint8 of 0 to 255 -
 
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,10 @@ Probabilities = npt.NDArray[np.float32]
 _BATCH = 10_000  # images a call: throughput has levelled off, and memory does not grow with the data
 _ERROR = 3  # onnxruntime's severity
 
+# Name, type, and which of the dimensions have a size that the file fixes.
+_INPUTS = [(INPUT, "tensor(uint8)", [False, True, True])]
+_OUTPUTS = [(OUTPUT, "tensor(float)", [False, True])]
+
 
 class OnnxModel:
     """An ONNX file that keeps the contract, ready to predict on the CPU.
@@ -38,19 +43,20 @@ class OnnxModel:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = _ERROR
+        require(path)
         try:
-            self._session = onnxruntime.InferenceSession(require(path), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises a class of its own for each status, none of them public
             raise UnusableInputError(path, "an ONNX model", str(error).strip().splitlines()[0]) from error
         self.image_shape, self.classes = self._contract(path)
 
     def _contract(self, path: Path) -> tuple[tuple[int, int], int]:
-        inputs = [(value.name, value.type, len(value.shape)) for value in self._session.get_inputs()]
-        outputs = [(value.name, value.type, len(value.shape)) for value in self._session.get_outputs()]
-        if inputs != [(INPUT, "tensor(uint8)", 3)] or outputs != [(OUTPUT, "tensor(float)", 2)]:
-            raise UnusableInputError(path, f"uint8 {INPUT} in, float32 {OUTPUT} out", f"{inputs} in, {outputs} out")
-        _, height, width = self._session.get_inputs()[0].shape
-        return (height, width), self._session.get_outputs()[0].shape[1]
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        if _kinds(inputs) != _INPUTS or _kinds(outputs) != _OUTPUTS:
+            expected = f"uint8 {INPUT} (batch, height, width) in, float {OUTPUT} (batch, classes) out"
+            raise UnusableInputError(path, expected, f"{_described(inputs)} in, {_described(outputs)} out")
+        _, height, width = inputs[0].shape
+        return (height, width), outputs[0].shape[1]
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -78,12 +84,26 @@ class OnnxModel:
         return taken[calls:]
 
 
+def _kinds(values: Sequence[Any]) -> list[tuple[str, str, list[bool]]]:
+    return [(value.name, value.type, [isinstance(size, int) for size in value.shape]) for value in values]
+
+
+def _described(values: Sequence[Any]) -> str:
+    """`uint8 image (batch, 28, 28)`: what a person needs to know of inputs or outputs."""
+    parts = [(value.type.removeprefix("tensor(").removesuffix(")"), value.name, value.shape) for value in values]
+    return " and ".join(f"{kind} {name} ({', '.join(str(size or '?') for size in shape)})" for kind, name, shape in parts)
+
+
 def quantise(source: Path, target: Path) -> None:
     """Write the ONNX file `source` with int8 weights, and activations that are quantised as they come, to `target`."""
     from onnxruntime.quantization import QuantType, quantize_dynamic  # half a second, which predicting does not need
 
+    disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)  # it recommends a preprocessing that changes nothing in a dense network
-    quantize_dynamic(source, target, op_types_to_quantize=["MatMul"], weight_type=QuantType.QInt8)
+    try:
+        quantize_dynamic(source, target, op_types_to_quantize=["MatMul"], weight_type=QuantType.QInt8)
+    finally:
+        logging.disable(disabled)
 
 
 class Dense(NamedTuple):
@@ -91,7 +111,7 @@ class Dense(NamedTuple):
 
     kernel: npt.NDArray[np.float32]  # (inputs, units)
     bias: npt.NDArray[np.float32]  # (units,)
-    activation: str  # the name of ONNX's operator, such as Relu
+    activation: str  # the names of ONNX's operators, such as Relu, or Sigmoid Mul
 
 
 def dense_layers(path: Path) -> list[Dense]:
@@ -99,12 +119,14 @@ def dense_layers(path: Path) -> list[Dense]:
     graph = onnx.load(require(path)).graph
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     layers: list[Dense] = []
+    product = ""  # what the bias is added to: a layer whose bias is zero has no such Add, but its activation may have others
     for node in graph.node:
         weights = [constants[name] for name in node.input if name in constants]
         if node.op_type == "MatMul" and weights:
-            layers.append(Dense(weights[0], np.zeros(weights[0].shape[1], np.float32), "Identity"))
-        elif layers and node.op_type == "Add" and weights and not layers[-1].bias.any():
+            layers.append(Dense(weights[0], np.zeros(weights[0].shape[1], np.float32), ""))
+            product = node.output[0]
+        elif node.op_type == "Add" and weights and product in node.input:
             layers[-1] = layers[-1]._replace(bias=weights[0])
         elif layers:
-            layers[-1] = layers[-1]._replace(activation=node.op_type)
+            layers[-1] = layers[-1]._replace(activation=f"{layers[-1].activation} {node.op_type}".strip())
     return layers

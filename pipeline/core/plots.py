@@ -2,16 +2,18 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
-import matplotlib
 import numpy as np
 import numpy.typing as npt
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from pipeline.core.datasets import Split
 from pipeline.core.inference import Dense
@@ -38,7 +40,11 @@ _STYLE: Any = {
     "savefig.dpi": 110,
     "legend.frameon": False,
 }
+_styled = style.context(["default", _STYLE])  # whatever matplotlibrc the machine has
+
 _MOST_NEURONS = 256
+_MOST_BARS = 20  # classes up to which each bar has room for its number
+_MOST_CELLS = 40  # classes from which on the confusion matrix gets no larger, but its cells smaller
 
 
 def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, Any]:
@@ -47,85 +53,109 @@ def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tup
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-@matplotlib.rc_context(_STYLE)
+def _head(figure: Figure, words: str) -> None:
+    """Head the whole figure, as the titles of axes look: axes may be narrower than their words."""
+    figure.suptitle(words, x=0.01, ha="left", fontsize=11, fontweight="bold")
+
+
+@_styled
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG, without the version of matplotlib in it, which would change the bytes of an unchanged picture."""
+    figure.savefig(path, metadata={"Software": None})
+
+
+@_styled
 def training_curves(history: Mapping[str, Sequence[float]]) -> Figure:
     """Loss and accuracy of each epoch, from the columns of history.csv."""
     figure, axes = _figure(10, 4, columns=2)
+    shown = {"": (_BLUE, "training images, as shown to the network"), "val_": (_ORANGE, "validation images, as they are")}
+    marker = "." if len(history["epoch"]) < 30 else ""  # a single epoch makes no line
     for axis, name in zip(axes[0], ("loss", "accuracy"), strict=True):
-        axis.plot(history["epoch"], history[name], color=_BLUE, label="training images, distorted")
-        if f"val_{name}" in history:
-            axis.plot(history["epoch"], history[f"val_{name}"], color=_ORANGE, label="validation images, as they are")
+        for prefix, (colour, label) in shown.items():
+            if prefix + name in history:
+                axis.plot(history["epoch"], history[prefix + name], color=colour, label=label, marker=marker)
         axis.set(title=name.capitalize(), xlabel="epoch")
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes[0, 0].set_yscale("log")
-    axes[0, 0].yaxis.set_major_formatter("{x:g}")
-    axes[0, 0].yaxis.set_minor_formatter("{x:g}")
+    axes[0, 0].yaxis.set(
+        major_locator=LogLocator(subs=(1, 1.5, 2, 3, 5, 7)), major_formatter="{x:g}", minor_locator=NullLocator()
+    )
     axes[0, 1].yaxis.set_major_formatter(PercentFormatter(1))
     axes[0, 0].legend()
     return figure
 
 
-@matplotlib.rc_context(_STYLE)
+@_styled
 def confusion_matrix(counts: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:
     """Counts by label (rows) and decision (columns); colour shows mistakes, which the diagonal would outshine."""
-    size = max(5.0, 0.62 * len(classes) + 1.2)
+    cell = 0.62 * min(1, _MOST_CELLS / len(classes))
+    size = max(5, cell * len(classes) + 1 + 0.1 * max(map(len, classes)))
     figure, axes = _figure(size, size)
-    axis = axes[0, 0]
+    axis, font = axes[0, 0], 9 * cell / 0.62
     mistakes = counts.astype(float)
     np.fill_diagonal(mistakes, 0)
-    axis.imshow(mistakes, cmap="Oranges", norm=PowerNorm(0.6, vmin=0, vmax=max(1.0, 1.4 * mistakes.max())))
+    axis.imshow(mistakes, cmap="Oranges", norm=PowerNorm(0.6, vmin=0, vmax=max(1, 2.2 * mistakes.max())))
     for (row, column), count in np.ndenumerate(counts):
         if count:
             colour, weight = (_MUTED, "normal") if row == column else (_INK, "bold")
-            axis.text(column, row, f"{count:,}", ha="center", va="center", color=colour, fontweight=weight, fontsize=9)
+            axis.text(column, row, f"{count:,}", ha="center", va="center", color=colour, fontweight=weight, fontsize=font)
     right = np.trace(counts) / counts.sum()
     axis.set(title=f"Confusion: {counts.sum() - np.trace(counts):,} of {counts.sum():,} wrong ({right:.2%} right)")
     axis.set(xlabel="decided", ylabel="labelled", xticks=range(len(classes)), yticks=range(len(classes)))
-    axis.set_xticklabels(classes, rotation=0 if max(map(len, classes)) < 4 else 90)
-    axis.set_yticklabels(classes)
+    axis.set_xticklabels(classes, rotation=0 if max(map(len, classes)) < 4 else 90, fontsize=font)
+    axis.set_yticklabels(classes, fontsize=font)
     axis.grid(visible=False)
     return figure
 
 
-@matplotlib.rc_context(_STYLE)
+@_styled
 def worst_mistakes(test: Split, probabilities: npt.NDArray[Any], classes: Sequence[str], most: int) -> Figure:
     """The test images that the model is wrong about and most sure, the surest first."""
     decided, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(decided != test.labels)
     worst = wrong[np.argsort(-sure[wrong], kind="stable")][:most]
-    columns = min(10, max(4, len(worst)))
+    # A column's width, and what stands between two names: a long one gets a line of its own.
+    width, between = (1.15, " ") if max(map(len, classes)) < 4 else (1.9, "\n")
+    columns = min(round(11.5 / width), max(4, len(worst)))
     rows = max(1, math.ceil(len(worst) / columns))
-    figure, axes = _figure(columns * 1.15, rows * 1.5 + 0.5, rows, columns)
-    figure.suptitle(
-        f"The {len(worst)} surest of {len(wrong):,} mistakes: label, then decision",
-        x=0.01,
-        ha="left",
-        fontsize=11,
-        fontweight="bold",
-    )
+    tall = 1.15 * test.images.shape[1] / test.images.shape[2]
+    figure, axes = _figure(columns * width, rows * (tall + 0.6) + 0.5, rows, columns)
+    title = f"Mistakes, the surest first: {len(worst)} of {len(wrong):,}; label → decision"
+    _head(figure, title if len(wrong) else "No mistakes")
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, index in zip(axes.flat, worst, strict=False):
         axis.imshow(test.images[index], cmap="gray_r", vmin=0, vmax=255)
         axis.set_title(
-            f"{classes[test.labels[index]]} → {classes[decided[index]]}",
+            f"{classes[test.labels[index]]}{between}→ {classes[decided[index]]}",
             color=_RED,
             loc="center",
             fontsize=10,
             fontweight="normal",
         )
-        axis.text(0.5, -0.05, f"{sure[index]:.0%} · #{index}", transform=axis.transAxes, ha="center", va="top", fontsize=7)
+        axis.text(0.5, -0.05, f"{sure[index]:.0%} · #{index}", transform=axis.transAxes, ha="center", va="top", fontsize=8)
     return figure
 
 
-@matplotlib.rc_context(_STYLE)
+@_styled
 def calibration(bins: Sequence[tuple[float, float, int]]) -> Figure:
     """Accuracy against confidence, a dot a bin, its area by the number of images in it."""
     figure, axes = _figure(5, 5)
     axis = axes[0, 0]
     confidence, right, count = (np.array(column) for column in zip(*bins, strict=True))
     axis.plot([0, 1], [0, 1], color=_MUTED, linewidth=1, linestyle="--", label="as sure as right")
-    axis.scatter(confidence, right, s=20 + 400 * count / count.sum(), color=_BLUE, alpha=0.8, linewidth=0)
+    area = 20 + 400 * count / count.sum()
+    axis.scatter(
+        confidence,
+        right,
+        area,
+        color=_BLUE,
+        alpha=0.8,
+        linewidth=0,
+        clip_on=False,
+        zorder=3,
+        label="a bin, larger for more images",
+    )
     axis.set(title="Calibration", xlabel="confidence", ylabel="accuracy", xlim=(0, 1.03), ylim=(0, 1.03))
     axis.xaxis.set_major_formatter(PercentFormatter(1))
     axis.yaxis.set_major_formatter(PercentFormatter(1))
@@ -133,23 +163,31 @@ def calibration(bins: Sequence[tuple[float, float, int]]) -> Figure:
     return figure
 
 
-@matplotlib.rc_context(_STYLE)
+@_styled
 def class_distribution(counts: Mapping[str, npt.NDArray[Any]], classes: Sequence[str]) -> Figure:
     """Images of each class, a panel a split."""
     figure, axes = _figure(10, 3.6, columns=len(counts))
     for axis, (split, found), colour in zip(axes[0], counts.items(), (_BLUE, _ORANGE), strict=False):
         bars = axis.bar(range(len(found)), found, color=colour)
-        axis.bar_label(bars, labels=[f"{count:,}" for count in found], fontsize=8, color="white", padding=-12)
-        axis.axhline(found.mean(), color=_INK, linewidth=1, linestyle="--")
+        axis.axhline(found.mean(), color=_MUTED, linewidth=1, linestyle="--")
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+        if len(classes) <= _MOST_BARS:
+            axis.bar_label(bars, fmt="{:,.0f}", fontsize=8, padding=3, bbox=box)
+        axis.margins(y=0.1)
         axis.set(title=f"{split}: {found.sum():,} images, {found.mean():,.0f} a class on average", xticks=range(len(classes)))
-        axis.set_xticklabels(classes, rotation=0 if max(map(len, classes)) < 4 else 45)
+        flat = max(map(len, classes)) < 4 and len(classes) <= _MOST_BARS
+        axis.set_xticklabels(classes, rotation=0 if flat else 90)
+        axis.yaxis.set_major_formatter("{x:,.0f}")
         axis.grid(visible=False, axis="x")
     return figure
 
 
-@matplotlib.rc_context(_STYLE)
+@_styled
 def hidden_neurons(kernel: npt.NDArray[np.float32], image_shape: tuple[int, ...]) -> Figure:
-    """Each neuron's weights, `(pixels, units)`, as a picture: blue where ink speaks for it, red where against."""
+    """Each neuron's weights, `(pixels, units)`, as a picture: blue where ink speaks for it, red where against.
+
+    The largest weight of each neuron has the full colour.
+    """
     height, width = image_shape
     units = min(kernel.shape[1], _MOST_NEURONS)
     columns = math.ceil(math.sqrt(units))
@@ -158,17 +196,19 @@ def hidden_neurons(kernel: npt.NDArray[np.float32], image_shape: tuple[int, ...]
     for unit in range(units):
         top, left = unit // columns * (height + 2) + 1, unit % columns * (width + 2) + 1
         weights = kernel[:, unit].reshape(height, width)
-        mosaic[top : top + height, left : left + width] = weights / np.abs(weights).max()
-    figure, axes = _figure(9, 9 * mosaic.shape[0] / mosaic.shape[1] + 0.4)
+        mosaic[top : top + height, left : left + width] = weights / (np.abs(weights).max() or 1)
+    scale = 9 / max(mosaic.shape)
+    figure, axes = _figure(max(8, scale * mosaic.shape[1]), scale * mosaic.shape[0] + 0.4)
     axis: Axes = axes[0, 0]
     axis.imshow(mosaic, cmap="RdBu", vmin=-1, vmax=1, interpolation="nearest")
-    shown = "" if units == kernel.shape[1] else f"first {units} of "
-    axis.set_title(f"What the {shown}{kernel.shape[1]:,} hidden neurons look for: blue, ink speaks for it; red, against")
+    shown = f"{units}" if units == kernel.shape[1] else f"first {units} of {kernel.shape[1]:,}"
+    subject = f"{shown} hidden neurons look" if units > 1 else "hidden neuron looks"
+    _head(figure, f"What the {subject} for: blue, ink speaks for it; red, against")
     axis.set_axis_off()
     return figure
 
 
-@matplotlib.rc_context(_STYLE)
+@_styled
 def layer_diagram(image_shape: tuple[int, ...], layers: Sequence[Dense]) -> Figure:
     """The layers from image to probabilities, with the arithmetic of their parameters."""
     size = "x".join(map(str, image_shape))
@@ -177,14 +217,14 @@ def layer_diagram(image_shape: tuple[int, ...], layers: Sequence[Dense]) -> Figu
         inputs, units = layer.kernel.shape
         name = "probabilities" if number == len(layers) else f"dense {number}"
         arithmetic = f"{inputs:,} x {units:,} + {units:,}\n= {inputs * units + units:,}"
-        boxes.append((name, f"{units:,} {layer.activation}\n{arithmetic}"))
+        boxes.append((name, f"{units:,} {shorten(layer.activation, 18, placeholder=' …')}\n{arithmetic}"))
     figure, axes = _figure(2.5 * len(boxes), 2.2)
     axis = axes[0, 0]
     for place, (name, text) in enumerate(boxes):
         face = "#eff6ff" if place < 2 else "#dbeafe"
         axis.add_patch(FancyBboxPatch((place * 2.5, 0), 1.9, 1.3, boxstyle="round,pad=0.04", facecolor=face, edgecolor=_BLUE))
-        axis.text(place * 2.5 + 0.95, 1.08, name, ha="center", va="center", fontweight="bold")
-        axis.text(place * 2.5 + 0.95, 0.46, text, ha="center", va="center", fontsize=9, color=_MUTED)
+        axis.text(place * 2.5 + 0.95, 1.06, name, ha="center", va="center", fontweight="bold")
+        axis.text(place * 2.5 + 0.95, 0.5, text, ha="center", va="center", color=_MUTED)
         if place:
             arrow = {"arrowstyle": "-|>", "color": _MUTED}
             axis.annotate("", (place * 2.5 - 0.08, 0.65), (place * 2.5 - 0.52, 0.65), arrowprops=arrow)

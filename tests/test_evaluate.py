@@ -1,0 +1,252 @@
+"""Scoring two small ONNX files on the subset; numpy says what must come out."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from pipeline import evaluate
+from pipeline.core import files, inference
+from pipeline.core.datasets import Split
+from pipeline.core.errors import MissingInputError, UnusableInputError
+from pipeline.core.inference import OnnxModel
+from pipeline.core.params import Params
+from pipeline.core.paths import Paths
+from tests.conftest import Repository, small_repository
+from tests.imports import ROOT
+from tests.test_inference import Layer, forward, write_network
+
+NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+PICTURES = {
+    "calibration",
+    "class_distribution",
+    "confusion_matrix",
+    "hidden_neurons",
+    "layers",
+    "training_curves",
+    "worst_mistakes",
+}
+HISTORY = "epoch,loss,accuracy,val_loss,val_accuracy\n1,0.9,0.7,0.5,0.85\n2,0.4,0.88,0.3,0.91\n"
+
+
+def fitted(train: Split) -> list[Layer]:
+    """Random features and a least squares fit on them: a network that is right about most digits, in a moment."""
+    random = np.random.default_rng(0)
+    kernel = random.normal(scale=0.1, size=(784, 100)).astype(np.float32)
+    bias = random.normal(size=100).astype(np.float32)
+    features = np.column_stack([forward([(kernel, bias, "Relu")], train.images), np.ones(len(train.images))])
+    solution = np.linalg.lstsq(features, 8 * np.eye(10)[train.labels], rcond=None)[0].astype(np.float32)
+    return [(kernel, bias, "Relu"), (solution[:-1], solution[-1], "Softmax")]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A tree in which evaluate has run, and what it was about."""
+
+    params: Params
+    paths: Paths
+    result: str
+    test: Split
+    expected: npt.NDArray[np.float64]  # the probabilities of the float32 model, from numpy
+
+
+def prepared(root: Path, subset: dict[str, Split]) -> Repository:
+    made = small_repository(root, subset, {"fetch.classes": NAMES})
+    made.paths.model.mkdir(parents=True)
+    write_network(made.paths.onnx, fitted(subset["train"]), (28, 28))
+    inference.quantise(made.paths.onnx, made.paths.int8)
+    files.write_text(made.paths.history, HISTORY)
+    return made
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory, subset: dict[str, Split]) -> Evaluated:
+    made = prepared(tmp_path_factory.mktemp("evaluated"), subset)
+    result = evaluate.run(made.params, made.paths)
+    return Evaluated(made.params, made.paths, result, subset["test"], forward(fitted(subset["train"]), subset["test"].images))
+
+
+@pytest.fixture
+def copied(evaluated: Evaluated, tmp_path: Path) -> Paths:
+    """A copy of the tree, to be changed."""
+    shutil.copytree(evaluated.paths.root, tmp_path / "copy")
+    return Paths(tmp_path / "copy")
+
+
+def figures(evaluated: Evaluated) -> Any:
+    return files.read_json(evaluated.paths.metrics)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_figure_is_there_for_both_variants(evaluated: Evaluated) -> None:
+    common = {
+        "accuracy",
+        "log_loss",
+        "calibration_error",
+        "worst_recall",
+        "shifted_accuracy",
+        "rotated_accuracy",
+        "noisy_accuracy",
+        "bytes",
+    }
+
+    assert figures(evaluated).keys() == common | {"int8"}
+    assert figures(evaluated)["int8"].keys() == common | {"agreement"}
+
+
+def test_accuracy_is_exact_to_the_last_digit(evaluated: Evaluated) -> None:
+    right = int((evaluated.expected.argmax(axis=1) == evaluated.test.labels).sum())
+
+    assert 700 < right < 1000
+    assert figures(evaluated)["accuracy"] == right / 1000
+
+
+def test_log_loss_and_worst_recall_are_those_of_the_probabilities(evaluated: Evaluated) -> None:
+    labels, decided = evaluated.test.labels, evaluated.expected.argmax(axis=1)
+    given = evaluated.expected[np.arange(1000), labels]
+
+    assert figures(evaluated)["log_loss"] == pytest.approx(-np.log(given).mean(), rel=1e-4)
+    assert figures(evaluated)["worst_recall"] == min((decided[labels == label] == label).mean() for label in range(10))
+
+
+def test_shifted_accuracy_is_the_mean_over_four_directions(evaluated: Evaluated, subset: dict[str, Split]) -> None:
+    images, layers = evaluated.test.images, fitted(subset["train"])
+    padded = np.pad(images, ((0, 0), (2, 2), (2, 2)))
+    windows = [(0, 2), (4, 2), (2, 0), (2, 4)]  # of the padded images: where a window of their first size starts
+
+    rights = [
+        (forward(layers, padded[:, top : top + 28, left : left + 28]).argmax(axis=1) == evaluated.test.labels).mean()
+        for top, left in windows
+    ]
+
+    assert figures(evaluated)["shifted_accuracy"] == pytest.approx(np.mean(rights), abs=1e-12)
+
+
+@pytest.mark.parametrize("figure", ["shifted_accuracy", "rotated_accuracy", "noisy_accuracy"])
+def test_a_harder_test_is_harder_but_not_hopeless(figure: str, evaluated: Evaluated) -> None:
+    assert 0.3 < figures(evaluated)[figure] < figures(evaluated)["accuracy"]
+
+
+def test_int8_is_scored_by_its_own_file(evaluated: Evaluated) -> None:
+    int8 = OnnxModel(evaluated.paths.int8).predict(evaluated.test.images).argmax(axis=1)
+    found = figures(evaluated)
+
+    assert found["int8"]["accuracy"] == (int8 == evaluated.test.labels).mean()
+    assert found["int8"]["agreement"] == (int8 == evaluated.expected.argmax(axis=1)).mean()
+    assert found["int8"]["bytes"] == evaluated.paths.int8.stat().st_size < found["bytes"]
+    assert found["bytes"] == evaluated.paths.onnx.stat().st_size
+
+
+def test_the_per_class_table_has_a_row_for_each_variant_and_class(evaluated: Evaluated) -> None:
+    table = rows(evaluated.paths.per_class)
+    labels, decided = evaluated.test.labels, evaluated.expected.argmax(axis=1)
+
+    assert [(row["variant"], row["class"]) for row in table] == [(v, name) for v in ("float32", "int8") for name in NAMES]
+    for label, row in enumerate(table[:10]):
+        assert int(row["images"]) == (labels == label).sum()
+        assert float(row["recall"]) == (decided[labels == label] == label).mean()
+        assert float(row["precision"]) == (labels[decided == label] == label).mean()
+        assert float(row["f1"]) == pytest.approx(
+            2 * float(row["precision"]) * float(row["recall"]) / (float(row["precision"]) + float(row["recall"]))
+        )
+
+
+def test_the_predictions_name_the_class_of_each_test_image_and_the_decision(evaluated: Evaluated) -> None:
+    decided = evaluated.expected.argmax(axis=1)
+
+    assert rows(evaluated.paths.predictions) == [
+        {"actual": NAMES[label], "predicted": NAMES[decision]}
+        for label, decision in zip(evaluated.test.labels, decided, strict=True)
+    ]
+
+
+def test_latency_is_told_for_both_variants(evaluated: Evaluated) -> None:
+    latency = files.read_json(evaluated.paths.latency)
+
+    assert latency.keys() == {"float32", "int8"}
+    for taken in latency.values():
+        assert 0 < taken["p50_microseconds"] <= taken["p99_microseconds"]
+
+
+def test_the_pictures_are_whole_and_name_no_software(evaluated: Evaluated) -> None:
+    pictures = {path.stem: Image.open(path) for path in evaluated.paths.plots.glob("*.png")}
+
+    assert pictures.keys() == PICTURES
+    for picture in pictures.values():
+        picture.load()
+        assert picture.info.keys() == {"dpi"}
+        assert min(picture.size) > 200
+
+
+def test_the_folder_of_pictures_is_open_to_whom_the_folder_around_it_is(evaluated: Evaluated) -> None:
+    assert evaluated.paths.plots.stat().st_mode == evaluated.paths.evaluation.stat().st_mode
+
+
+def test_the_result_tells_both_accuracies(evaluated: Evaluated) -> None:
+    found = figures(evaluated)
+
+    expected = f"{found['accuracy']:.2%} (float32) and {found['int8']['accuracy']:.2%} (int8)"
+    assert evaluated.result == f"accuracy {expected} on 1,000 test images"
+
+
+def test_another_process_gives_the_same_bytes_and_loads_no_tensorflow(evaluated: Evaluated, copied: Paths) -> None:
+    (copied.plots / "of_yesterday.png").write_bytes(b"")
+    heavy = ["tensorflow", "keras", "tf2onnx", "mlflow", "pandas", "great_expectations"]
+    code = f"""if True:
+        import json, sys
+        from pipeline import evaluate
+        from pipeline.core import params, paths
+        evaluate.run(params.load(paths.Paths().params), paths.Paths())
+        print(json.dumps([name for name in {heavy} if name in sys.modules]))
+    """
+
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "1"}
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, cwd=copied.root, env=environment, check=True, capture_output=True, text=True)
+
+    assert json.loads(ended.stdout) == []
+    folders = [evaluated.paths.evaluation, copied.evaluation]
+    first, second = (
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*") if path.name != "latency.json"}
+        for folder in folders
+    )
+    assert first == second
+
+
+@pytest.mark.parametrize("missing", ["onnx", "int8", "history", "manifest"])
+def test_an_absent_input_is_missed_by_name_before_anything_is_written(
+    missing: str, evaluated: Evaluated, copied: Paths
+) -> None:
+    path = getattr(copied, missing)
+    path.unlink()
+    shutil.rmtree(copied.evaluation)
+
+    with pytest.raises(MissingInputError, match=path.name):
+        evaluate.run(evaluated.params, copied)
+
+    assert not copied.evaluation.exists()
+
+
+def test_a_model_of_other_images_or_classes_is_refused(evaluated: Evaluated, copied: Paths) -> None:
+    small = [(np.zeros((20, 3), np.float32), None, "Softmax")]
+    write_network(copied.onnx, small, (4, 5))
+
+    with pytest.raises(UnusableInputError) as raised:
+        evaluate.run(evaluated.params, copied)
+
+    expected, found = "a model for images of 28x28 and 10 classes", "a model for images of 4x5 and 3 classes"
+    assert f"model.onnx: expected {expected}, found {found}" in str(raised.value)

@@ -1,0 +1,374 @@
+"""The gate before training, with the real Great Expectations: good data passes, each kind of bad data is named."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline import fetch, validate
+from pipeline.core import expectations, files
+from pipeline.core.datasets import Split
+from pipeline.core.errors import InvalidDataError
+from pipeline.core.params import Params
+from pipeline.core.paths import Paths
+from tests.conftest import Edit, Repository, small_repository, write_source
+from tests.imports import ROOT
+
+WIDER_CLASSES = {"validate.class_share": [0.07, 0.13]}  # of the first 1,000 test images, 12.6 % are a 1
+
+Splits = dict[str, Split]
+
+
+@pytest.fixture
+def params(tree: Paths, edit: Edit) -> Params:
+    return edit(WIDER_CLASSES)
+
+
+def refused(params: Params, paths: Paths) -> list[str]:
+    """The lines of the error, one for each broken expectation."""
+    fetch.run(params, paths)
+    with pytest.raises(InvalidDataError) as raised:
+        validate.run(params, paths)
+    first, *lines, last = str(raised.value).splitlines()
+    noun = "expectation" if len(lines) == 1 else "expectations"
+    assert first == f"the data broke {len(lines)} {noun}:"
+    assert str(paths.data_docs / "index.html") in last
+    assert str(paths.report) in last
+    return [line.removeprefix("  ") for line in lines]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def page(paths: Paths, split: str) -> str:
+    """The one page of the Data Docs with the results of a split."""
+    (found,) = (paths.data_docs / "validations" / split).rglob("*.html")
+    return found.read_text(encoding="utf-8")
+
+
+def poisoned(subset: Splits, split: str, change: Callable[[Any, Any], Any]) -> Splits:
+    """The subset after `change(images, labels)` of one split, in place or by what it returns."""
+    images, labels = subset[split].images.copy(), subset[split].labels.copy()
+    return {**subset, split: Split(*(change(images, labels) or (images, labels)))}
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory, subset: Splits) -> Repository:
+    """A tree in which good data has been validated. Its report and Data Docs are not to be changed."""
+    made = small_repository(tmp_path_factory.mktemp("good"), subset, WIDER_CLASSES)
+    validate.run(made.params, made.paths)
+    return made
+
+
+def test_good_data_passes(good: Repository) -> None:
+    report = files.read_json(good.paths.report)
+
+    assert report["success"] is True
+    assert report["broken"] == []
+    assert report["expectations"] == {"met": 41, "broken": 0}
+    assert report["fingerprint"] == files.read_json(good.paths.manifest)["fingerprint"]
+
+
+def test_the_report_tells_what_the_data_is(good: Repository, subset: Splits) -> None:
+    report = files.read_json(good.paths.report)
+
+    for name, split in subset.items():
+        counts = {str(label): count for label, count in enumerate(np.bincount(split.labels).tolist())}
+        assert report[name] == {
+            "rows": len(split.labels),
+            "mean_intensity": pytest.approx(split.images.mean(), abs=1e-4),
+            "ink_fraction": pytest.approx((split.images > 0).mean(), abs=1e-6),
+            "repeated_images": 0,
+            "classes": counts,
+        }
+
+
+def test_the_data_docs_show_every_expectation_in_our_words(good: Repository) -> None:
+    for outcome in files.read_json(good.paths.report)["outcomes"]:
+        split, name = outcome.split(": ", 1)
+        assert f"{name}: " in page(good.paths, split)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_the_data_docs_claim_no_time_and_no_unnamed_asset(split: str, good: Repository) -> None:
+    assert "time not recorded" in page(good.paths, split)
+    assert not re.search(r"1970-|Data asset: None", page(good.paths, split))
+
+
+def test_the_index_leads_to_both_splits_without_scripts(good: Repository) -> None:
+    index = (good.paths.data_docs / "index.html").read_text(encoding="utf-8")
+
+    linked = dict(re.findall(r'<a href="(validations/[^"]+)">(\w+) split</a>', index))
+
+    assert sorted(linked.values()) == ["test", "train"]
+    assert all((good.paths.data_docs / target).is_file() for target in linked)
+
+
+def test_the_data_docs_are_open_to_whom_the_folder_around_them_is(good: Repository) -> None:
+    assert good.paths.data_docs.stat().st_mode == good.paths.validation.stat().st_mode
+
+
+def test_a_second_run_gives_the_same_bytes(good: Repository) -> None:
+    first = contents(good.paths.validation)
+
+    result = validate.run(good.params, good.paths)
+
+    assert result == "41 expectations met on 4,000 images"
+    assert len(first) == 6
+    assert contents(good.paths.validation) == first
+
+
+def unknown_label(_: Any, labels: Any) -> None:
+    labels[[3, 4, 7]] = 10
+
+
+def one_class_less(images: Any, labels: Any) -> Any:
+    return images[labels != 7], labels[labels != 7]
+
+
+def imbalanced(_: Any, labels: Any) -> None:
+    labels[:900] = 1
+
+
+def blank(images: Any, _: Any) -> None:
+    images[:4] = 0
+
+
+def inverted(images: Any, labels: Any) -> Any:
+    return 255 - images, labels
+
+
+def too_much_ink(images: Any, _: Any) -> None:
+    images[[8, 9]] = np.maximum(images[[8, 9]], 1)
+    images[[8, 9], 0, :14] = 0
+
+
+def too_bright(images: Any, _: Any) -> None:
+    images[images > 0] = 255
+
+
+def repeated(images: Any, _: Any) -> None:
+    images[100:110] = images[0]
+
+
+KL = "KL divergence of the classes from the other split's"
+
+
+@pytest.mark.parametrize(
+    ("split", "change", "line", "others"),
+    [
+        (
+            "train",
+            unknown_label,
+            "label of each image: expected 0 to 9, found 3 of 3,000 images outside: #3 (10), #4 (10), #7 (10)",
+            {f"train split, {KL}"},
+        ),
+        (
+            "train",
+            one_class_less,
+            "labels in use: expected each of 0 to 9, found no 7",
+            {"train split, rows", "train split, share of class 7", f"train split, {KL}", f"test split, {KL}"},
+        ),
+        (
+            "test",
+            one_class_less,
+            "labels in use: expected each of 0 to 9, found no 7",
+            {
+                "test split, rows",
+                "test split, share of class 1",
+                "test split, share of class 7",
+                f"test split, {KL}",
+                f"train split, {KL}",
+            },
+        ),
+        (
+            "train",
+            imbalanced,
+            "share of class 1: expected 0.07 to 0.13, found 0.37767",
+            {
+                *(f"train split, share of class {label}" for label in (0, 2, 3, 5, 8, 9)),
+                f"train split, {KL}",
+                f"test split, {KL}",
+            },
+        ),
+        (
+            "train",
+            blank,
+            "blank images: expected none, found 4 of 3,000 images: #0, #1, #2, …",
+            {"train split, ink fraction of each image", "train split, pixel maximum of each image"},
+        ),
+        (
+            "test",
+            inverted,
+            "ink fraction of each image: expected 0.02 to 0.6, "
+            "found 1,000 of 1,000 images outside: #0 (0.99872), #1 (0.99745), #2 (0.99872), …",
+            {"test split, pixel minimum of each image", "test split, mean intensity"},
+        ),
+        (
+            "train",
+            too_much_ink,
+            "ink fraction of each image: expected 0.02 to 0.6, found 2 of 3,000 images outside: #8 (0.98214), #9 (0.98214)",
+            set(),
+        ),
+        ("train", too_bright, "mean intensity: expected 25 to 45, found 48.832", set()),
+        (
+            "train",
+            repeated,
+            "share of images that repeat an earlier one: expected at most 0.001, found 0.0033333",
+            set(),
+        ),
+    ],
+    ids=[
+        "unknown label",
+        "class missing in train",
+        "class missing in test",
+        "imbalance",
+        "blank images",
+        "inverted images",
+        "too much ink",
+        "too bright",
+        "repeated images",
+    ],
+)
+def test_bad_data_is_refused_and_named(
+    split: str, change: Any, line: str, others: set[str], params: Params, subset: Splits, tmp_path: Path
+) -> None:
+    write_source(tmp_path / "source", poisoned(subset, split, change))
+
+    lines = refused(params, Paths())
+
+    assert f"{split} split, {line}" in lines
+    assert {found.split(": ")[0] for found in lines} == {f"{split} split, {line.split(': ')[0]}"} | others
+    report = files.read_json(Paths().report)
+    assert report["success"] is False
+    assert report["broken"] == lines
+    assert report["expectations"] == {"met": 41 - len(lines), "broken": len(lines)}
+    assert "Failed" in page(Paths(), split)
+
+
+def test_a_wrong_number_of_images_is_refused(params: Params, edit: Edit) -> None:
+    changed = edit({"validate.rows": {"train": [4000, 1_000_000], "test": [999, 999]}})
+
+    assert refused(changed, Paths()) == [
+        "train split, rows: expected 4,000 to 1,000,000, found 3,000",
+        "test split, rows: expected 999, found 1,000",
+    ]
+
+
+def test_a_single_leaked_test_image_is_found_by_its_number(params: Params, subset: Splits, tmp_path: Path) -> None:
+    leaking = subset["train"].images.copy()
+    leaking[17] = subset["test"].images[5]
+    write_source(tmp_path / "source", {**subset, "train": Split(leaking, subset["train"].labels)})
+
+    lines = refused(params, Paths())
+
+    assert lines == ["train split, leaked test images: expected none, found 1 of 3,000 images: #17"]
+
+
+def test_the_divergence_is_that_of_kullback_and_leibler(params: Params, subset: Splits, tmp_path: Path) -> None:
+    changed = poisoned(subset, "train", imbalanced)
+    write_source(tmp_path / "source", changed)
+    train, test = (np.bincount(changed[split].labels) / len(changed[split].labels) for split in ("train", "test"))
+
+    lines = refused(params, Paths())
+
+    assert f"train split, {KL}: expected at most 0.01, found {(train * np.log(train / test)).sum():.5g}" in lines
+    assert f"test split, {KL}: expected at most 0.01, found {(test * np.log(test / train)).sum():.5g}" in lines
+
+
+def test_as_many_repeated_images_as_the_bound_are_accepted(params: Params, edit: Edit, subset: Splits, tmp_path: Path) -> None:
+    write_source(tmp_path / "source", poisoned(subset, "train", repeated))
+
+    changed = edit({"validate.duplicates": 10 / 3000})
+    fetch.run(changed, Paths())
+    validate.run(changed, Paths())
+
+    assert files.read_json(Paths().report)["train"]["repeated_images"] == 10
+
+
+def test_classes_go_by_their_names(params: Params, edit: Edit) -> None:
+    names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    changed = edit({"fetch.classes": names, "validate.class_share": [0.08, 0.12]})
+
+    assert refused(changed, Paths()) == ["test split, share of class one: expected 0.08 to 0.12, found 0.126"]
+    assert list(files.read_json(Paths().report)["test"]["classes"]) == names
+
+
+def test_mended_data_takes_the_place_of_what_was_refused(params: Params, subset: Splits, tmp_path: Path) -> None:
+    write_source(tmp_path / "source", poisoned(subset, "train", blank))
+    refused(params, Paths())
+    write_source(tmp_path / "source", subset)
+
+    fetch.run(params, Paths())
+    validate.run(params, Paths())
+
+    assert files.read_json(Paths().report)["success"] is True
+    assert "Failed<" not in page(Paths(), "train")
+
+
+def test_the_command_exits_with_1_says_why_and_gives_the_same_bytes_in_another_process(
+    params: Params, subset: Splits, tmp_path: Path
+) -> None:
+    write_source(tmp_path / "source", poisoned(subset, "train", unknown_label))
+    lines = refused(params, Paths())
+    here = contents(Paths().validation)
+
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "1", "TZ": "America/Sao_Paulo"}
+    command = [sys.executable, "-m", "pipeline.validate"]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, check=False, capture_output=True, text=True)
+
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"error: the data broke {len(lines)} expectations:\n  {lines[0]}\n")
+    assert len(ended.stderr.splitlines()) == len(lines) + 2
+    assert contents(Paths().validation) == here
+
+
+def test_a_check_that_cannot_run_fails_and_says_why(params: Params, subset: Splits, tmp_path: Path) -> None:
+    table = validate.summarise(subset["test"], 10).drop(columns="mean")
+    suite = expectations.suite("test", [0.1] * 10, [str(label) for label in range(10)], params.validate_)
+
+    outcomes = expectations.check({"test": table}, {"test": suite}, "broken", tmp_path / "docs")
+
+    (outcome,) = (outcome for outcome in outcomes if outcome.expectation == "mean intensity")
+    assert outcome.success is False
+    assert outcome.observed.startswith("a check that could not run: ")
+    assert '"mean"' in outcome.observed
+
+
+def test_an_image_is_summarised_by_ink_mean_extremes_and_repetition() -> None:
+    images = np.array([[[0, 0], [10, 30]], [[5, 5], [5, 5]], [[0, 0], [10, 30]]], np.uint8)
+
+    table = validate.summarise(Split(images, np.array([1, 0, 1], np.uint8)), 2)
+
+    expected = {
+        "label": [1, 0, 1],
+        "ink": [0.5, 1, 0.5],
+        "mean": [10, 5, 10],
+        "minimum": [0, 5, 0],
+        "maximum": [30, 5, 30],
+        "repeated": [False, False, True],
+        "is_0": [0, 1, 0],
+        "is_1": [1, 0, 1],
+    }
+    pd.testing.assert_frame_equal(table[list(expected)], pd.DataFrame(expected), check_dtype=False)
+    assert table["content_hash"].nunique() == 2
+
+
+def test_a_summary_in_several_parts_is_the_summary_of_the_whole(subset: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = validate.summarise(subset["test"], 10)
+
+    monkeypatch.setattr(validate, "_CHUNK", 300)
+
+    pd.testing.assert_frame_equal(validate.summarise(subset["test"], 10), whole)
+
+
+def test_class_shares_are_of_all_labels_known_or_not() -> None:
+    assert validate.class_shares(np.array([0, 0, 2, 7], np.uint8), 4) == [0.5, 0, 0.25, 0]
