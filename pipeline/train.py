@@ -29,7 +29,7 @@ def check_gate(paths: Paths) -> None:
     """Raise UnvalidatedDataError unless the report says that the very arrays in place passed."""
     report, manifest = files.read_json(paths.report), files.read_json(paths.manifest)
     if not report["success"]:
-        raise UnvalidatedDataError(paths.report, f"{len(report['broken'])} broken expectations")
+        raise UnvalidatedDataError(paths.report, f"{len(report['broken'])} broken expectation(s)")
     if report["fingerprint"] != manifest["fingerprint"]:
         raise UnvalidatedDataError(paths.report, "a validation of other data")
 

@@ -44,9 +44,9 @@ class Distort(keras.layers.Layer):  # type: ignore[misc]
         """Interpolate `images` at each pixel's own place plus `displacement`, `(n, 2, pixels)` in pixels, y then x."""
         height, width = self.height, self.width
         size = height * width
-        rows = tf.clip_by_value(displacement[:, 0] + self.fields[0] + (height - 1) / 2, 0, height - 1.001)
-        columns = tf.clip_by_value(displacement[:, 1] + self.fields[1] + (width - 1) / 2, 0, width - 1.001)
-        top, left = tf.floor(rows), tf.floor(columns)
+        rows = tf.clip_by_value(displacement[:, 0] + self.fields[0] + (height - 1) / 2, 0, height - 1)
+        columns = tf.clip_by_value(displacement[:, 1] + self.fields[1] + (width - 1) / 2, 0, width - 1)
+        top, left = tf.minimum(tf.floor(rows), height - 2), tf.minimum(tf.floor(columns), width - 2)
         down, right = rows - top, columns - left
         first = tf.cast(top * width + left, tf.int32) + tf.range(tf.shape(images)[0])[:, None] * size
         pixels = tf.reshape(images, (-1,))

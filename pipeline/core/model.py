@@ -1,6 +1,7 @@
 """The network, and its file."""
 
 import json
+import re
 import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,6 +12,7 @@ from pipeline.core import files
 from pipeline.core.params import ModelParams
 
 _PIXEL_MAX = 255
+_SHARED = re.compile(r'"shared_object_id": \d{6,}')
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip archive can hold
 
 
@@ -55,18 +57,28 @@ def summary(network: keras.Model) -> str:
 
 
 def save(network: keras.Model, path: Path) -> None:
-    """Write the `.keras` file so that equal weights give equal bytes: Keras puts the time into the archive, twice."""
+    """Write the `.keras` file so that equal weights give equal bytes.
+
+    Keras puts the time into the archive, twice, and addresses in memory for objects that layers share.
+    """
     with files.replacing(path) as part, TemporaryDirectory() as folder:
         timed = Path(folder) / "timed.keras"
         network.save(timed)
         with zipfile.ZipFile(timed) as source, zipfile.ZipFile(part, "w") as target:
             for name in sorted(source.namelist()):
                 content = source.read(name)
-                if name == "metadata.json":
-                    metadata = json.loads(content)
-                    del metadata["date_saved"]
-                    content = json.dumps(metadata, sort_keys=True).encode()
+                if name.endswith(".json"):
+                    content = _settled(content.decode()).encode()
                 target.writestr(zipfile.ZipInfo(name, _EARLIEST), content)
+
+
+def _settled(text: str) -> str:
+    """The JSON `text` without the time of saving, and with shared objects numbered by their first place in it."""
+    for number, address in enumerate(dict.fromkeys(_SHARED.findall(text))):
+        text = text.replace(address, f'"shared_object_id": {number}')
+    content = json.loads(text)
+    content.pop("date_saved", None)
+    return json.dumps(content, sort_keys=True)
 
 
 def load(path: Path) -> keras.Model:

@@ -1,0 +1,111 @@
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from pipeline.core import model, params, training
+from pipeline.core.datasets import Split
+from pipeline.core.errors import DivergedError
+from pipeline.core.params import TrainParams
+from tests.conftest import ROOT
+
+QUICK = {"epochs": 2, "batch_size": 100, "warmup_epochs": 0.0, "learning_rate": 0.002}
+
+
+def train_params(**changes: Any) -> TrainParams:
+    return params.load(ROOT / "params.yaml").train.model_copy(update=QUICK | changes)
+
+
+@pytest.fixture(scope="module")
+def splits(subset: dict[str, Split]) -> tuple[Split, Split]:
+    images, labels = subset["train"]
+    return Split(images[:2500], labels[:2500]), Split(images[2500:], labels[2500:])
+
+
+def fit(splits: tuple[Split, Split], **changes: Any) -> tuple[keras.Model, list[dict[str, float]]]:
+    chosen = train_params(**changes)
+    network = model.build(params.ModelParams(hidden_units=(32,), activation="relu"), (28, 28), 10, chosen.seed)
+    return network, training.fit(network, *splits, chosen, lambda epoch, figures: None)
+
+
+def test_the_same_seed_gives_the_same_weights_to_the_bit(splits: tuple[Split, Split]) -> None:
+    (first, history), (again, repeated), (other, _) = fit(splits), fit(splits), fit(splits, seed=1)
+
+    assert history == repeated
+    for weights, same in zip(first.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(weights, same)
+    assert not np.array_equal(first.get_weights()[0], other.get_weights()[0])
+
+
+def test_training_learns(splits: tuple[Split, Split]) -> None:
+    network, history = fit(splits, epochs=5)
+
+    assert history[-1]["loss"] < 0.5 * history[0]["loss"]
+    assert history[-1]["val_accuracy"] > 0.85
+    decided = network.predict(splits[1].images, verbose=0).argmax(axis=1)
+    assert (decided == splits[1].labels).mean() == pytest.approx(history[-1]["val_accuracy"])
+
+
+def test_every_epoch_is_reported_as_it_ends(splits: tuple[Split, Split]) -> None:
+    reported: list[tuple[int, dict[str, float]]] = []
+    network = model.build(params.ModelParams(hidden_units=(8,), activation="relu"), (28, 28), 10, 0)
+
+    history = training.fit(network, *splits, train_params(), lambda epoch, figures: reported.append((epoch, figures)))
+
+    assert reported == list(enumerate(history, 1))
+    assert set(history[0]) == {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"}
+
+
+def test_a_cosine_schedule_with_warm_up_rises_to_the_rate_and_ends_at_zero(splits: tuple[Split, Split]) -> None:
+    _, history = fit(splits, epochs=4, warmup_epochs=1.0)
+
+    rates = [figures["learning_rate"] for figures in history]
+    assert rates[0] == pytest.approx(0.002)
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_constant_schedule_keeps_the_rate(splits: tuple[Split, Split]) -> None:
+    _, history = fit(splits, optimizer="sgd", schedule="constant", learning_rate=0.05)
+
+    assert history[1]["loss"] < history[0]["loss"]
+    assert history[1]["learning_rate"] == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "nadam", "rmsprop", "sgd"])
+def test_every_optimizer_that_the_parameters_allow_exists(optimizer: str) -> None:
+    found = training._optimizer(train_params(optimizer=optimizer, weight_averaging=0.9), steps=10)
+
+    assert type(found).__name__.lower() == optimizer
+    assert (found.use_ema, found.ema_momentum) == (True, 0.9)
+
+
+def test_without_a_validation_split_there_are_no_validation_figures(splits: tuple[Split, Split]) -> None:
+    train, validation = splits
+    _, history = fit((train, Split(validation.images[:0], validation.labels[:0])), early_stopping=1)
+
+    assert set(history[0]) == {"loss", "accuracy", "learning_rate"}
+
+
+def test_early_stopping_keeps_the_best_epoch_of_averaged_weights(splits: tuple[Split, Split]) -> None:
+    # So high a rate that the validation loss soon rises again.
+    network, history = fit(splits, epochs=30, schedule="constant", learning_rate=0.03, early_stopping=2, weight_averaging=0.9)
+
+    losses = [figures["val_loss"] for figures in history]
+    assert len(history) == int(np.argmin(losses)) + 1 + 2 < 30
+    given = network.predict(splits[1].images, verbose=0)[np.arange(500), splits[1].labels]
+    assert -np.log(given).mean() == pytest.approx(min(losses), rel=1e-3)
+
+
+def test_averaged_weights_are_what_is_kept(splits: tuple[Split, Split]) -> None:
+    (averaged, history), (last, _) = (fit(splits, weight_averaging=figure, schedule="constant") for figure in (0.99, 0))
+
+    assert not np.allclose(averaged.get_weights()[0], last.get_weights()[0])
+    decided = averaged.predict(splits[1].images, verbose=0).argmax(axis=1)
+    assert (decided == splits[1].labels).mean() == pytest.approx(history[-1]["val_accuracy"])
+
+
+def test_a_loss_that_is_not_finite_stops_training_and_names_the_epoch(splits: tuple[Split, Split]) -> None:
+    with pytest.raises(DivergedError, match=r"in epoch 1: expected a finite loss, found (nan|inf)"):
+        fit(splits, optimizer="sgd", schedule="constant", learning_rate=1e38)
