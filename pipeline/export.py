@@ -34,12 +34,25 @@ def convert(network: Any, opset: int, metadata: Mapping[str, str]) -> onnx.Model
     traced = tf.function(lambda image: {OUTPUT: network(image, training=False)}, input_signature=signature)
     proto: onnx.ModelProto
     proto, _ = tf2onnx.convert.from_function(traced, input_signature=signature, opset=opset)
-    for value in (*proto.graph.input, *proto.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "batch"
-    proto.graph.name = "network"
+    _name_in_order(proto.graph)
     describe(proto, metadata)
     onnx.checker.check_model(proto, full_check=True)
     return proto
+
+
+def _name_in_order(graph: onnx.GraphProto) -> None:
+    """Name what stands between input and output by its place: the converter's names count on from one call to the next."""
+    graph.name, graph.doc_string = "network", ""
+    names = {INPUT: INPUT, OUTPUT: OUTPUT}
+    for number, node in enumerate(graph.node, 1):
+        node.name = f"{node.op_type.lower()}_{number}"
+        for role, tensors in (("constant", node.input), ("result", node.output)):
+            for place, tensor in enumerate(tensors):
+                tensors[place] = names.setdefault(tensor, f"{node.name}_{role}_{place}")
+    for tensor in graph.initializer:
+        tensor.name = names[tensor.name]
+    for value in (*graph.input, *graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
 
 
 def describe(proto: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
