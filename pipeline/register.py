@@ -5,12 +5,14 @@ Run it by itself (`make register`) after the store was lost or changed: it puts 
 
 import sys
 
-from pipeline.core import console, files, tracking
+from pipeline.core import console, files
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 
 
 def run(params: Params, paths: Paths) -> str:
+    from pipeline.core import tracking  # MLflow takes seconds: after the parameters have proved right
+
     registration = tracking.complete(params, paths)
     name = params.tracking.model
     content = {

@@ -26,10 +26,11 @@ from pipeline.core import console, datasets, files
 from pipeline.core.errors import TrackingError
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
-from pipeline.core.urls import redacted
+from pipeline.core.urls import redacted, redacted_text
 
 CHALLENGER = "challenger"
 _SHA256 = "onnx_sha256"
+_REBUILT = "rebuilt_from"  # the tag that names the run that a store lost, or never had
 _SAMPLING_SECONDS = 2
 
 
@@ -96,7 +97,7 @@ def complete(params: Params, paths: Paths) -> Registration:
         run_id = _find(recorded["run_id"], experiment)
         with mlflow.start_run(run_id=run_id, run_name=None if run_id else os.environ.get("DVC_EXP_NAME")) as run:
             if run_id is None:
-                mlflow.set_tags({"rebuilt_from_files": "true", "trained": recorded["started"]})
+                mlflow.set_tags({_REBUILT: recorded["run_id"], "trained": recorded["started"]})
                 _describe(params, paths)
             _log_missing_epochs(run.info.run_id, paths.history)
             _log_results(paths)
@@ -114,7 +115,7 @@ def _answering(paths: Paths) -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200]
+    return redacted_text(str(error).strip().splitlines()[0])[:200]
 
 
 def _connect(params: Params, paths: Paths) -> str:
@@ -140,14 +141,16 @@ def _end(status: int) -> None:
 
 
 def _find(run_id: str, experiment: str) -> str | None:
-    """`run_id` if the store holds this run in this experiment, else None."""
+    """The run `run_id` of the experiment, or the one that was rebuilt in its place; None if the store holds neither."""
     try:
         info = mlflow.get_run(run_id).info
+        if info.experiment_id == experiment and info.lifecycle_stage == "active":
+            return run_id
     except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
-    return run_id if info.experiment_id == experiment and info.lifecycle_stage == "active" else None
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+    rebuilt = mlflow.MlflowClient().search_runs([experiment], f"tags.{_REBUILT} = '{run_id}'", max_results=1)
+    return str(rebuilt[0].info.run_id) if rebuilt else None
 
 
 def _describe(params: Params, paths: Paths) -> None:
@@ -208,7 +211,7 @@ def _log_results(paths: Paths) -> None:
     }
     mlflow.log_metrics({_metric_name(name): value for name, value in flatten(figures, separator="/").items()})
     mlflow.set_tags({_SHA256: files.sha256(paths.onnx), "validation": f"{files.read_json(paths.report)['expectations']}"})
-    for file in (paths.params, paths.summary, paths.history, paths.metrics):
+    for file in (paths.params, paths.summary, paths.history, paths.metrics, paths.per_class):
         mlflow.log_artifact(str(file))
     for file in (paths.onnx, paths.int8):
         mlflow.log_artifact(str(file), "onnx")

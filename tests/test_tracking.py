@@ -1,0 +1,217 @@
+"""The MLflow store, for real: SQLite, and a server that is killed."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+import requests
+
+from pipeline import register, train
+from pipeline.core import datasets, files, tracking
+from pipeline.core.errors import TrackingError
+from pipeline.core.inference import OnnxModel
+from pipeline.core.paths import Paths
+from tests.conftest import Repository
+
+
+@pytest.fixture
+def repository(built: Repository, tmp_path: Path) -> Repository:
+    """A copy of the built tree with a store of its own, in which nothing is yet."""
+    shutil.copytree(built.paths.root / "data", tmp_path / "data")
+    shutil.copy(built.paths.params, tmp_path)
+    return Repository(built.params, Paths(tmp_path))
+
+
+@pytest.fixture
+def client(repository: Repository) -> Any:
+    return mlflow.MlflowClient(repository.paths.tracking_uri)
+
+
+def artifacts(client: Any, run_id: str, folder: str = "") -> set[str]:
+    return {entry.path for entry in client.list_artifacts(run_id, folder)}
+
+
+@pytest.fixture(scope="module")
+def registered(built: Repository) -> tuple[Any, str]:
+    """The run that train opened and register completed."""
+    return mlflow.MlflowClient(built.paths.tracking_uri), files.read_json(built.paths.registration)["run_id"]
+
+
+def test_train_and_register_make_one_run(built: Repository, registered: tuple[Any, str]) -> None:
+    client, run_id = registered
+
+    runs = client.search_runs([client.get_experiment_by_name("mnist").experiment_id])
+
+    assert [run.info.run_id for run in runs] == [run_id] == [files.read_json(built.paths.run)["run_id"]]
+    assert runs[0].info.status == "FINISHED"
+    assert "rebuilt_from" not in runs[0].data.tags
+
+
+def test_the_run_holds_parameters_curves_metrics_and_data(built: Repository, registered: tuple[Any, str]) -> None:
+    client, run_id = registered
+    run, metrics = client.get_run(run_id), files.read_json(built.paths.metrics)
+
+    assert run.data.params["train.epochs"] == "2"
+    assert run.data.params["model.hidden_units"] == "(256,)"
+    assert [point.step for point in client.get_metric_history(run_id, "val_accuracy")] == [1, 2]
+    assert run.data.metrics["test/accuracy"] == metrics["accuracy"]
+    assert run.data.metrics["test/int8/accuracy"] == metrics["int8"]["accuracy"]
+    assert any(name.startswith("system/") for name in run.data.metrics)
+    manifest = files.read_json(built.paths.manifest)["files"]
+    inputs = {entry.dataset.name: entry.dataset.digest for entry in run.inputs.dataset_inputs}
+    assert inputs.keys() == {"mnist-train", "mnist-test"}
+    assert manifest["train_images"]["sha256"].startswith(inputs["mnist-train"])
+
+
+def test_the_run_holds_pictures_reports_and_models(registered: tuple[Any, str]) -> None:
+    client, run_id = registered
+
+    assert artifacts(client, run_id) >= {"params.yaml", "summary.txt", "history.csv", "metrics.json", "per_class.csv"}
+    assert "plots/worst_mistakes.png" in artifacts(client, run_id, "plots")
+    assert artifacts(client, run_id, "validation") == {"validation/report.json", "validation/data_docs"}
+    assert artifacts(client, run_id, "onnx") == {"onnx/model.onnx", "onnx/model.int8.onnx"}
+
+
+def test_the_registered_model_is_the_exported_file(built: Repository, registered: tuple[Any, str], tmp_path: Path) -> None:
+    client, run_id = registered
+    mlflow.set_tracking_uri(built.paths.tracking_uri)
+    version = client.get_model_version_by_alias("mnist-dense", "challenger")
+
+    folder = mlflow.artifacts.download_artifacts("models:/mnist-dense@challenger", dst_path=str(tmp_path))
+
+    assert version.run_id == run_id
+    assert version.tags["onnx_sha256"] == files.sha256(built.paths.onnx)
+    assert files.sha256(Path(folder) / "model.onnx") == files.sha256(built.paths.onnx)
+
+
+def test_the_registered_model_predicts_from_pixels(built: Repository) -> None:
+    mlflow.set_tracking_uri(built.paths.tracking_uri)
+    images = np.asarray(datasets.open_split(built.paths, "test").images[:5])
+
+    loaded = mlflow.pyfunc.load_model("models:/mnist-dense@challenger")
+
+    found = loaded.predict({"image": images})["probabilities"]
+    np.testing.assert_allclose(found, OnnxModel(built.paths.onnx).predict(images), atol=1e-6)
+    assert loaded.metadata.signature.inputs.inputs[0].shape == (-1, 28, 28)
+
+
+def test_a_store_that_lost_the_run_gets_it_again_curves_included(repository: Repository, client: Any) -> None:
+    register.run(repository.params, repository.paths)
+
+    run_id = files.read_json(repository.paths.registration)["run_id"]
+    run = client.get_run(run_id)
+    assert run_id != files.read_json(repository.paths.run)["run_id"]
+    assert run.data.tags["rebuilt_from"] == files.read_json(repository.paths.run)["run_id"]
+    assert run.info.status == "FINISHED"
+    history = repository.paths.history.read_text().splitlines()
+    losses = [float(row.split(",")[history[0].split(",").index("loss")]) for row in history[1:]]
+    assert [point.value for point in client.get_metric_history(run_id, "loss")] == losses
+    assert run.data.params["train.epochs"] == "2"
+    assert "plots/worst_mistakes.png" in artifacts(client, run_id, "plots")
+
+
+def test_registering_again_makes_nothing_twice(repository: Repository, client: Any) -> None:
+    for _ in range(2):
+        register.run(repository.params, repository.paths)
+
+    versions = client.search_model_versions("name = 'mnist-dense'")
+    runs = client.search_runs([client.get_experiment_by_name("mnist").experiment_id])
+    assert [version.version for version in versions] == [1]
+    assert len(runs) == 1
+
+
+@pytest.mark.parametrize(("error", "status"), [(ValueError("a defect"), "FAILED"), (KeyboardInterrupt(), "KILLED")])
+def test_a_training_that_ends_early_leaves_no_running_run(
+    repository: Repository, client: Any, error: BaseException, status: str
+) -> None:
+    with pytest.raises(type(error)), tracking.training_run(repository.params, repository.paths) as live:
+        raise error
+
+    assert client.get_run(live.run_id).info.status == status
+
+
+def test_a_server_that_is_not_there_stops_training_before_it_starts(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://someone:secret@127.0.0.1:{free_port()}")
+    repository.paths.keras.unlink()
+
+    with pytest.raises(TrackingError, match=r"MLflow store http://127\.0\.0\.1:\d+: expected an answer") as caught:
+        train.run(repository.params, repository.paths)
+
+    assert "secret" not in str(caught.value)
+    assert not repository.paths.keras.exists()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+    """A real MLflow server on a store of its own."""
+    uri = f"http://127.0.0.1:{(port := free_port())}"
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += [
+        "--backend-store-uri",
+        f"sqlite:///{tmp_path}/server.db",
+        "--artifacts-destination",
+        str(tmp_path / "artifacts"),
+    ]
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (tmp_path / "server.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+    try:
+        wait_until_healthy(uri, process)
+        yield uri, process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def wait_until_healthy(uri: str, process: "subprocess.Popen[bytes]") -> None:
+    for _ in range(600):
+        try:
+            requests.get(f"{uri}/health", timeout=1)
+        except requests.RequestException:
+            assert process.poll() is None, "the server ended"
+            time.sleep(0.1)
+        else:
+            return
+    raise AssertionError("the server did not start")
+
+
+def test_a_server_that_dies_in_mid_training_costs_a_warning_and_loses_nothing(
+    repository: Repository,
+    client: Any,
+    server: tuple[str, "subprocess.Popen[bytes]"],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    uri, process = server
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with tracking.training_run(repository.params, repository.paths) as live:
+        live.log_epoch(1, {"loss": 0.5})
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        live.log_epoch(2, {"loss": 0.4})
+        live.log_epoch(3, {"loss": 0.3})
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+
+    assert capsys.readouterr().out.count("warning: the MLflow store stopped answering") == 1
+    register.run(repository.params, repository.paths)
+    run_id = files.read_json(repository.paths.registration)["run_id"]
+    assert [point.step for point in client.get_metric_history(run_id, "loss")] == [1, 2]
