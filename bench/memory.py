@@ -1,0 +1,85 @@
+"""What each stage costs: seconds and peak memory, beside a bare `import tensorflow` and the training data.
+
+`make bench` runs every stage once by itself on the data in place, and writes bench/results.md.
+"""
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+from pipeline.core.paths import Paths
+
+STAGES = ("fetch", "validate", "train", "export", "evaluate", "register")
+RESULTS = Path(__file__).with_name("results.md")
+LIMIT = 1.3  # of the bare import plus the training data: what a stage's peak memory is to stay below
+
+
+class Cost(NamedTuple):
+    """What one process took, as the operating system counted it."""
+
+    seconds: float
+    peak_megabytes: float
+
+
+def measure(*arguments: str) -> Cost:
+    """Run Python with `arguments` to its end, silently.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    start = time.perf_counter()
+    with subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(arguments)} exited with {process.returncode}: run `make repro` first")
+    kilobytes = usage.ru_maxrss / (1024 if sys.platform == "darwin" else 1)  # macOS counts bytes
+    return Cost(time.perf_counter() - start, kilobytes / 1024)
+
+
+def table(costs: dict[str, Cost], bare: Cost, data_megabytes: float) -> str:
+    """The results as Markdown."""
+    allowed = LIMIT * (bare.peak_megabytes + data_megabytes)
+    rows = [
+        f"| {stage} | {cost.seconds:.1f} | {cost.peak_megabytes:.0f} | {cost.peak_megabytes / allowed * LIMIT:.2f} |"
+        for stage, cost in costs.items()
+    ]
+    return "\n".join(
+        [
+            "# Seconds and memory of each stage",
+            "",
+            f"Printed by `make bench` on {datetime.now(UTC):%Y-%m-%d}: {os.cpu_count()} cores, {platform.system()} "
+            f"{platform.machine()}, Python {platform.python_version()}, "
+            + ", ".join(f"{package} {version(package)}" for package in ("tensorflow", "great-expectations", "mlflow"))
+            + ". Times are of one run of each stage by itself, and swing with the machine.",
+            "",
+            f"The measure of memory is a process that does nothing but `import tensorflow` ({bare.peak_megabytes:.0f} MB, "
+            f"{bare.seconds:.1f} s) plus the training data ({data_megabytes:.0f} MB). No stage is to peak above {LIMIT} times "
+            f"that: {allowed:.0f} MB.",
+            "",
+            "| stage | seconds | peak memory, MB | times the measure |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def main() -> int:
+    data = (Paths().raw / "train_images.npy").stat().st_size / 2**20
+    measure("-c", "import tensorflow")  # reads the library from disk, so that what follows measures memory and not the disk
+    bare = measure("-c", "import tensorflow")
+    written = table({stage: measure("-m", f"pipeline.{stage}") for stage in STAGES}, bare, data)
+    RESULTS.write_text(written, encoding="utf-8")
+    print(written)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
