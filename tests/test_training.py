@@ -98,6 +98,22 @@ def test_early_stopping_keeps_the_best_epoch_of_averaged_weights(splits: tuple[S
     assert -np.log(given).mean() == pytest.approx(min(losses), rel=1e-3)
 
 
+def test_a_batch_larger_than_the_data_is_all_of_it(splits: tuple[Split, Split]) -> None:
+    _, history = fit(splits, batch_size=100_000, schedule="constant")
+
+    assert history[1]["loss"] < history[0]["loss"]
+
+
+def test_every_epoch_is_shuffled_anew_and_takes_an_image_once(splits: tuple[Split, Split]) -> None:
+    numbered = Split(splits[0].images, np.arange(2500, dtype=np.int32))
+    batches = training._batches(numbered, 100, seed=0)
+
+    first, second = ([int(number) for _, labels in batches for number in labels] for _ in range(2))
+
+    assert sorted(first) == sorted(second) == list(range(2500))
+    assert first != second
+
+
 def test_averaged_weights_are_what_is_kept(splits: tuple[Split, Split]) -> None:
     (averaged, history), (last, _) = (fit(splits, weight_averaging=figure, schedule="constant") for figure in (0.99, 0))
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from pipeline.core import model
 from pipeline.core.augment import Distort
@@ -16,7 +17,7 @@ from pipeline.core.params import TrainParams
 
 # One call into TensorFlow runs this many batches: Python's share of a batch of a small network is larger than the network's.
 _STEPS_PER_EXECUTION = 50
-_VALIDATION_BATCH = 2048
+_VALIDATION_BATCH = 10_000  # at most
 
 Epoch = dict[str, float]
 OnEpoch = Callable[[int, Epoch], None]
@@ -39,7 +40,8 @@ def fit(network: keras.Model, train: Split, validation: Split, params: TrainPara
         DivergedError: the loss of an epoch is not finite.
     """
     keras.utils.set_random_seed(params.seed)
-    steps = math.ceil(len(train.images) / params.batch_size)
+    batch_size = min(params.batch_size, len(train.images))
+    steps = len(train.images) // batch_size
     trainer = _trainer(network, params)
     trainer.compile(
         optimizer=_optimizer(params, steps),
@@ -50,16 +52,37 @@ def fit(network: keras.Model, train: Split, validation: Split, params: TrainPara
     )
     history = _History(on_epoch, params.epochs)
     trainer.fit(
-        train.images,
-        train.labels,
-        batch_size=params.batch_size,
+        _batches(train, batch_size, params.seed),
+        shuffle=False,  # the batches are
         epochs=params.epochs,
         validation_data=tuple(validation) if len(validation.images) else None,
-        validation_batch_size=_VALIDATION_BATCH,
+        validation_batch_size=_even(len(validation.images), _VALIDATION_BATCH),
         callbacks=[*_callbacks(params, bool(len(validation.images))), history],
         verbose=0,
     )
     return history.epochs
+
+
+def _batches(split: Split, batch_size: int, seed: int) -> tf.data.Dataset:
+    """Batches of `split`, shuffled anew each epoch, all of one size: XLA compiles the network for each size that it meets.
+
+    The images left over at the end of an epoch are others each time.
+    """
+    images, labels = tf.constant(split.images), tf.constant(split.labels)
+    count, steps = len(images), len(images) // batch_size
+
+    def epoch(drawn: tf.Tensor) -> tf.data.Dataset:
+        order = tf.random.experimental.stateless_shuffle(tf.range(count), seed=drawn)
+        return tf.data.Dataset.from_tensor_slices(tf.reshape(order[: steps * batch_size], (steps, batch_size)))
+
+    seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True).batch(2).take(1)
+    batches = seeds.flat_map(epoch).map(lambda index: (tf.gather(images, index), tf.gather(labels, index)))
+    return batches.prefetch(2).apply(tf.data.experimental.assert_cardinality(steps))
+
+
+def _even(count: int, most: int) -> int:
+    """The size of the fewest batches of `most` at most that hold `count` samples, as even as can be."""
+    return math.ceil(count / max(1, math.ceil(count / most))) or 1
 
 
 def _trainer(network: keras.Model, params: TrainParams) -> keras.Model:
