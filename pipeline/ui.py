@@ -17,6 +17,7 @@ def command(paths: Paths, port: int) -> list[str]:
     return [
         *(sys.executable, "-m", "mlflow", "server"),
         *("--backend-store-uri", f"sqlite:///{paths.database}"),
+        *("--registry-store-uri", f"sqlite:///{paths.database}"),
         *("--default-artifact-root", (paths.store / "artifacts").as_uri()),
         *("--host", _HOST, "--port", str(port), "--workers", "1"),
         *("--uvicorn-opts", "--log-level warning"),

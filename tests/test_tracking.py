@@ -63,7 +63,7 @@ def test_the_run_holds_parameters_curves_metrics_and_data(built: Repository, reg
 
     assert run.data.params["train.epochs"] == "2"
     assert run.data.params["model.hidden_units"] == "(256,)"
-    assert [point.step for point in client.get_metric_history(run_id, "val_accuracy")] == [1, 2]
+    assert [point.step for point in client.get_metric_history(run_id, "epoch/val_accuracy")] == [1, 2]
     assert run.data.metrics["test/accuracy"] == metrics["accuracy"]
     assert run.data.metrics["test/int8/accuracy"] == metrics["int8"]["accuracy"]
     assert any(name.startswith("system/") for name in run.data.metrics)
@@ -115,7 +115,7 @@ def test_a_store_that_lost_the_run_gets_it_again_curves_included(repository: Rep
     assert run.info.status == "FINISHED"
     history = repository.paths.history.read_text().splitlines()
     losses = [float(row.split(",")[history[0].split(",").index("loss")]) for row in history[1:]]
-    assert [point.value for point in client.get_metric_history(run_id, "loss")] == losses
+    assert [point.value for point in client.get_metric_history(run_id, "epoch/loss")] == losses
     assert run.data.params["train.epochs"] == "2"
     assert "plots/worst_mistakes.png" in artifacts(client, run_id, "plots")
 
@@ -214,4 +214,4 @@ def test_a_server_that_dies_in_mid_training_costs_a_warning_and_loses_nothing(
     assert capsys.readouterr().out.count("warning: the MLflow store stopped answering") == 1
     register.run(repository.params, repository.paths)
     run_id = files.read_json(repository.paths.registration)["run_id"]
-    assert [point.step for point in client.get_metric_history(run_id, "loss")] == [1, 2]
+    assert [point.step for point in client.get_metric_history(run_id, "epoch/loss")] == [1, 2]

@@ -108,7 +108,7 @@ def test_every_epoch_is_shuffled_anew_and_takes_an_image_once(splits: tuple[Spli
     numbered = Split(splits[0].images, np.arange(2500, dtype=np.int32))
     batches = training._batches(numbered, 100, seed=0)
 
-    first, second = ([int(number) for _, labels in batches for number in labels] for _ in range(2))
+    first, second = ([int(number) for _, labels in batches for number in np.ravel(labels)] for _ in range(2))
 
     assert sorted(first) == sorted(second) == list(range(2500))
     assert first != second

@@ -29,6 +29,7 @@ from pipeline.core.paths import Paths
 from pipeline.core.urls import redacted, redacted_text
 
 CHALLENGER = "challenger"
+_CURVE = "epoch/"  # sorts the curves before everything else that the UI draws
 _SHA256 = "onnx_sha256"
 _REBUILT = "rebuilt_from"  # the tag that names the run that a store lost, or never had
 _SAMPLING_SECONDS = 2
@@ -53,7 +54,7 @@ class LiveRun:
         if not self.answers:
             return
         try:
-            mlflow.log_metrics(dict(figures), step=epoch)
+            mlflow.log_metrics({f"{_CURVE}{name}": value for name, value in figures.items()}, step=epoch)
         except MlflowException as error:
             self.answers = False
             console.say(
@@ -128,7 +129,9 @@ def _connect(params: Params, paths: Paths) -> str:
     if paths.tracking_uri.startswith("sqlite:") and mlflow.get_experiment_by_name(name) is None:
         # Named here, because MLflow's default is ./mlruns, wherever the process happens to stand.
         mlflow.create_experiment(name, artifact_location=(paths.store / "artifacts").as_uri())
-    return str(mlflow.set_experiment(name).experiment_id)
+    experiment = mlflow.set_experiment(name)
+    mlflow.set_experiment_tag("mlflow.experimentKind", "custom_model_development")  # the UI's view for training runs
+    return str(experiment.experiment_id)
 
 
 def _end(status: int) -> None:
@@ -189,10 +192,10 @@ def _log_missing_epochs(run_id: str, history: Path) -> None:
     client = mlflow.MlflowClient()
     with history.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    known = {point.step for point in client.get_metric_history(run_id, "loss")}
+    known = {point.step for point in client.get_metric_history(run_id, f"{_CURVE}loss")}
     now = client.get_run(run_id).info.start_time
     missing = [
-        Metric(name, float(value), now, int(row["epoch"]))
+        Metric(f"{_CURVE}{name}", float(value), now, int(row["epoch"]))
         for row in rows
         if int(row["epoch"]) not in known
         for name, value in row.items()
@@ -210,7 +213,8 @@ def _log_results(paths: Paths) -> None:
         "fit": {"seconds": files.read_json(paths.run)["fit_seconds"]},
     }
     mlflow.log_metrics({_metric_name(name): value for name, value in flatten(figures, separator="/").items()})
-    mlflow.set_tags({_SHA256: files.sha256(paths.onnx), "validation": f"{files.read_json(paths.report)['expectations']}"})
+    expectations = files.read_json(paths.report)["expectations"]
+    mlflow.set_tags({_SHA256: files.sha256(paths.onnx), "validation": f"{expectations['met']} expectations met"})
     for file in (paths.params, paths.summary, paths.history, paths.metrics, paths.per_class):
         mlflow.log_artifact(str(file))
     for file in (paths.onnx, paths.int8):

@@ -15,8 +15,7 @@ from pipeline.core.datasets import Split
 from pipeline.core.errors import DivergedError
 from pipeline.core.params import TrainParams
 
-# One call into TensorFlow runs this many batches: Python's share of a batch of a small network is larger than the network's.
-_STEPS_PER_EXECUTION = 50
+_BATCHES_A_CALL = 50  # at most: 20 MB of MNIST at a batch of 512
 _VALIDATION_BATCH = 10_000  # at most
 
 Epoch = dict[str, float]
@@ -39,21 +38,14 @@ def fit(network: keras.Model, train: Split, validation: Split, params: TrainPara
     Raises:
         DivergedError: the loss of an epoch is not finite.
     """
-    keras.utils.set_random_seed(params.seed)
-    batch_size = min(params.batch_size, len(train.images))
-    steps = len(train.images) // batch_size
-    trainer = _trainer(network, params)
-    trainer.compile(
-        optimizer=_optimizer(params, steps),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-        jit_compile=True,
-        steps_per_execution=min(_STEPS_PER_EXECUTION, steps),
-    )
+    batches = _batches(train, params.batch_size, params.seed)
+    trainer = _Trainer(network, params)
+    trainer.compile(optimizer=_optimizer(params, len(batches) * batches.element_spec[0].shape[0]), jit_compile=True)
+    trainer.optimizer.build(trainer.trainable_variables)
     history = _History(on_epoch, params.epochs)
     trainer.fit(
-        _batches(train, batch_size, params.seed),
-        shuffle=False,  # the batches are
+        batches,
+        shuffle=False,  # they are
         epochs=params.epochs,
         validation_data=tuple(validation) if len(validation.images) else None,
         validation_batch_size=_even(len(validation.images), _VALIDATION_BATCH),
@@ -63,33 +55,69 @@ def fit(network: keras.Model, train: Split, validation: Split, params: TrainPara
     return history.epochs
 
 
-def _batches(split: Split, batch_size: int, seed: int) -> tf.data.Dataset:
-    """Batches of `split`, shuffled anew each epoch, all of one size: XLA compiles the network for each size that it meets.
+class _Trainer(keras.Model):  # type: ignore[misc]
+    """The network's own layers behind the distortion, trained on many batches in one call into XLA.
 
-    The images left over at the end of an epoch are others each time.
+    The steps of a small network are so short that starting each by itself takes half as long again.
+    """
+
+    def __init__(self, network: keras.Model, params: TrainParams) -> None:
+        images = keras.Input(network.input_shape[1:], dtype="uint8")
+        distorted = Distort(params.distortion, params.seed)(images)
+        super().__init__(images, model.connect(distorted, network.layers[1:]), name="trainer")
+        self.mean_loss = keras.metrics.Mean(name="loss")
+        self.accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+
+    def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """One optimizer step a batch on images `(batches, batch, height, width)` and labels `(batches, batch)`."""
+        images, labels = data
+
+        def step(number: tf.Tensor) -> tuple[tf.Tensor]:
+            with tf.GradientTape() as tape:
+                loss = self._update(images[number], labels[number], training=True)
+            self.optimizer.apply(tape.gradient(loss, self.trainable_variables), self.trainable_variables)
+            return (number + 1,)
+
+        tf.while_loop(lambda number: number < images.shape[0], step, (0,))
+        return dict(self.get_metrics_result())
+
+    def test_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Images `(batch, height, width)` and labels `(batch,)`."""
+        self._update(*data, training=False)
+        return dict(self.get_metrics_result())
+
+    def _update(self, images: tf.Tensor, labels: tf.Tensor, training: bool) -> tf.Tensor:
+        """Count a batch in the metrics, and return its mean loss."""
+        probabilities = self(images, training=training)
+        losses = keras.losses.sparse_categorical_crossentropy(labels, probabilities)
+        self.mean_loss.update_state(losses)
+        self.accuracy.update_state(labels, probabilities)
+        return tf.reduce_mean(losses)
+
+
+def _batches(split: Split, batch_size: int, seed: int) -> tf.data.Dataset:
+    """Many batches an element, `(batches, batch, ...)`, shuffled anew each epoch.
+
+    All are of one size, because XLA compiles the network for each size that it meets. The images left over at the end of an
+    epoch are others each time.
     """
     images, labels = tf.constant(split.images), tf.constant(split.labels)
-    count, steps = len(images), len(images) // batch_size
+    size = min(batch_size, len(images))
+    elements = math.ceil(len(images) // size / _BATCHES_A_CALL)
+    batches = len(images) // size // elements
 
     def epoch(drawn: tf.Tensor) -> tf.data.Dataset:
-        order = tf.random.experimental.stateless_shuffle(tf.range(count), seed=drawn)
-        return tf.data.Dataset.from_tensor_slices(tf.reshape(order[: steps * batch_size], (steps, batch_size)))
+        order = tf.random.experimental.stateless_shuffle(tf.range(len(images)), seed=drawn)[: elements * batches * size]
+        return tf.data.Dataset.from_tensor_slices(tf.reshape(order, (elements, batches, size)))
 
     seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True).batch(2).take(1)
-    batches = seeds.flat_map(epoch).map(lambda index: (tf.gather(images, index), tf.gather(labels, index)))
-    return batches.prefetch(2).apply(tf.data.experimental.assert_cardinality(steps))
+    taken = seeds.flat_map(epoch).map(lambda index: (tf.gather(images, index), tf.gather(labels, index)))
+    return taken.prefetch(1).apply(tf.data.experimental.assert_cardinality(elements))
 
 
 def _even(count: int, most: int) -> int:
     """The size of the fewest batches of `most` at most that hold `count` samples, as even as can be."""
     return math.ceil(count / max(1, math.ceil(count / most))) or 1
-
-
-def _trainer(network: keras.Model, params: TrainParams) -> keras.Model:
-    """The network's own layers behind the distortion, which the network that is saved does not have."""
-    images = keras.Input(network.input_shape[1:], dtype="uint8")
-    distorted = Distort(params.distortion, params.seed)(images)
-    return keras.Model(images, model.connect(distorted, network.layers[1:]))
 
 
 def _optimizer(params: TrainParams, steps: int) -> keras.optimizers.Optimizer:
