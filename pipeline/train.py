@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 from pipeline.core import console, datasets, files
-from pipeline.core.datasets import Split
 from pipeline.core.errors import UnvalidatedDataError
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
@@ -37,7 +36,7 @@ def check_gate(paths: Paths) -> None:
 def run(params: Params, paths: Paths) -> str:
     check_gate(paths)
     data = datasets.load(paths, "train")
-    fitted, held_out = datasets.hold_out(len(data.images), params.train.validation_split)
+    parts = datasets.hold_out(len(data.images), params.train.validation_split)
 
     with console.native_output_held():  # TensorFlow takes seconds: after the parameters and the gate have proved right
         from pipeline.core import model, tracking, training
@@ -45,11 +44,10 @@ def run(params: Params, paths: Paths) -> str:
     network = model.build(params.model, data.images.shape[1:], len(params.fetch.classes), params.train.seed)
     summary = model.summary(network)
     print(summary, flush=True)
-    started, clock = datetime.now(UTC), time.perf_counter()
+    started = datetime.now(UTC)
     with tracking.training_run(params, paths) as live:
-        train, validation = (Split(data.images[part], data.labels[part]) for part in (fitted, held_out))
         clock = time.perf_counter()
-        epochs = training.fit(network, train, validation, params.train, live.log_epoch)
+        epochs = training.fit(network, data, parts, params.train, live.log_epoch)
         seconds = time.perf_counter() - clock
         model.save(network, paths.keras)
         files.write_text(paths.summary, summary)

@@ -14,9 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import mlflow
-import mlflow.onnx
 import numpy as np
-import onnx
 from mlflow.entities import Metric, RunStatus
 from mlflow.exceptions import MlflowException
 from mlflow.models.signature import ModelSignature
@@ -244,6 +242,9 @@ def _register(run_id: str, params: Params, paths: Paths) -> Registration:
 
 def _log_model(paths: Paths) -> str:
     """Log model.onnx with its signature and three training images as an example; return its URI."""
+    import mlflow.onnx  # memory and time that training can do without
+    import onnx
+
     proto = onnx.load(paths.onnx)
     (image,), (probabilities,) = proto.graph.input, proto.graph.output
     signature = ModelSignature(
@@ -262,6 +263,6 @@ def _log_model(paths: Paths) -> str:
     return str(info.model_uri)
 
 
-def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
+def _shape(value: Any) -> tuple[int, ...]:
     """The shape of a graph's input or output, -1 where it is free."""
     return tuple(size.dim_value or -1 for size in value.type.tensor_type.shape.dim)

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from pipeline.core import model
@@ -15,20 +16,23 @@ from pipeline.core.datasets import Split
 from pipeline.core.errors import DivergedError
 from pipeline.core.params import TrainParams
 
-_BATCHES_A_CALL = 50  # at most: 20 MB of MNIST at a batch of 512
-_VALIDATION_BATCH = 10_000  # at most
+_BATCHES_A_CALL = 10  # at most: enough to hide the start of a call, and 3 MB of MNIST at a batch of 384
+_VALIDATION_BATCH = 2000  # at most
 
+Rows = npt.NDArray[np.intp]
+Parts = tuple[Rows, Rows]
 Epoch = dict[str, float]
 OnEpoch = Callable[[int, Epoch], None]
 
 
-def fit(network: keras.Model, train: Split, validation: Split, params: TrainParams, on_epoch: OnEpoch) -> list[Epoch]:
-    """Fit `network` in place, on distorted images of `train`.
+def fit(network: keras.Model, data: Split, parts: Parts, params: TrainParams, on_epoch: OnEpoch) -> list[Epoch]:
+    """Fit `network` in place, on distorted images of the training split `data`, which is read batch by batch.
 
     The same network, seed, data and parameters give bit-identical weights on the same machine.
 
     Args:
-        validation: may be empty; then there are no `val_` figures, and early stopping watches the training loss.
+        parts: which images of `data` to fit on, and which to validate on. Where the second part is empty there are no
+            `val_` figures, and early stopping watches the training loss.
         on_epoch: called after each epoch with its number, from 1, and its figures.
 
     Returns:
@@ -38,7 +42,9 @@ def fit(network: keras.Model, train: Split, validation: Split, params: TrainPara
     Raises:
         DivergedError: the loss of an epoch is not finite.
     """
-    batches = _batches(train, params.batch_size, params.seed)
+    fitted, held_out = parts
+    validated = len(held_out) > 0
+    batches = _batches(data, fitted, params.batch_size, params.seed)
     trainer = _Trainer(network, params)
     trainer.compile(optimizer=_optimizer(params, len(batches) * batches.element_spec[0].shape[0]), jit_compile=True)
     trainer.optimizer.build(trainer.trainable_variables)
@@ -47,9 +53,9 @@ def fit(network: keras.Model, train: Split, validation: Split, params: TrainPara
         batches,
         shuffle=False,  # they are
         epochs=params.epochs,
-        validation_data=tuple(validation) if len(validation.images) else None,
-        validation_batch_size=_even(len(validation.images), _VALIDATION_BATCH),
-        callbacks=[*_callbacks(params, bool(len(validation.images))), history],
+        validation_data=(data.images[held_out], data.labels[held_out]) if validated else None,
+        validation_batch_size=_even(len(held_out), _VALIDATION_BATCH),
+        callbacks=[*_callbacks(params, validated), history],
         verbose=0,
     )
     return history.epochs
@@ -95,24 +101,28 @@ class _Trainer(keras.Model):  # type: ignore[misc]
         return tf.reduce_mean(losses)
 
 
-def _batches(split: Split, batch_size: int, seed: int) -> tf.data.Dataset:
-    """Many batches an element, `(batches, batch, ...)`, shuffled anew each epoch.
+def _batches(data: Split, rows: Rows, batch_size: int, seed: int) -> tf.data.Dataset:
+    """Many batches of the images `rows` of `data` an element, `(batches, batch, ...)`, shuffled anew each epoch.
 
     All are of one size, because XLA compiles the network for each size that it meets. The images left over at the end of an
     epoch are others each time.
     """
-    images, labels = tf.constant(split.images), tf.constant(split.labels)
-    size = min(batch_size, len(images))
-    elements = math.ceil(len(images) // size / _BATCHES_A_CALL)
-    batches = len(images) // size // elements
+    size = min(batch_size, len(rows))
+    elements = math.ceil(len(rows) // size / _BATCHES_A_CALL)
+    batches = len(rows) // size // elements
 
     def epoch(drawn: tf.Tensor) -> tf.data.Dataset:
-        order = tf.random.experimental.stateless_shuffle(tf.range(len(images)), seed=drawn)[: elements * batches * size]
+        order = tf.random.experimental.stateless_shuffle(tf.constant(rows), seed=drawn)[: elements * batches * size]
         return tf.data.Dataset.from_tensor_slices(tf.reshape(order, (elements, batches, size)))
 
+    def read(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        # By NumPy, because the arrays are mapped from the disk: TensorFlow would take a copy of all of them.
+        types = (data.images.dtype, data.labels.dtype)
+        images, labels = tf.numpy_function(lambda taken: (data.images[taken], data.labels[taken]), [index], types)
+        return tf.ensure_shape(images, (batches, size, *data.images.shape[1:])), tf.ensure_shape(labels, (batches, size))
+
     seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True).batch(2).take(1)
-    taken = seeds.flat_map(epoch).map(lambda index: (tf.gather(images, index), tf.gather(labels, index)))
-    return taken.prefetch(1).apply(tf.data.experimental.assert_cardinality(elements))
+    return seeds.flat_map(epoch).map(read).prefetch(1).apply(tf.data.experimental.assert_cardinality(elements))
 
 
 def _even(count: int, most: int) -> int:
