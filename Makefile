@@ -71,7 +71,8 @@ $(READY): requirements.txt
 		fi; \
 		echo "setup     $$($$python --version) in $(VENV); the first time some minutes of download"; \
 		$$python -m venv $(VENV); \
-		python -m pip install --quiet --disable-pip-version-check --constraint requirements.txt uv; \
+		sed -n '/^uv==/,/# via/p' requirements.txt > $(VENV)/uv.txt; \
+		python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(VENV)/uv.txt; \
 	fi
 	@rm -f $(READY)
 	@VIRTUAL_ENV=$(VENV) uv pip sync --quiet --require-hashes requirements.txt
