@@ -17,7 +17,7 @@ NOUNS = sorted(module for module in MODULES if module.startswith("pipeline.core.
 
 # Importing these costs seconds, so each is imported in few places: (library, modules that may name it).
 HEAVY = {
-    "tensorflow": {"pipeline.core.augment", "pipeline.export"},
+    "tensorflow": {"pipeline.core.augment", "pipeline.core.training", "pipeline.export"},
     "keras": {"pipeline.core.augment", "pipeline.core.model", "pipeline.core.training"},
     "tf2onnx": {"pipeline.export"},
     "great_expectations": {"pipeline.core.expectations"},

@@ -108,8 +108,10 @@ def _batches(data: Split, rows: Rows, batch_size: int, seed: int) -> tf.data.Dat
     epoch are others each time.
     """
     size = min(batch_size, len(rows))
-    elements = math.ceil(len(rows) // size / _BATCHES_A_CALL)
-    batches = len(rows) // size // elements
+    whole = len(rows) // size
+    candidates = range(min(whole, _BATCHES_A_CALL // 2), min(whole, _BATCHES_A_CALL) + 1)
+    batches = max(candidates, key=lambda count: (whole // count * count, count))  # that leaves the fewest images over
+    elements = whole // batches
 
     def epoch(drawn: tf.Tensor) -> tf.data.Dataset:
         order = tf.random.experimental.stateless_shuffle(tf.constant(rows), seed=drawn)[: elements * batches * size]
