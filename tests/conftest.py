@@ -4,7 +4,7 @@ import gzip
 import os
 import shutil
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,9 +47,14 @@ def from_idx(content: bytes) -> Pixels:
 
 
 @pytest.fixture(autouse=True)
-def _own_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    """MLflow writes the store that it was pointed at into the environment, where the next test would find it."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def _own_store() -> Iterator[None]:
+    """MLflow writes the store that it was pointed at into the environment, where the next test would find it.
+
+    Taken out before the test, for what wider fixtures left, and after it, for those that are made before the next.
+    """
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    yield
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
 @pytest.fixture(scope="session")
