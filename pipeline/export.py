@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from pipeline.core import console, datasets, files, inference
+from pipeline.core import console, datasets, files, imports, inference
 from pipeline.core.datasets import Pixels
 from pipeline.core.errors import ExportError
 from pipeline.core.inference import INPUT, OUTPUT, OnnxModel, Probabilities
@@ -132,7 +132,7 @@ def run(params: Params, paths: Paths) -> str:
     for stale in (paths.onnx, paths.int8, paths.parity):
         stale.unlink(missing_ok=True)  # it belongs to another network than the one about to be exported
     images = parity_sample(paths, params)
-    with console.native_output_held():  # TensorFlow takes seconds: after the parameters and the data have proved right
+    with imports.lean_tensorflow():  # TensorFlow takes seconds: after the parameters and the data have proved right
         from pipeline.core import model
 
         network = model.load(paths.keras)

@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-from pipeline.core import console, datasets, files
+from pipeline.core import console, datasets, files, imports
 from pipeline.core.errors import UnvalidatedDataError
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
@@ -38,7 +38,7 @@ def run(params: Params, paths: Paths) -> str:
     data = datasets.load(paths, "train")
     parts = datasets.hold_out(len(data.images), params.train.validation_split)
 
-    with console.native_output_held():  # TensorFlow takes seconds: after the parameters and the gate have proved right
+    with imports.lean_tensorflow():  # TensorFlow takes seconds: after the parameters and the gate have proved right
         from pipeline.core import model, tracking, training
 
     network = model.build(params.model, data.images.shape[1:], len(params.fetch.classes), params.train.seed)
