@@ -114,9 +114,11 @@ def test_a_batch_larger_than_the_data_is_all_of_it(data: Split) -> None:
 
 def test_every_epoch_is_shuffled_anew_and_takes_an_image_once(data: Split) -> None:
     numbered = Split(data.images, np.arange(3000, dtype=np.int32))
-    batches = training._batches(numbered, FITTED, 100, seed=0)
+    calls, _, _ = plan = training._plan(len(FITTED), 100)
+    assert np.prod(plan) == 2500
+    elements = training._batches(numbered, FITTED, plan, seed=0).as_numpy_iterator()
 
-    first, second = ([int(number) for _, labels in batches for number in np.ravel(labels)] for _ in range(2))
+    first, second = ([int(number) for _ in range(calls) for number in np.ravel(next(elements)[1])] for _ in range(2))
 
     assert sorted(first) == sorted(second) == list(range(2500))
     assert first != second

@@ -44,13 +44,14 @@ def fit(network: keras.Model, data: Split, parts: Parts, params: TrainParams, on
     """
     fitted, held_out = parts
     validated = len(held_out) > 0
-    batches = _batches(data, fitted, params.batch_size, params.seed)
+    calls, batches, size = _plan(len(fitted), params.batch_size)
     trainer = _Trainer(network, params)
-    trainer.compile(optimizer=_optimizer(params, len(batches) * batches.element_spec[0].shape[0]), jit_compile=True)
+    trainer.compile(optimizer=_optimizer(params, steps=calls * batches), jit_compile=True)
     trainer.optimizer.build(trainer.trainable_variables)
     history = _History(on_epoch, params.epochs)
     trainer.fit(
-        batches,
+        _batches(data, fitted, (calls, batches, size), params.seed),
+        steps_per_epoch=calls,
         shuffle=False,  # they are
         epochs=params.epochs,
         validation_data=(data.images[held_out], data.labels[held_out]) if validated else None,
@@ -101,21 +102,28 @@ class _Trainer(keras.Model):  # type: ignore[misc]
         return tf.reduce_mean(losses)
 
 
-def _batches(data: Split, rows: Rows, batch_size: int, seed: int) -> tf.data.Dataset:
-    """Many batches of the images `rows` of `data` an element, `(batches, batch, ...)`, shuffled anew each epoch.
+def _plan(count: int, batch_size: int) -> tuple[int, int, int]:
+    """How to cut an epoch of `count` images: calls, batches a call, and images a batch.
 
-    All are of one size, because XLA compiles the network for each size that it meets. The images left over at the end of an
-    epoch are others each time.
+    All batches are of one size, because XLA compiles the network for each size that it meets.
     """
-    size = min(batch_size, len(rows))
-    whole = len(rows) // size
+    size = min(batch_size, count)
+    whole = count // size
     candidates = range(min(whole, _BATCHES_A_CALL // 2), min(whole, _BATCHES_A_CALL) + 1)
-    batches = max(candidates, key=lambda count: (whole // count * count, count))  # that leaves the fewest images over
-    elements = whole // batches
+    batches = max(candidates, key=lambda number: (whole // number * number, number))  # that leaves the fewest images over
+    return whole // batches, batches, size
+
+
+def _batches(data: Split, rows: Rows, plan: tuple[int, int, int], seed: int) -> tf.data.Dataset:
+    """The images `rows` of `data`, cut as planned and shuffled anew each epoch, without end: an element a call.
+
+    The images left over at the end of an epoch are others each time.
+    """
+    calls, batches, size = plan
 
     def epoch(drawn: tf.Tensor) -> tf.data.Dataset:
-        order = tf.random.experimental.stateless_shuffle(tf.constant(rows), seed=drawn)[: elements * batches * size]
-        return tf.data.Dataset.from_tensor_slices(tf.reshape(order, (elements, batches, size)))
+        order = tf.random.experimental.stateless_shuffle(tf.constant(rows), seed=drawn)[: calls * batches * size]
+        return tf.data.Dataset.from_tensor_slices(tf.reshape(order, plan))
 
     def read(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         # By NumPy, because the arrays are mapped from the disk: TensorFlow would take a copy of all of them.
@@ -123,8 +131,9 @@ def _batches(data: Split, rows: Rows, batch_size: int, seed: int) -> tf.data.Dat
         images, labels = tf.numpy_function(lambda taken: (data.images[taken], data.labels[taken]), [index], types)
         return tf.ensure_shape(images, (batches, size, *data.images.shape[1:])), tf.ensure_shape(labels, (batches, size))
 
-    seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True).batch(2).take(1)
-    return seeds.flat_map(epoch).map(read).prefetch(1).apply(tf.data.experimental.assert_cardinality(elements))
+    options = tf.data.Options()
+    options.autotune.enabled = False  # nothing is left to tune, and the end of fit would wait for its thread, for seconds
+    return tf.data.Dataset.random(seed).batch(2).flat_map(epoch).map(read).prefetch(1).with_options(options)
 
 
 def _even(count: int, most: int) -> int:
