@@ -1,5 +1,6 @@
 """The MLflow store, for real: SQLite, and a server that is killed."""
 
+import json
 import os
 import shutil
 import signal
@@ -18,7 +19,7 @@ import requests
 
 from pipeline import register, train
 from pipeline.core import datasets, files, tracking
-from pipeline.core.errors import TrackingError
+from pipeline.core.errors import MissingInputError, TrackingError
 from pipeline.core.inference import OnnxModel
 from pipeline.core.paths import Paths
 from tests.conftest import Repository
@@ -67,10 +68,24 @@ def test_the_run_holds_parameters_curves_metrics_and_data(built: Repository, reg
     assert run.data.metrics["test/accuracy"] == metrics["accuracy"]
     assert run.data.metrics["test/int8/accuracy"] == metrics["int8"]["accuracy"]
     assert any(name.startswith("system/") for name in run.data.metrics)
+
+
+def test_the_run_names_its_data_as_mlflow_does(built: Repository, registered: tuple[Any, str]) -> None:
+    client, run_id = registered
     manifest = files.read_json(built.paths.manifest)["files"]
-    inputs = {entry.dataset.name: entry.dataset.digest for entry in run.inputs.dataset_inputs}
+
+    inputs = {entry.dataset.name: entry for entry in client.get_run(run_id).inputs.dataset_inputs}
+
     assert inputs.keys() == {"mnist-train", "mnist-test"}
-    assert manifest["train_images"]["sha256"].startswith(inputs["mnist-train"])
+    for split, context in (("train", "training"), ("test", "evaluation")):
+        entry = inputs[f"mnist-{split}"]
+        images, labels = datasets.open_split(built.paths, split)
+        expected = mlflow.data.from_numpy(images, targets=labels, source=str(built.paths.raw)).to_dict()
+        assert [json.loads(getattr(entry.dataset, key)) for key in ("schema", "profile", "source")] == [
+            json.loads(expected[key]) for key in ("schema", "profile", "source")
+        ]
+        assert [(tag.key, tag.value) for tag in entry.tags] == [("mlflow.data.context", context)]
+        assert manifest[f"{split}_images"]["sha256"].startswith(entry.dataset.digest)
 
 
 def test_the_run_holds_pictures_reports_and_models(registered: tuple[Any, str]) -> None:
@@ -138,6 +153,16 @@ def test_a_training_that_ends_early_leaves_no_running_run(
         raise error
 
     assert client.get_run(live.run_id).info.status == status
+
+
+def test_a_run_that_cannot_be_described_is_a_failed_one(repository: Repository, client: Any) -> None:
+    repository.paths.manifest.unlink()
+
+    with pytest.raises(MissingInputError), tracking.training_run(repository.params, repository.paths):
+        raise AssertionError("training began")
+
+    runs = client.search_runs([client.get_experiment_by_name("mnist").experiment_id])
+    assert [run.info.status for run in runs] == ["FAILED"]
 
 
 def test_a_server_that_is_not_there_stops_training_before_it_starts(

@@ -5,6 +5,7 @@ Files are the truth and MLflow shows them: what the store lacks is put there aga
 
 import csv
 import io
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -15,10 +16,8 @@ from typing import Any, NamedTuple
 
 import mlflow
 import numpy as np
-from mlflow.entities import Metric, RunStatus
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, RunStatus
 from mlflow.exceptions import MlflowException
-from mlflow.models.signature import ModelSignature
-from mlflow.types.schema import Schema, TensorSpec
 
 from pipeline.core import console, datasets, files
 from pipeline.core.errors import TrackingError
@@ -70,9 +69,10 @@ def training_run(params: Params, paths: Paths) -> Iterator[LiveRun]:
     with _answering(paths):
         _connect(params, paths)
         run = mlflow.start_run(run_name=os.environ.get("DVC_EXP_NAME"), log_system_metrics=True)
-        _describe(params, paths)
     status = RunStatus.FAILED
     try:
+        with _answering(paths):
+            _describe(params, paths)
         yield LiveRun(run.info.run_id)
         status = RunStatus.FINISHED
     except KeyboardInterrupt:
@@ -161,16 +161,29 @@ def _describe(params: Params, paths: Paths) -> None:
     mlflow.set_tags({"data_fingerprint": manifest["fingerprint"], "dataset": manifest["dataset"]})
     if baseline := os.environ.get("DVC_EXP_BASELINE_REV"):
         mlflow.set_tags({"dvc_experiment": os.environ["DVC_EXP_NAME"], "dvc_baseline": baseline})
-    for split, context in (("train", "training"), ("test", "evaluation")):
-        images, labels = datasets.open_split(paths, split)
-        dataset = mlflow.data.from_numpy(
-            images,
-            targets=labels,
-            source=str(paths.raw),
-            name=f"{manifest['dataset']}-{split}",
-            digest=manifest["files"][f"{split}_images"]["sha256"][:36],
-        )
-        mlflow.log_input(dataset, context=context)
+    run = mlflow.active_run()
+    inputs = [_dataset(manifest, paths, *use) for use in (("train", "training"), ("test", "evaluation"))]
+    mlflow.MlflowClient().log_inputs(run.info.run_id, inputs)
+
+
+def _dataset(manifest: Mapping[str, Any], paths: Paths, split: str, context: str) -> DatasetInput:
+    """A split, described as `mlflow.data.from_numpy` does, which would import pandas and SciPy into training."""
+    images, labels = datasets.open_split(paths, split)
+    schema: dict[str, str] = {}
+    profile: dict[str, Any] = {}
+    for name, array in (("features", images), ("targets", labels)):
+        tensor = {"dtype": str(array.dtype), "shape": [-1, *array.shape[1:]]}
+        schema[name] = json.dumps([{"type": "tensor", "tensor-spec": tensor}])
+        profile |= {f"{name}_shape": array.shape, f"{name}_size": array.size, f"{name}_nbytes": array.nbytes}
+    dataset = Dataset(
+        name=f"{manifest['dataset']}-{split}",
+        digest=manifest["files"][f"{split}_images"]["sha256"][:36],  # the longest that a store takes
+        source_type="local",
+        source=json.dumps({"uri": str(paths.raw)}),
+        schema=json.dumps({"mlflow_tensorspec": schema}),
+        profile=json.dumps(profile),
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "", separator: str = ".") -> dict[str, Any]:
@@ -244,6 +257,8 @@ def _log_model(paths: Paths) -> str:
     """Log model.onnx with its signature and three training images as an example; return its URI."""
     import mlflow.onnx  # memory and time that training can do without
     import onnx
+    from mlflow.models.signature import ModelSignature
+    from mlflow.types.schema import Schema, TensorSpec
 
     proto = onnx.load(paths.onnx)
     (image,), (probabilities,) = proto.graph.input, proto.graph.output
