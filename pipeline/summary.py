@@ -1,5 +1,6 @@
 """What came of it: the accuracy, where the model lies, how to look. `make repro` ends with it."""
 
+import argparse
 import sys
 
 from pipeline.core import console, files
@@ -7,16 +8,19 @@ from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 
 
-def run(params: Params, paths: Paths) -> str:
+def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     metrics, registration = files.read_json(paths.metrics), files.read_json(paths.registration)
     images = files.read_json(paths.manifest)["files"]["test_images"]["shape"][0]
     int8 = metrics["int8"]["accuracy"]
     console.say("accuracy", f"{metrics['accuracy']:.2%} on {images:,} test images ({int8:.2%} in int8)")
     console.say("model", f"{paths.onnx}, registered as {registration['model']} version {registration['version']}")
+    look = "the run, its curves and pictures: `make ui`"
     if paths.tracking_uri.startswith("sqlite:") and not paths.database.exists():
-        return f"the store {paths.database} is not there: `make register` puts the run into it again"
-    return "the run, its curves and pictures: `make ui`"
+        look = f"the store {paths.database} is not there: `make register` puts the run into it again"
+    console.say("look", look)
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(console.run_stage("look", run))
+    parser = argparse.ArgumentParser(prog="python -m pipeline.summary", description=__doc__)
+    sys.exit(console.run_command(parser, run))

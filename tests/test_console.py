@@ -1,3 +1,4 @@
+import argparse
 import errno
 import logging
 import os
@@ -164,6 +165,34 @@ def test_control_c_is_one_line_and_exit_code_130(capsys: pytest.CaptureFixture[s
     assert console.run_stage("tiny", failing(KeyboardInterrupt())) == 130
 
     assert capsys.readouterr().err == "\ntiny interrupted; `dvc repro` goes on from here.\n"
+
+
+def test_a_command_has_arguments_and_an_exit_code_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = argparse.ArgumentParser(prog="tiny")
+    parser.add_argument("--epochs", type=int)
+    monkeypatch.setattr(sys, "argv", ["tiny", "--epochs", "3"])
+
+    def act(options: argparse.Namespace, params: Params, paths: Paths) -> int:
+        console.say("tiny", f"{options.epochs} epochs, seed {params.train.seed}")
+        return options.epochs
+
+    assert console.run_command(parser, act) == 3
+    assert capsys.readouterr().out == "tiny      3 epochs, seed 0\n"
+
+
+def test_a_command_ends_in_one_line_when_something_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["tiny"])
+
+    def act(options: argparse.Namespace, params: Params, paths: Paths) -> int:
+        raise PipelineError("as it is")
+
+    assert console.run_command(argparse.ArgumentParser(prog="tiny"), act) == 1
+
+    assert capsys.readouterr().err == "error: as it is\n"
 
 
 WAITING = """

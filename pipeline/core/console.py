@@ -1,5 +1,6 @@
 """What a person reads: a few lines a stage, a progress bar on a terminal, and errors without a traceback."""
 
+import argparse
 import errno
 import logging
 import os
@@ -21,6 +22,7 @@ from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 
 Stage = Callable[[Params, Paths], str]
+Command = Callable[[argparse.Namespace, Params, Paths], int]
 
 DEBUG = "PIPELINE_DEBUG"
 INTERRUPTED = 130  # 128 + SIGINT, as shells count it
@@ -35,32 +37,49 @@ def say(stage: str, text: str) -> None:
 
 
 def run_stage(name: str, run: Stage) -> int:
-    """Run a verb on params.yaml and the tree in the current folder, print its result, and return the exit code.
+    """Run a stage on params.yaml and the tree in the current folder, print its result, and return the exit code.
 
     0 is done, 1 an error that a person can mend, 130 an interruption (Ctrl-C or SIGTERM). `--debug`, or PIPELINE_DEBUG=1
     where DVC writes the command line, shows tracebacks and what the libraries log.
     """
     arguments = sys.argv[1:]
-    debug = "--debug" in arguments or os.environ.get(DEBUG, "0") not in ("", "0")
     if unknown := [argument for argument in arguments if argument != "--debug"]:
         print(f"error: {name} takes no argument but --debug, found {' '.join(unknown)}.", file=sys.stderr)
         return 2
+
+    def act(params: Params, paths: Paths) -> int:
+        say(name, f"{run(params, paths)} · {time.monotonic() - _START:.1f} s")
+        return 0
+
+    return _guarded(f"{name} interrupted; `dvc repro` goes on from here.", act, "--debug" in arguments)
+
+
+def run_command(parser: argparse.ArgumentParser, act: Command) -> int:
+    """Run a command that has arguments of its own, as `run_stage` runs a stage. It prints what it has to say itself.
+
+    Its exit code is what `act` returns; 2 where the arguments are wrong, and otherwise as for a stage.
+    """
+    parser.add_argument("--debug", action="store_true", help="show tracebacks and what the libraries log")
+    options = parser.parse_args()
+    return _guarded("interrupted.", lambda params, paths: act(options, params, paths), options.debug)
+
+
+def _guarded(interrupted: str, act: Callable[[Params, Paths], int], debug: bool) -> int:
+    debug = debug or os.environ.get(DEBUG, "0") not in ("", "0")
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         if not debug:
             _quieten()
         paths = Paths()
-        result = run(params.load(paths.params), paths)
+        return act(params.load(paths.params), paths)
     except KeyboardInterrupt:
-        print(f"\n{name} interrupted; `dvc repro` goes on from here.", file=sys.stderr)
+        print(f"\n{interrupted}", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
         if debug:
             raise
         print(f"error: {_explain(error)}", file=sys.stderr)
         return 1
-    say(name, f"{result} · {time.monotonic() - _START:.1f} s")
-    return 0
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
