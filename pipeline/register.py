@@ -11,9 +11,10 @@ from pipeline.core.paths import Paths
 
 
 def run(params: Params, paths: Paths) -> str:
-    from pipeline.core import tracking  # MLflow takes seconds: after the parameters have proved right
+    from pipeline.core import registry, tracking  # MLflow takes seconds: after the parameters have proved right
 
-    registration = tracking.complete(params, paths)
+    with tracking.completed_run(params, paths) as run_id:
+        registration = registry.register(run_id, params, paths)
     name = params.tracking.model
     content = {
         "run_id": registration.run_id,
@@ -23,7 +24,7 @@ def run(params: Params, paths: Paths) -> str:
     }
     files.write_json(paths.registration, content)
     found = "" if registration.created else ", registered before"
-    return f"{name} version {registration.version} is {tracking.CHALLENGER}{found}"
+    return f"{name} version {registration.version} is {registry.CHALLENGER}{found}"
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ HEAVY = {
     "keras": {"pipeline.core.augment", "pipeline.core.model", "pipeline.core.training"},
     "tf2onnx": {"pipeline.export"},
     "great_expectations": {"pipeline.core.expectations"},
-    "mlflow": {"pipeline.core.tracking"},
+    "mlflow": {"pipeline.core.registry", "pipeline.core.tracking"},
     "onnxruntime": {"pipeline.core.inference"},
     "matplotlib": {"pipeline.core.plots"},
 }

@@ -1,4 +1,4 @@
-"""The MLflow store: one run a pipeline run, live in training, completed by register. The only importer of mlflow.
+"""The MLflow store: one run a pipeline run, live in training, completed by register.
 
 Files are the truth and MLflow shows them: what the store lacks is put there again from the files.
 """
@@ -10,12 +10,10 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import mlflow
-import numpy as np
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, RunStatus
 from mlflow.exceptions import MlflowException
 
@@ -25,19 +23,11 @@ from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 from pipeline.core.urls import redacted, redacted_text
 
-CHALLENGER = "challenger"
+ONNX_SHA256 = "onnx_sha256"  # the tag of a run and of a model version
+
 _CURVE = "epoch/"  # sorts the curves before everything else that the UI draws
-_SHA256 = "onnx_sha256"
 _REBUILT = "rebuilt_from"  # the tag that names the run that a store lost, or never had
 _SAMPLING_SECONDS = 1  # a training of two seconds shows in the system metrics too
-
-
-class Registration(NamedTuple):
-    """A version of the registered model, and the run that made it."""
-
-    run_id: str
-    version: int
-    created: bool
 
 
 class LiveRun:
@@ -66,12 +56,12 @@ def training_run(params: Params, paths: Paths) -> Iterator[LiveRun]:
     Raises:
         TrackingError: the store does not answer, before any training.
     """
-    with _answering(paths):
-        _connect(params, paths)
+    with answering(paths):
+        connect(params, paths)
         run = mlflow.start_run(run_name=os.environ.get("DVC_EXP_NAME"), log_system_metrics=True)
     status = RunStatus.FAILED
     try:
-        with _answering(paths):
+        with answering(paths):
             _describe(params, paths)
         yield LiveRun(run.info.run_id)
         status = RunStatus.FINISHED
@@ -82,16 +72,17 @@ def training_run(params: Params, paths: Paths) -> Iterator[LiveRun]:
         _end(status)
 
 
-def complete(params: Params, paths: Paths) -> Registration:
-    """Bring everything that the files hold into the run that train opened, and register the ONNX model as challenger.
+@contextmanager
+def completed_run(params: Params, paths: Paths) -> Iterator[str]:
+    """Bring everything that the files hold into the run that train opened; it is the active run inside, by this id.
 
     A store that does not hold that run gets it again, curves included. What is there already is not made twice.
 
     Raises:
-        TrackingError: the store does not answer.
+        TrackingError: the store does not answer; inside, too.
     """
-    with _answering(paths):
-        experiment = _connect(params, paths)
+    with answering(paths):
+        experiment = connect(params, paths)
         recorded = files.read_json(paths.run)
         run_id = _find(recorded["run_id"], experiment)
         with mlflow.start_run(run_id=run_id, run_name=None if run_id else os.environ.get("DVC_EXP_NAME")) as run:
@@ -100,11 +91,11 @@ def complete(params: Params, paths: Paths) -> Registration:
                 _describe(params, paths)
             _log_missing_epochs(run.info.run_id, paths.history)
             _log_results(paths)
-            return _register(run.info.run_id, params, paths)
+            yield str(run.info.run_id)
 
 
 @contextmanager
-def _answering(paths: Paths) -> Iterator[None]:
+def answering(paths: Paths) -> Iterator[None]:
     """Turn MLflow's errors into ours, and hold back the lines that it prints past its log."""
     try:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
@@ -117,7 +108,7 @@ def _first_line(error: Exception) -> str:
     return redacted_text(str(error).strip().splitlines()[0])[:200]
 
 
-def _connect(params: Params, paths: Paths) -> str:
+def connect(params: Params, paths: Paths) -> str:
     """Point MLflow at the store, make the experiment if it is not there, and return its identifier."""
     mlflow.set_tracking_uri(paths.tracking_uri)
     mlflow.set_registry_uri(paths.tracking_uri)
@@ -225,7 +216,7 @@ def _log_results(paths: Paths) -> None:
     }
     mlflow.log_metrics({_metric_name(name): value for name, value in flatten(figures, separator="/").items()})
     expectations = files.read_json(paths.report)["expectations"]
-    mlflow.set_tags({_SHA256: files.sha256(paths.onnx), "validation": f"{expectations['met']} expectations met"})
+    mlflow.set_tags({ONNX_SHA256: files.sha256(paths.onnx), "validation": f"{expectations['met']} expectations met"})
     for file in (paths.params, paths.summary, paths.history, paths.metrics, paths.per_class):
         mlflow.log_artifact(str(file))
     for file in (paths.onnx, paths.int8):
@@ -237,47 +228,3 @@ def _log_results(paths: Paths) -> None:
 def _metric_name(name: str) -> str:
     """MLflow takes letters, digits and a few signs; a class may be named with others."""
     return re.sub(r"[^\w\-. :/]", "_", name)
-
-
-def _register(run_id: str, params: Params, paths: Paths) -> Registration:
-    """Give the run's model a version and the alias challenger, unless this very file has one."""
-    client, name, sha256 = mlflow.MlflowClient(), params.tracking.model, files.sha256(paths.onnx)
-    versions = client.search_model_versions(f"run_id = '{run_id}'")
-    known = [int(found.version) for found in versions if found.name == name and found.tags.get(_SHA256) == sha256]
-    if known:
-        number = max(known)
-    else:
-        tags = {_SHA256: sha256, "data_fingerprint": files.read_json(paths.manifest)["fingerprint"]}
-        number = int(mlflow.register_model(_log_model(paths), name, tags=tags).version)
-    client.set_registered_model_alias(name, CHALLENGER, str(number))
-    return Registration(run_id, number, created=not known)
-
-
-def _log_model(paths: Paths) -> str:
-    """Log model.onnx with its signature and three training images as an example; return its URI."""
-    import mlflow.onnx  # memory and time that training can do without
-    import onnx
-    from mlflow.models.signature import ModelSignature
-    from mlflow.types.schema import Schema, TensorSpec
-
-    proto = onnx.load(paths.onnx)
-    (image,), (probabilities,) = proto.graph.input, proto.graph.output
-    signature = ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype(np.uint8), _shape(image), image.name)]),
-        outputs=Schema([TensorSpec(np.dtype(np.float32), _shape(probabilities), probabilities.name)]),
-    )
-    info = mlflow.onnx.log_model(
-        proto,
-        name="model",
-        signature=signature,
-        input_example={image.name: np.asarray(datasets.open_split(paths, "train").images[:3])},
-        pip_requirements=[f"{package}=={version(package)}" for package in ("onnx", "onnxruntime", "numpy")],
-        save_as_external_data=False,
-        onnx_execution_providers=["CPUExecutionProvider"],
-    )
-    return str(info.model_uri)
-
-
-def _shape(value: Any) -> tuple[int, ...]:
-    """The shape of a graph's input or output, -1 where it is free."""
-    return tuple(size.dim_value or -1 for size in value.type.tensor_type.shape.dim)
