@@ -35,6 +35,14 @@ ui: $(READY)  ## Browse the runs and models (PORT=5000)
 register: $(READY)  ## Put the current results into the MLflow store again, where it lost or never had them
 	@python -m dvc repro --force --single-item register
 
+.PHONY: promote
+promote: $(READY)  ## Decide whether the challenger becomes champion (FIRST=1, TAG=1: git tags)
+	@python -m pipeline.promote $(if $(FIRST),--first) $(if $(TAG),--tag)
+
+.PHONY: rollback
+rollback: $(READY)  ## Make the previous champion champion again (TAG=1: git tag)
+	@python -m pipeline.rollback $(if $(TAG),--tag)
+
 .PHONY: bench
 bench: $(READY)  ## Measure each stage's time and memory
 	@python -m bench.memory

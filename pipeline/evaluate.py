@@ -11,45 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.core import console, datasets, files, inference, metrics, perturbations
+from pipeline.core import console, datasets, files, inference, metrics, scoring
 from pipeline.core.datasets import Pixels, Split
-from pipeline.core.errors import UnusableInputError
-from pipeline.core.inference import OnnxModel, Probabilities
-from pipeline.core.params import EvaluateParams, Params
+from pipeline.core.inference import Probabilities
+from pipeline.core.params import Params
 from pipeline.core.paths import Paths
-
-_LATENCY_CALLS = 2000
-
-
-def score(model: OnnxModel, test: Split, params: EvaluateParams) -> tuple[dict[str, Any], Probabilities]:
-    """The figures of one model on the test split, and its probabilities."""
-    probabilities = model.predict(test.images)
-    recalls = [row["recall"] for row in metrics.per_class(metrics.confusion(test.labels, probabilities))]
-
-    def robust(perturbed: Iterable[Pixels]) -> float:
-        return float(np.mean([metrics.accuracy(test.labels, model.predict(images)) for images in perturbed]))
-
-    figures = {
-        "accuracy": metrics.accuracy(test.labels, probabilities),
-        "log_loss": metrics.log_loss(test.labels, probabilities),
-        "calibration_error": metrics.calibration_error(test.labels, probabilities, params.calibration_bins),
-        "worst_recall": min(recalls),
-        "shifted_accuracy": robust(
-            perturbations.shift(test.images, down * params.shift, right * params.shift)
-            for down, right in perturbations.DIRECTIONS
-        ),
-        "rotated_accuracy": robust(
-            perturbations.rotate(test.images, degrees) for degrees in (-params.rotation, params.rotation)
-        ),
-        "noisy_accuracy": robust([perturbations.add_noise(test.images, params.noise)]),
-    }
-    return figures, probabilities
-
-
-def latency(path: Path, image: Pixels) -> dict[str, float]:
-    """Microseconds a call on one image takes, on one thread: median and 99th percentile."""
-    taken = OnnxModel(path, threads=1).latency(image, _LATENCY_CALLS)
-    return {f"p{rank}_microseconds": round(float(np.percentile(taken, rank)), 1) for rank in (50, 99)}
 
 
 def per_class_csv(variants: dict[str, Probabilities], labels: Pixels, classes: Sequence[str]) -> str:
@@ -108,34 +74,22 @@ def _columns(history: Path) -> dict[str, list[float]]:
     return {name: [float(row[name]) for row in rows] for name in rows[0]}
 
 
-def _check_fit(path: Path, model: OnnxModel, test: Split, classes: Sequence[str]) -> None:
-    """Raise UnusableInputError unless the model is for images of this size and as many classes."""
-    expected, found = (
-        f"a model for images of {height}x{width} and {count} classes"
-        for (height, width), count in ((test.images.shape[1:], len(classes)), (model.image_shape, model.classes))
-    )
-    if found != expected:
-        raise UnusableInputError(path, expected, found)
-
-
 def run(params: Params, paths: Paths) -> str:
     files.require(paths.history)  # read last, when much is written already
     test = datasets.load(paths, "test")
     variants = {"float32": paths.onnx, "int8": paths.int8}
     figures, probabilities = {}, {}
     for variant, path in variants.items():
-        model = OnnxModel(path)
-        _check_fit(path, model, test, params.fetch.classes)
-        scored, probabilities[variant] = score(model, test, params.evaluate)
+        model = scoring.open_for(path, test.images, params.fetch.classes)
+        scored, probabilities[variant] = scoring.score(model, test, params.evaluate)
         figures[variant] = {**scored, "bytes": path.stat().st_size}
-    agreement = probabilities["float32"].argmax(axis=1) == probabilities["int8"].argmax(axis=1)
-    figures["int8"]["agreement"] = float(agreement.mean())
+    figures["int8"]["agreement"] = metrics.agreement(probabilities["float32"], probabilities["int8"])
 
     files.write_json(paths.metrics, {**figures["float32"], "int8": figures["int8"]})
     files.write_text(paths.per_class, per_class_csv(probabilities, test.labels, params.fetch.classes))
     files.write_text(paths.predictions, predictions_csv(test.labels, probabilities["float32"], params.fetch.classes))
     draw(paths, test, probabilities["float32"], params)
-    files.write_json(paths.latency, {name: latency(path, test.images[0]) for name, path in variants.items()})
+    files.write_json(paths.latency, {name: scoring.latency(path, test.images[0]) for name, path in variants.items()})
     accuracies = " and ".join(f"{figures[name]['accuracy']:.2%} ({name})" for name in variants)
     return f"accuracy {accuracies} on {len(test.images):,} test images"
 

@@ -29,6 +29,13 @@ def test_accuracy_of_four_samples() -> None:
     assert metrics.accuracy(LABELS, PROBABILITIES) == 0.75
 
 
+def test_models_agree_where_they_decide_alike_right_or_wrong() -> None:
+    others = PROBABILITIES[[0, 1, 2, 1]]
+
+    assert metrics.agreement(PROBABILITIES, PROBABILITIES) == 1
+    assert metrics.agreement(PROBABILITIES, others) == 0.75
+
+
 def test_log_loss_of_four_samples() -> None:
     assert metrics.log_loss(LABELS, PROBABILITIES) == pytest.approx(-(log(0.7) + log(0.8) + log(0.3) + log(1)) / 4)
 

@@ -117,3 +117,37 @@ class TrackingError(PipelineError):
             f"MLflow store {uri}: expected an answer, found {found}.\n"
             "Files already written stay. Start the server, or correct or unset MLFLOW_TRACKING_URI, and repeat."
         )
+
+
+class AlteredModelError(PipelineError):
+    """A registered file is not the one that was registered."""
+
+    def __init__(self, version: str, file: str, expected: str, found: str) -> None:
+        super().__init__(
+            f"{version}, {file}: expected the file with SHA-256 {expected[:12] or 'none'}…, found {found[:12]}….\n"
+            "Nothing was promoted. Register the model again: `make register`, or train it: `dvc repro --force`."
+        )
+
+
+class NoVersionError(PipelineError):
+    """An alias of the registered model names no version."""
+
+    def __init__(self, model: str, alias: str, todo: str) -> None:
+        super().__init__(f"{model}: expected a version with the alias {alias}, found none.\nNothing was changed. {todo}")
+
+
+class NoChampionError(PipelineError):
+    """There is no champion where one is to be expected."""
+
+    def __init__(self, model: str, uri: str) -> None:
+        super().__init__(
+            f"{model}: expected a champion in the MLflow store {uri}, found none: a wrong or a lost store looks like this.\n"
+            "Nothing was promoted. Check MLFLOW_TRACKING_URI; if there has never been a champion: `make promote FIRST=1`."
+        )
+
+
+class ReleaseError(PipelineError):
+    """A git tag cannot be made for a champion."""
+
+    def __init__(self, expected: str, found: str, todo: str) -> None:
+        super().__init__(f"git tag: expected {expected}, found {found}.\nThe registry's aliases stay as they are. {todo}")

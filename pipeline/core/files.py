@@ -62,3 +62,9 @@ def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of the file's bytes."""
     with require(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def md5(path: Path) -> str:
+    """Hexadecimal MD5 of the file's bytes, by which DVC names it."""
+    with require(path).open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()

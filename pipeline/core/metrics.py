@@ -19,6 +19,11 @@ def accuracy(labels: Labels, probabilities: Floats) -> float:
     return float((probabilities.argmax(axis=1) == labels).mean())
 
 
+def agreement(probabilities: Floats, others: Floats) -> float:
+    """Share of samples on which two models decide the same."""
+    return float((probabilities.argmax(axis=1) == others.argmax(axis=1)).mean())
+
+
 def log_loss(labels: Labels, probabilities: Floats) -> float:
     """Mean negative natural logarithm of the probability of the label, in nats."""
     given = probabilities[np.arange(len(labels)), labels].astype(np.float64)

@@ -120,6 +120,26 @@ class EvaluateParams(Section):
     gallery: Annotated[int, Field(ge=1)]
 
 
+class FloorsParams(Section):
+    accuracy: Fraction
+    worst_recall: Fraction
+    shifted_accuracy: Fraction
+    int8_agreement: Fraction
+
+
+class CeilingsParams(Section):
+    calibration_error: Fraction
+    bytes: Annotated[int, Field(gt=0)]
+    latency_microseconds: Annotated[float, Field(gt=0)]
+
+
+class PromoteParams(Section):
+    require: Literal["not_worse", "better"]
+    alpha: Annotated[float, Field(gt=0, lt=1)]
+    floors: FloorsParams
+    ceilings: CeilingsParams
+
+
 class TrackingParams(Section):
     experiment: Name
     model: Name
@@ -134,6 +154,7 @@ class Params(Section):
     train: TrainParams
     export: ExportParams
     evaluate: EvaluateParams
+    promote: PromoteParams
     tracking: TrackingParams
 
 

@@ -39,6 +39,8 @@ class Paths:
 
         self.registration = root / "data" / "registration.json"
 
+        self.promotion = root / "data" / "promotion.json"
+
         # The default MLflow store belongs to the repository, for experiments that DVC runs in a copy of the tree too.
         self.store = Path(os.environ.get("DVC_ROOT", root)).absolute() / "mlruns"
         self.database = self.store / "mlflow.db"

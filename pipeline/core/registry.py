@@ -1,17 +1,27 @@
-"""The MLflow model registry: versions of the exported model, and the aliases that name the ones that count."""
+"""The MLflow model registry: versions of the exported model, the aliases that name the ones that count, and their moves."""
 
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import mlflow
 import numpy as np
+from mlflow.exceptions import MlflowException
 
-from pipeline.core import datasets, files
+from pipeline.core import datasets, files, recipe
+from pipeline.core.errors import AlteredModelError, NoVersionError
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 from pipeline.core.tracking import ONNX_SHA256
 
-CHALLENGER = "challenger"
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+RECIPE, SEED, WITHDRAWN, RELEASE = "recipe", "seed", "withdrawn", "release"  # tags of a version
+
+_INT8_SHA256 = "int8_sha256"
+_MOVE = "move."  # the tags of the registered model that record its champions
 
 
 class Registration(NamedTuple):
@@ -22,22 +32,147 @@ class Registration(NamedTuple):
     created: bool
 
 
+class Version(NamedTuple):
+    """A version of the registered model as the store has it."""
+
+    name: str
+    number: int
+    run_id: str
+    tags: Mapping[str, str]
+
+    @property
+    def onnx_sha256(self) -> str:
+        return self.tags.get(ONNX_SHA256, "")
+
+
+class Move(NamedTuple):
+    """Who became champion when, in whose place, and why."""
+
+    number: int
+    at: str  # ISO 8601, UTC
+    champion: int
+    previous: int | None
+    reason: str
+
+
 def register(run_id: str, params: Params, paths: Paths) -> Registration:
     """Give the run's model a version and the alias challenger, unless this very file has one."""
     client, name, sha256 = mlflow.MlflowClient(), params.tracking.model, files.sha256(paths.onnx)
     versions = client.search_model_versions(f"run_id = '{run_id}'")
     known = [int(found.version) for found in versions if found.name == name and found.tags.get(ONNX_SHA256) == sha256]
-    if known:
-        number = max(known)
-    else:
-        tags = {ONNX_SHA256: sha256, "data_fingerprint": files.read_json(paths.manifest)["fingerprint"]}
-        number = int(mlflow.register_model(_log_model(paths), name, tags=tags).version)
+    tags = _tags(sha256, params, paths)
+    number = max(known) if known else int(mlflow.register_model(_log_model(paths), name, tags=tags).version)
+    for key, value in tags.items() if known else ():  # they may be of an older pipeline
+        client.set_model_version_tag(name, str(number), key, value)
     client.set_registered_model_alias(name, CHALLENGER, str(number))
     return Registration(run_id, number, created=not known)
 
 
+def _tags(onnx_sha256: str, params: Params, paths: Paths) -> dict[str, str]:
+    fingerprint = files.read_json(paths.manifest)["fingerprint"]
+    return {
+        ONNX_SHA256: onnx_sha256,
+        _INT8_SHA256: files.sha256(paths.int8),
+        "data_fingerprint": fingerprint,
+        RECIPE: recipe.digest(fingerprint, params),
+        SEED: str(params.train.seed),
+    }
+
+
+def aliased(name: str, alias: str) -> Version | None:
+    """The version that `alias` names, or None."""
+    try:
+        found = mlflow.MlflowClient().get_model_version_by_alias(name, alias)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+    return Version(name, int(found.version), found.run_id, dict(found.tags))
+
+
+def champion(name: str) -> Version:
+    """Raise NoVersionError where there is none."""
+    found = aliased(name, CHAMPION)
+    if found is None:
+        raise NoVersionError(name, CHAMPION, "`make promote` decides on the challenger.")
+    return found
+
+
+def download(version: Version, folder: Path) -> tuple[Path, Path]:
+    """Copy the version's model.onnx and model.int8.onnx to `folder`.
+
+    Raises:
+        AlteredModelError: a file is not the one that was registered.
+    """
+    uri = f"models:/{version.name}/{version.number}"
+    place = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
+    found = (place / "model.onnx", place / "model.int8.onnx")
+    for path, tag in zip(found, (ONNX_SHA256, _INT8_SHA256), strict=True):
+        if (actual := files.sha256(path)) != version.tags.get(tag):
+            raise AlteredModelError(f"{version.name} version {version.number}", path.name, version.tags.get(tag, ""), actual)
+    return found
+
+
+def run_exists(version: Version) -> bool:
+    """Whether the store holds the run that made the version, undeleted."""
+    try:
+        return bool(mlflow.get_run(version.run_id).info.lifecycle_stage == "active")
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False
+        raise
+
+
+def record_decision(version: Version, record: Mapping[str, Any], path: Path) -> None:
+    """Log a decision, which also lies at `path`, on the version's run, and tag the version with it."""
+    client = mlflow.MlflowClient()
+    client.log_artifact(version.run_id, str(path))
+    verdict = "promoted" if record["promote"] else "refused"
+    for key, value in (("promotion", verdict), ("promotion.reason", record["sentence"])):
+        client.set_model_version_tag(version.name, str(version.number), key, value[:5000])
+        client.set_tag(version.run_id, key, value[:5000])
+
+
+def moves(name: str) -> list[Move]:
+    """Every move of the alias champion, from the first."""
+    tags = mlflow.MlflowClient().get_registered_model(name).tags
+    return [Move(**json.loads(value)) for key, value in sorted(tags.items()) if key.startswith(_MOVE)]
+
+
+def make_champion(version: Version, reason: str) -> Move:
+    """Point the alias champion at `version` and the alias previous at the champion until now, and record the move."""
+    client, until_now = mlflow.MlflowClient(), aliased(version.name, CHAMPION)
+    if until_now:
+        client.set_registered_model_alias(version.name, PREVIOUS, str(until_now.number))
+    client.set_registered_model_alias(version.name, CHAMPION, str(version.number))
+    return _record_move(version, until_now.number if until_now else None, reason)
+
+
+def reconcile(name: str) -> Move | None:
+    """Record the move of a champion that came to it without a record: by hand, or by a promotion that was cut short."""
+    recorded, named = moves(name), aliased(name, CHAMPION)
+    last = recorded[-1].champion if recorded else None
+    if named is None or named.number == last:
+        return None
+    if last is not None:
+        mlflow.MlflowClient().set_registered_model_alias(name, PREVIOUS, str(last))
+    return _record_move(named, last, "found moved, by hand or by a promotion that was cut short")
+
+
+def _record_move(version: Version, previous: int | None, reason: str) -> Move:
+    number = len(moves(version.name)) + 1
+    move = Move(number, datetime.now(UTC).isoformat(timespec="seconds"), version.number, previous, reason[:4000])
+    key = f"{_MOVE}{number:05}"
+    mlflow.MlflowClient().set_registered_model_tag(version.name, key, json.dumps(move._asdict()))
+    return move
+
+
+def tag(version: Version, key: str, value: str) -> None:
+    mlflow.MlflowClient().set_model_version_tag(version.name, str(version.number), key, value)
+
+
 def _log_model(paths: Paths) -> str:
-    """Log model.onnx with its signature and three training images as an example; return its URI."""
+    """Log model.onnx with its signature and three training images as an example, model.int8.onnx beside it; return the URI."""
     import mlflow.onnx  # memory and time that training can do without
     import onnx
     from mlflow.models.signature import ModelSignature
@@ -58,6 +193,7 @@ def _log_model(paths: Paths) -> str:
         save_as_external_data=False,
         onnx_execution_providers=["CPUExecutionProvider"],
     )
+    mlflow.MlflowClient().log_model_artifact(info.model_id, str(paths.int8))
     return str(info.model_uri)
 
 

@@ -1,0 +1,173 @@
+"""Decide whether the challenger takes the champion's place, and move the registry's aliases and git tags if it does.
+
+Both are scored anew on the test split as it is now. A refusal is a result and no error.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.core import consistency, console, datasets, files, metrics, promotion, releases, scoring
+from pipeline.core.comparison import Right
+from pipeline.core.datasets import Split
+from pipeline.core.errors import NoChampionError, NoVersionError
+from pipeline.core.params import Params
+from pipeline.core.paths import Paths
+from pipeline.core.promotion import Candidate, Decision
+from pipeline.core.urls import redacted
+
+if TYPE_CHECKING:
+    from pipeline.core.registry import Version
+
+REFUSED = 3  # exit code of --check
+
+
+def assess(params: Params, paths: Paths, first: bool) -> "tuple[Version, Decision | None]":
+    """The challenger and the decision on it; None where it is the champion already.
+
+    Raises:
+        NoVersionError: there is no challenger.
+        NoChampionError: there is no champion, and nothing says that there should be none.
+    """
+    from pipeline.core import registry
+
+    name = params.tracking.model
+    challenger, champion = registry.aliased(name, registry.CHALLENGER), registry.aliased(name, registry.CHAMPION)
+    if challenger is None:
+        raise NoVersionError(name, registry.CHALLENGER, "`make repro` registers one.")
+    if champion is None and not (first or never_had_one(name, paths)):
+        raise NoChampionError(name, redacted(paths.tracking_uri))
+    if champion and champion.onnx_sha256 == challenger.onnx_sha256:
+        return challenger, None
+    test = datasets.load(paths, "test")
+    with TemporaryDirectory(prefix="promote-") as folder:
+        right, figures = score_challenger(registry.download(challenger, Path(folder)), test, params)
+        candidate = _candidate(challenger, right)
+        rival = None
+        if champion:
+            float32, _ = registry.download(champion, Path(folder) / "champion")
+            rival = _candidate(champion, _right(float32, test, params))
+    withdrawn = registry.WITHDRAWN in challenger.tags
+    return challenger, promotion.decide(candidate, figures, rival, withdrawn, params.promote)
+
+
+def never_had_one(name: str, paths: Paths) -> bool:
+    """Whether the store is the repository's own, on a person's machine, and has never had a champion.
+
+    Anywhere else a store without a champion may be the wrong store, or a lost one.
+    """
+    from pipeline.core import registry
+
+    local = paths.tracking_uri == f"sqlite:///{paths.database}"
+    return local and os.environ.get("CI", "") in ("", "0", "false") and not registry.moves(name)
+
+
+def score_challenger(models: tuple[Path, Path], test: Split, params: Params) -> tuple[Right, dict[str, float]]:
+    """Which test images the float32 model decides right, and the figures that floors and ceilings are about."""
+    float32, int8 = models
+    classes = params.fetch.classes
+    figures, probabilities = scoring.score(scoring.open_for(float32, test.images, classes), test, params.evaluate)
+    figures["int8_agreement"] = metrics.agreement(
+        probabilities, scoring.open_for(int8, test.images, classes).predict(test.images)
+    )
+    figures["bytes"] = float32.stat().st_size
+    figures["latency_microseconds"] = scoring.latency(float32, test.images[0])["p50_microseconds"]
+    return probabilities.argmax(axis=1) == test.labels, figures
+
+
+def _right(model: Path, test: Split, params: Params) -> Right:
+    probabilities = scoring.open_for(model, test.images, params.fetch.classes).predict(test.images)
+    return np.asarray(probabilities.argmax(axis=1) == test.labels)
+
+
+def _candidate(version: "Version", right: Right) -> Candidate:
+    return Candidate(version.number, version.onnx_sha256, version.tags.get("recipe", ""), right)
+
+
+def enact(version: "Version", decision: Decision, params: Params, paths: Paths) -> None:
+    """Write and record the decision, and move the aliases if it says so."""
+    from pipeline.core import registry
+
+    content: dict[str, Any] = {**decision.record(), "test_fingerprint": files.read_json(paths.manifest)["fingerprint"]}
+    files.write_json(paths.promotion, content)
+    registry.record_decision(version, content, paths.promotion)
+    if decision.promote:
+        registry.make_champion(version, decision.sentence)
+
+
+def tag_champion(params: Params, paths: Paths) -> releases.Release:
+    """Give the champion of the registry its git tags, where it has none: a promotion that was cut short is completed."""
+    from pipeline.core import registry
+
+    champion, name = registry.champion(params.tracking.model), params.tracking.model
+    with TemporaryDirectory(prefix="promote-") as folder:
+        md5 = files.md5(registry.download(champion, Path(folder))[0])
+    message = f"{name} version {champion.number}, SHA-256 {champion.onnx_sha256}, run {champion.run_id}"
+    if known := champion.tags.get(registry.RELEASE):
+        if (tagged := releases.champion(paths.root, name)) is None or tagged.version != known:
+            releases.assign(paths.root, name, known, message)
+        return releases.Release(known, "")
+    made = releases.release(paths.root, name, paths.onnx, md5, message)
+    registry.tag(champion, registry.RELEASE, made.version)
+    return made
+
+
+def verify(params: Params, paths: Paths) -> int:
+    """Print what does not agree about the champion; exit code 1 if anything."""
+    from pipeline.core import tracking
+
+    with tracking.answering(paths):
+        tracking.connect(params, paths)
+        facts = consistency.gather(params, paths)
+    found = consistency.problems(facts)
+    for problem in found:
+        console.say("verify", f"champion, version {facts.version}: {problem}")
+    if not found:
+        console.say("verify", f"version {facts.version} is champion, and alias, file, run and record agree; {_tag(facts)}")
+    return 1 if found else 0
+
+
+def _tag(facts: consistency.Facts) -> str:
+    return f"so does git tag {facts.tagged}" if facts.tagged else "it has no git tag"
+
+
+def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
+    from pipeline.core import registry, tracking  # MLflow takes seconds: after the parameters have proved right
+
+    if options.verify:
+        return verify(params, paths)
+    with tracking.answering(paths):
+        tracking.connect(params, paths)
+        registry.reconcile(params.tracking.model)
+        version, decision = assess(params, paths, options.first)
+        if decision:
+            enact(version, decision, params, paths)
+    _print(version, decision)
+    if options.tag and (decision is None or decision.promote):
+        with tracking.answering(paths):
+            made = tag_champion(params, paths)
+        console.say("tag", f"{params.tracking.model}@{made.version} is champion in git")
+    return REFUSED if options.check and decision and not decision.promote else 0
+
+
+def _print(version: "Version", decision: Decision | None) -> None:
+    if decision is None:
+        console.say("promote", f"version {version.number} is the very file that is champion: nothing to decide")
+        return
+    for rule in decision.rules:
+        console.say("  met" if rule.met else "  broken", f"{rule.rule}: {rule.found}, expected {rule.bound}")
+    console.say("promote" if decision.promote else "refuse", decision.sentence)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m pipeline.promote", description=__doc__)
+    parser.add_argument("--first", action="store_true", help="promote on the floors alone where there is no champion")
+    parser.add_argument("--check", action="store_true", help=f"exit {REFUSED} on a refusal")
+    parser.add_argument("--tag", action="store_true", help="tag the commit that holds the champion, in GTO's convention")
+    parser.add_argument("--verify", action="store_true", help="decide nothing; compare alias, record, run, file and git tag")
+    sys.exit(console.run_command(parser, run))

@@ -1,0 +1,37 @@
+"""Make the previous champion champion again. The one that it takes the place of is not promoted a second time."""
+
+import argparse
+import sys
+
+from pipeline.core import console, releases
+from pipeline.core.errors import NoVersionError
+from pipeline.core.params import Params
+from pipeline.core.paths import Paths
+
+
+def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
+    from pipeline.core import registry, tracking  # MLflow takes seconds: after the parameters have proved right
+
+    name = params.tracking.model
+    with tracking.answering(paths):
+        tracking.connect(params, paths)
+        registry.reconcile(name)
+        previous, champion = registry.aliased(name, registry.PREVIOUS), registry.aliased(name, registry.CHAMPION)
+        if previous is None or champion is None:
+            raise NoVersionError(name, registry.PREVIOUS, "Only a champion that took another's place can be rolled back.")
+        registry.tag(champion, registry.WITHDRAWN, f"rolled back to version {previous.number}")
+        registry.make_champion(previous, f"rolled back from version {champion.number}")
+    console.say("rollback", f"version {previous.number} is champion again, in place of version {champion.number}")
+    if options.tag:
+        release = previous.tags.get(registry.RELEASE)
+        if release is None:
+            raise NoVersionError(f"{name} version {previous.number}", registry.RELEASE, "It was promoted without --tag.")
+        releases.assign(paths.root, name, release, f"{name} version {previous.number}, rolled back to")
+        console.say("tag", f"{name}@{release} is champion in git")
+    return 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m pipeline.rollback", description=__doc__)
+    parser.add_argument("--tag", action="store_true", help="tag it as the champion in git, too")
+    sys.exit(console.run_command(parser, run))
