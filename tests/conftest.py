@@ -162,7 +162,12 @@ def pass_validation(paths: Paths) -> None:
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory, subset: dict[str, Split]) -> Repository:
     """A tree in which every stage has run once on the subset. Not to be changed: copy it."""
-    from pipeline import evaluate, export, register, train  # seconds, which most tests need not wait for
+    # Seconds, which most tests need not wait for. MLflow whole, before train imports it without what it can do without.
+    import mlflow.onnx
+
+    from pipeline import evaluate, export, register, train
+
+    assert mlflow.onnx
 
     made = small_repository(tmp_path_factory.mktemp("built"), subset)
     pass_validation(made.paths)

@@ -151,3 +151,27 @@ class ReleaseError(PipelineError):
 
     def __init__(self, expected: str, found: str, todo: str) -> None:
         super().__init__(f"git tag: expected {expected}, found {found}.\nThe registry's aliases stay as they are. {todo}")
+
+
+class CheckoutError(PipelineError):
+    """A command of git or DVC fails."""
+
+    def __init__(self, command: str, found: str) -> None:
+        super().__init__(
+            f"`{command}`: expected it to succeed, found: {found}.\n"
+            "The branch at its remote is as it was. Mend this and repeat: what was done is not done twice."
+        )
+
+
+class TurnError(PipelineError):
+    """A turn of retraining cannot start, or cannot go on."""
+
+    def __init__(self, expected: str, found: str, todo: str) -> None:
+        super().__init__(f"retrain: expected {expected}, found {found}.\nNothing was published. {todo}")
+
+
+class UnreadablePictureError(PipelineError):
+    """A file that somebody wants to know the label of holds no image that the model takes."""
+
+    def __init__(self, path: Path, expected: str, found: str) -> None:
+        super().__init__(f"{path}: expected {expected}, found {found}.\nIt has no label; the other files have theirs.")

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import mlflow
@@ -22,6 +23,8 @@ RECIPE, SEED, WITHDRAWN, RELEASE = "recipe", "seed", "withdrawn", "release"  # t
 
 _INT8_SHA256 = "int8_sha256"
 _MOVE = "move."  # the tags of the registered model that record its champions
+_TURN = "last_turn"
+_DECISION = "promotion.json"
 
 
 class Registration(NamedTuple):
@@ -53,6 +56,13 @@ class Move(NamedTuple):
     champion: int
     previous: int | None
     reason: str
+
+
+class Turn(NamedTuple):
+    """A turn of retraining: when it ended, and how."""
+
+    at: datetime
+    outcome: str
 
 
 def register(run_id: str, params: Params, paths: Paths) -> Registration:
@@ -104,13 +114,17 @@ def download(version: Version, folder: Path) -> tuple[Path, Path]:
     Raises:
         AlteredModelError: a file is not the one that was registered.
     """
-    uri = f"models:/{version.name}/{version.number}"
-    place = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
+    place = download_uri(f"models:/{version.name}/{version.number}", folder)
     found = (place / "model.onnx", place / "model.int8.onnx")
     for path, tag in zip(found, (ONNX_SHA256, _INT8_SHA256), strict=True):
         if (actual := files.sha256(path)) != version.tags.get(tag):
             raise AlteredModelError(f"{version.name} version {version.number}", path.name, version.tags.get(tag, ""), actual)
     return found
+
+
+def download_uri(uri: str, folder: Path) -> Path:
+    """Copy all of the model that a `models:/` address names; return the folder that holds its files."""
+    return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
 
 
 def run_exists(version: Version) -> bool:
@@ -131,6 +145,15 @@ def record_decision(version: Version, record: Mapping[str, Any], path: Path) -> 
     for key, value in (("promotion", verdict), ("promotion.reason", record["sentence"])):
         client.set_model_version_tag(version.name, str(version.number), key, value[:5000])
         client.set_tag(version.run_id, key, value[:5000])
+
+
+def recorded_decision(version: Version) -> Any:
+    """The decision that was logged on the version's run; None where there is none."""
+    client = mlflow.MlflowClient()
+    if not any(entry.path == _DECISION for entry in client.list_artifacts(version.run_id)):
+        return None
+    with TemporaryDirectory(prefix="decision-") as folder:
+        return files.read_json(Path(client.download_artifacts(version.run_id, _DECISION, folder)))
 
 
 def moves(name: str) -> list[Move]:
@@ -200,3 +223,27 @@ def _log_model(paths: Paths) -> str:
 def _shape(value: Any) -> tuple[int, ...]:
     """The shape of a graph's input or output, -1 where it is free."""
     return tuple(size.dim_value or -1 for size in value.type.tensor_type.shape.dim)
+
+
+def record_turn(name: str, outcome: str) -> None:
+    """Note on the registered model, if there is one, that a turn of retraining ended now."""
+    content = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "outcome": outcome}
+    try:
+        mlflow.MlflowClient().set_registered_model_tag(name, _TURN, json.dumps(content))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+
+
+def last_turn(name: str) -> Turn | None:
+    """The last turn of retraining, or None."""
+    try:
+        tags = mlflow.MlflowClient().get_registered_model(name).tags
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+    if _TURN not in tags:
+        return None
+    content = json.loads(tags[_TURN])
+    return Turn(datetime.fromisoformat(content["at"]), content["outcome"])

@@ -1,0 +1,113 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.core.datasets import Pixels, Split
+from pipeline.core.inference import OnnxModel
+from tests.conftest import Repository, idx
+
+
+def predict(built: Repository, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "pipeline.predict", *arguments]
+    environment = {"PATH": "", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    return subprocess.run(command, cwd=built.paths.root, env=environment, capture_output=True, text=True, check=False)
+
+
+def answers(built: Repository, *arguments: str) -> Any:
+    done = predict(built, "--json", *arguments)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def test_images(subset: dict[str, Split]) -> Pixels:
+    return np.array(subset["test"].images[:200])
+
+
+def test_photographs_of_digits_get_nearly_the_labels_of_the_digits(
+    built: Repository, test_images: Pixels, tmp_path: Path
+) -> None:
+    paths = []
+    for number, image in enumerate(test_images):
+        page = Image.new("L", (420, 300), 245)
+        page.paste(Image.fromarray(245 - (image * 0.9).astype(np.uint8)).resize((168, 168)), (40, 90))
+        page.save(tmp_path / f"{number:03}.png")
+        paths.append(str(tmp_path / f"{number:03}.png"))
+
+    results = answers(built, *paths)
+
+    direct = OnnxModel(built.paths.onnx).predict(test_images).argmax(axis=1)
+    labels = np.array([int(result["images"][0]["label"]) for result in results])
+    assert (labels == direct).mean() > 0.9
+    assert results[0]["changes"] == [
+        "inverted: dark ink on a light ground",
+        "brought from 420x300 to 28x28, centred by mass",
+    ]
+
+
+def test_arrays_and_idx_files_give_what_the_model_gives(built: Repository, test_images: Pixels, tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", test_images)
+    (tmp_path / "some-images-idx3-ubyte").write_bytes(idx(test_images))
+
+    from_npy, from_idx = answers(built, str(tmp_path / "images.npy"), str(tmp_path / "some-images-idx3-ubyte"))
+
+    expected = OnnxModel(built.paths.onnx).predict(test_images)
+    assert from_npy["images"] == from_idx["images"]
+    assert [int(image["label"]) for image in from_npy["images"]] == expected.argmax(axis=1).tolist()
+    given = [list(image["probabilities"].values()) for image in from_npy["images"]]
+    np.testing.assert_allclose(given, expected, atol=1e-6)
+
+
+def test_the_table_has_a_line_an_image(built: Repository, test_images: Pixels, tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", test_images[:3])
+
+    done = predict(built, str(tmp_path / "images.npy"))
+
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0
+    assert len(lines) == 3
+    assert lines[1].startswith(f"{tmp_path / 'images.npy'}[1]  ")
+
+
+def test_one_bad_file_does_not_lose_the_others(built: Repository, test_images: Pixels, tmp_path: Path) -> None:
+    np.save(tmp_path / "good.npy", test_images[:1])
+    np.save(tmp_path / "wide.npy", np.zeros((1, 5, 9), np.uint8))
+    np.save(tmp_path / "float.npy", np.zeros((1, 28, 28)))
+    np.save(tmp_path / "pickle.npy", np.array([{}], dtype=object))
+    (tmp_path / "cut-idx3-ubyte").write_bytes(idx(test_images)[:100])
+    bad = ["wide.npy", "float.npy", "pickle.npy", "cut-idx3-ubyte", "absent.png"]
+
+    done = predict(built, *(str(tmp_path / name) for name in ["good.npy", *bad]))
+
+    assert done.returncode == 1
+    assert len(done.stdout.splitlines()) == 1
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == len(bad)
+    assert "expected uint8 (n, 28, 28), found uint8 (1, 5, 9)" in errors[0]
+    assert "expected uint8 (n, 28, 28), found float64 (1, 28, 28)" in errors[1]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_model_of_the_registry_is_as_good_as_the_file(built: Repository, test_images: Pixels, tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", test_images[:20])
+
+    by_alias = answers(built, str(tmp_path / "images.npy"), "--model", "models:/mnist-dense@challenger")
+
+    assert by_alias == answers(built, str(tmp_path / "images.npy"))
+
+
+def test_a_model_that_is_not_there_is_named(built: Repository, tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", np.zeros((1, 28, 28), np.uint8))
+
+    missing = predict(built, str(tmp_path / "images.npy"), "--model", "absent.onnx")
+    unknown = predict(built, str(tmp_path / "images.npy"), "--model", "models:/mnist-dense@nobody")
+
+    assert (missing.returncode, unknown.returncode) == (1, 1)
+    assert "absent.onnx: expected this file" in missing.stderr
+    assert "nobody" in unknown.stderr
