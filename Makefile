@@ -43,6 +43,23 @@ promote: $(READY)  ## Decide whether the challenger becomes champion (FIRST=1, T
 rollback: $(READY)  ## Make the previous champion champion again (TAG=1: git tag)
 	@python -m pipeline.rollback $(if $(TAG),--tag)
 
+.PHONY: retrain
+retrain: $(READY)  ## Take a turn: fetch, rebuild, promote, publish (SEED=n, REQUIRE=better, FIRST=1)
+	@python -m pipeline.retrain $(if $(SEED),--seed "$$SEED") $(if $(REQUIRE),--require "$$REQUIRE") $(if $(FIRST),--first)
+
+.PHONY: verify
+verify: $(READY)  ## Check that alias, record, run, file and git tag of the champion agree
+	@python -m pipeline.promote --verify
+
+.PHONY: remote
+remote: $(READY)  ## Keep outputs in a DVC remote, for this checkout (URL=...: a folder, ssh:// or s3://)
+	@if [ -n "$${URL:-}" ]; then python -m dvc remote add --local --force --default store "$$URL"; \
+		else echo "remote    none: URL names none, and outputs stay in this checkout"; fi
+
+.PHONY: stale
+stale: $(READY)  ## Fail if the last turn of retraining is too long ago
+	@python -m pipeline.retrain --stale
+
 .PHONY: bench
 bench: $(READY)  ## Measure each stage's time and memory
 	@python -m bench.memory

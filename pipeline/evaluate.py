@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.core import console, datasets, files, inference, metrics, scoring
+from pipeline.core import card, console, datasets, files, inference, metrics, scoring
 from pipeline.core.datasets import Pixels, Split
-from pipeline.core.inference import Probabilities
+from pipeline.core.inference import OnnxModel, Probabilities
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 
@@ -74,6 +74,20 @@ def _columns(history: Path) -> dict[str, list[float]]:
     return {name: [float(row[name]) for row in rows] for name in rows[0]}
 
 
+def describe(paths: Paths, figures: dict[str, Any], probabilities: Probabilities, labels: Pixels, params: Params) -> None:
+    """Write the model card and the contract."""
+    classes, train = params.fetch.classes, datasets.open_split(paths, "train")
+    images = card.vectors(train.images, train.labels)
+    opset, ir_version = inference.versions(paths.onnx)
+    hashes = {path.name: files.sha256(path) for path in (paths.onnx, paths.int8)}
+    contract = card.contract(hashes, opset, ir_version, classes, images, OnnxModel(paths.onnx).predict(images))
+    rows = metrics.per_class(metrics.confusion(labels, probabilities))
+    named = [{"class": name, **row} for name, row in zip(classes, rows, strict=True)]
+    chosen = params.model_dump(include={"model", "train", "evaluate"})
+    files.write_json(paths.contract, contract)
+    files.write_text(paths.card, card.card(files.read_json(paths.manifest), chosen, figures, named, contract))
+
+
 def run(params: Params, paths: Paths) -> str:
     files.require(paths.history)  # read last, when much is written already
     test = datasets.load(paths, "test")
@@ -88,6 +102,7 @@ def run(params: Params, paths: Paths) -> str:
     files.write_json(paths.metrics, {**figures["float32"], "int8": figures["int8"]})
     files.write_text(paths.per_class, per_class_csv(probabilities, test.labels, params.fetch.classes))
     files.write_text(paths.predictions, predictions_csv(test.labels, probabilities["float32"], params.fetch.classes))
+    describe(paths, files.read_json(paths.metrics), probabilities["float32"], test.labels, params)
     draw(paths, test, probabilities["float32"], params)
     files.write_json(paths.latency, {name: scoring.latency(path, test.images[0]) for name, path in variants.items()})
     accuracies = " and ".join(f"{figures[name]['accuracy']:.2%} ({name})" for name in variants)

@@ -141,12 +141,16 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
 
     if options.verify:
         return verify(params, paths)
+    if options.require:
+        params = params.model_copy(update={"promote": params.promote.model_copy(update={"require": options.require})})
     with tracking.answering(paths):
         tracking.connect(params, paths)
         registry.reconcile(params.tracking.model)
         version, decision = assess(params, paths, options.first)
         if decision:
             enact(version, decision, params, paths)
+        elif record := registry.recorded_decision(registry.champion(params.tracking.model)):
+            files.write_json(paths.promotion, record)  # it may have been made in another checkout
     _print(version, decision)
     if options.tag and (decision is None or decision.promote):
         with tracking.answering(paths):
@@ -167,6 +171,7 @@ def _print(version: "Version", decision: Decision | None) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m pipeline.promote", description=__doc__)
     parser.add_argument("--first", action="store_true", help="promote on the floors alone where there is no champion")
+    parser.add_argument("--require", choices=["not_worse", "better"], help="instead of promote.require")
     parser.add_argument("--check", action="store_true", help=f"exit {REFUSED} on a refusal")
     parser.add_argument("--tag", action="store_true", help="tag the commit that holds the champion, in GTO's convention")
     parser.add_argument("--verify", action="store_true", help="decide nothing; compare alias, record, run, file and git tag")

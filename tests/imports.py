@@ -2,6 +2,7 @@
 
 import ast
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 MODULES = {
@@ -35,6 +36,12 @@ def closure(module: str) -> set[str]:
         found.add(name := left.pop())
         left |= direct(name) - found
     return found
+
+
+def outputs(stage: dict[str, Any]) -> set[str]:
+    """What a stage of dvc.yaml writes, whoever keeps it."""
+    entries = [entry for kind in ("outs", "metrics", "plots") for entry in stage.get(kind, [])]
+    return {entry if isinstance(entry, str) else next(iter(entry)) for entry in entries}
 
 
 def files(modules: set[str]) -> set[str]:

@@ -9,7 +9,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.core import paths
-from tests.imports import MODULES, ROOT, closure, direct, files, imported
+from tests.imports import MODULES, ROOT, closure, direct, files, imported, outputs
 
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 VERBS = sorted(module for module in MODULES if not module.startswith("pipeline.core."))
@@ -81,7 +81,7 @@ def test_a_stage_runs_the_module_of_its_name(stage: str) -> None:
 
 
 def test_every_file_that_stages_exchange_is_declared_in_dvc_yaml() -> None:
-    declared = {out if isinstance(out, str) else next(iter(out)) for stage in STAGES.values() for out in stage["outs"]}
+    declared = set().union(*(outputs(stage) for stage in STAGES.values()))
     known = paths.Paths()
     files_named = {path.as_posix() for name, path in vars(known).items() if path.as_posix().startswith("data/")}
     folders = {known.validation.as_posix(), known.model.as_posix(), known.evaluation.as_posix()}

@@ -18,7 +18,7 @@ from pipeline.core import files
 from pipeline.core.datasets import Split
 from pipeline.core.paths import TIME_DEPENDENT, Paths
 from tests.conftest import SMALL, edit_params, write_source
-from tests.imports import ROOT
+from tests.imports import ROOT, outputs
 
 STAGES = ["fetch", "validate", "train", "export", "evaluate", "register"]
 
@@ -48,8 +48,7 @@ class Clone:
     def digests(self) -> dict[str, str]:
         """SHA-256 of every file below the outputs that dvc.yaml declares."""
         stages = YAML(typ="safe").load(self.paths.root / "dvc.yaml")["stages"].values()
-        outs = [out if isinstance(out, str) else next(iter(out)) for stage in stages for out in stage["outs"]]
-        found = [self.paths.root / out for out in outs]
+        found = [self.paths.root / out for stage in stages for out in sorted(outputs(stage))]
         whole = [file for path in found for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()]
         return {file.relative_to(self.paths.root).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in whole}
 

@@ -41,8 +41,8 @@ def client(repository: Repository) -> Any:
     return mlflow.MlflowClient(repository.paths.tracking_uri)
 
 
-def command(repository: Repository, verb: Any = promote, **options: bool) -> int:
-    given = {"first": False, "check": False, "tag": False, "verify": False} | options
+def command(repository: Repository, verb: Any = promote, **options: Any) -> int:
+    given = {"first": False, "check": False, "tag": False, "verify": False, "require": None} | options
     return int(verb.run(argparse.Namespace(**given), repository.params, repository.paths))
 
 

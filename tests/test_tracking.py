@@ -4,10 +4,7 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,6 @@ from typing import Any
 import mlflow
 import numpy as np
 import pytest
-import requests
 
 from pipeline import register, train
 from pipeline.core import datasets, files, tracking
@@ -23,6 +19,7 @@ from pipeline.core.errors import MissingInputError, TrackingError
 from pipeline.core.inference import OnnxModel
 from pipeline.core.paths import Paths
 from tests.conftest import Repository
+from tests.servers import free_port, mlflow_server
 
 
 @pytest.fixture
@@ -178,45 +175,11 @@ def test_a_server_that_is_not_there_stops_training_before_it_starts(
     assert not repository.paths.keras.exists()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
     """A real MLflow server on a store of its own."""
-    uri = f"http://127.0.0.1:{(port := free_port())}"
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += [
-        "--backend-store-uri",
-        f"sqlite:///{tmp_path}/server.db",
-        "--artifacts-destination",
-        str(tmp_path / "artifacts"),
-    ]
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (tmp_path / "server.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
-    try:
-        wait_until_healthy(uri, process)
-        yield uri, process
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def wait_until_healthy(uri: str, process: "subprocess.Popen[bytes]") -> None:
-    for _ in range(600):
-        try:
-            requests.get(f"{uri}/health", timeout=1)
-        except requests.RequestException:
-            assert process.poll() is None, "the server ended"
-            time.sleep(0.1)
-        else:
-            return
-    raise AssertionError("the server did not start")
+    with mlflow_server(tmp_path) as started:
+        yield started
 
 
 def test_a_server_that_dies_in_mid_training_costs_a_warning_and_loses_nothing(

@@ -106,6 +106,12 @@ def quantise(source: Path, target: Path) -> None:
         logging.disable(disabled)
 
 
+def versions(path: Path) -> tuple[int, int]:
+    """The opset and the IR version of an ONNX file: what a runtime must know to read it."""
+    proto = onnx.load(require(path))
+    return next(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), proto.ir_version
+
+
 class Dense(NamedTuple):
     """A dense layer as it stands in an ONNX file."""
 

@@ -140,6 +140,10 @@ class PromoteParams(Section):
     ceilings: CeilingsParams
 
 
+class RetrainParams(Section):
+    stale_after: Annotated[float, Field(gt=0)]
+
+
 class TrackingParams(Section):
     experiment: Name
     model: Name
@@ -155,6 +159,7 @@ class Params(Section):
     export: ExportParams
     evaluate: EvaluateParams
     promote: PromoteParams
+    retrain: RetrainParams
     tracking: TrackingParams
 
 

@@ -36,10 +36,16 @@ class Paths:
         self.per_class = self.evaluation / "per_class.csv"
         self.predictions = self.evaluation / "predictions.csv"
         self.plots = self.evaluation / "plots"
+        self.card = self.evaluation / "model_card.md"
+        self.contract = self.evaluation / "contract.json"
 
         self.registration = root / "data" / "registration.json"
 
+        # Of commands, which are no stages: what they decided last. Neither git nor DVC keeps these.
         self.promotion = root / "data" / "promotion.json"
+        self.turn = root / "data" / "retrain"
+        self.turn_summary = self.turn / "summary.md"
+        self.turn_lock = self.turn / "lock"
 
         # The default MLflow store belongs to the repository, for experiments that DVC runs in a copy of the tree too.
         self.store = Path(os.environ.get("DVC_ROOT", root)).absolute() / "mlruns"

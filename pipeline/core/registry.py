@@ -195,7 +195,7 @@ def tag(version: Version, key: str, value: str) -> None:
 
 
 def _log_model(paths: Paths) -> str:
-    """Log model.onnx with its signature and three training images as an example, model.int8.onnx beside it; return the URI."""
+    """Log model.onnx with its signature and an input example, and what belongs to it beside it; return the URI."""
     import mlflow.onnx  # memory and time that training can do without
     import onnx
     from mlflow.models.signature import ModelSignature
@@ -216,7 +216,8 @@ def _log_model(paths: Paths) -> str:
         save_as_external_data=False,
         onnx_execution_providers=["CPUExecutionProvider"],
     )
-    mlflow.MlflowClient().log_model_artifact(info.model_id, str(paths.int8))
+    for file in (paths.int8, paths.card, paths.contract):
+        mlflow.MlflowClient().log_model_artifact(info.model_id, str(file))
     return str(info.model_uri)
 
 

@@ -217,7 +217,7 @@ def _log_results(paths: Paths) -> None:
     mlflow.log_metrics({_metric_name(name): value for name, value in flatten(figures, separator="/").items()})
     expectations = files.read_json(paths.report)["expectations"]
     mlflow.set_tags({ONNX_SHA256: files.sha256(paths.onnx), "validation": f"{expectations['met']} expectations met"})
-    for file in (paths.params, paths.summary, paths.history, paths.metrics, paths.per_class):
+    for file in (paths.params, paths.summary, paths.history, paths.metrics, paths.per_class, paths.card, paths.contract):
         mlflow.log_artifact(str(file))
     for file in (paths.onnx, paths.int8):
         mlflow.log_artifact(str(file), "onnx")
@@ -228,3 +228,18 @@ def _log_results(paths: Paths) -> None:
 def _metric_name(name: str) -> str:
     """MLflow takes letters, digits and a few signs; a class may be named with others."""
     return re.sub(r"[^\w\-. :/]", "_", name)
+
+
+def run_link(paths: Paths) -> str:
+    """Where a person sees the run of the model in place: the store's page of it, or the command that serves one."""
+    if not paths.run.is_file():
+        return "no run"
+    run_id = files.read_json(paths.run)["run_id"]
+    uri = redacted(paths.tracking_uri)
+    if not uri.startswith("http"):
+        return f"run {run_id}, by `make ui`"
+    try:
+        experiment = mlflow.get_run(run_id).info.experiment_id
+    except MlflowException:  # made in another store
+        return f"run {run_id}"
+    return f"{uri}/#/experiments/{experiment}/runs/{run_id}"

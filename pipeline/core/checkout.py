@@ -1,0 +1,119 @@
+"""The git checkout and its DVC cache: the commands that publish a model, and what they say when they fail."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from pipeline.core.errors import CheckoutError
+
+# For commits and tags on machines where nobody has set a name, as in CI.
+_IDENTITY = {
+    "GIT_AUTHOR_NAME": "retrain",
+    "GIT_AUTHOR_EMAIL": "retrain@localhost",
+    "GIT_COMMITTER_NAME": "retrain",
+    "GIT_COMMITTER_EMAIL": "retrain@localhost",
+}
+
+
+class Checkout:
+    """A git checkout at `root` with DVC in it.
+
+    Raises:
+        CheckoutError: a command fails; it holds what the command said.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def git(self, *arguments: str) -> str:
+        """What git prints, stripped."""
+        return self._run("git", *arguments)
+
+    def dvc(self, *arguments: str) -> str:
+        """What DVC prints, without progress bars."""
+        return self._run(sys.executable, "-m", "dvc", *arguments)
+
+    def shown(self, *command: str) -> int:
+        """Run a Python module whose lines a person is to read; return its exit code."""
+        return subprocess.run([sys.executable, "-m", *command], cwd=self.root, env=self._environment(), check=False).returncode
+
+    def _run(self, *command: str) -> str:
+        done = subprocess.run(
+            command,
+            cwd=self.root,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            said = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+            shown = " ".join(command).replace(f"{sys.executable} -m ", "")
+            raise CheckoutError(shown[:100], said[-1] if said else f"exit code {done.returncode}")
+        return done.stdout.strip()
+
+    def _environment(self) -> dict[str, str]:
+        named = subprocess.run(["git", "config", "user.email"], cwd=self.root, capture_output=True, check=False)  # noqa: S607
+        identity = {} if named.returncode == 0 else _IDENTITY
+        interpreter = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        return {**identity, **os.environ, "PATH": interpreter, "GIT_TERMINAL_PROMPT": "0"}
+
+    def branch(self) -> str:
+        """The branch checked out; `HEAD` where none is."""
+        return self.git("rev-parse", "--abbrev-ref", "HEAD")
+
+    def exists(self) -> bool:
+        """Whether this is a git checkout with a commit."""
+        try:
+            self.git("rev-parse", "--verify", "--quiet", "HEAD")
+        except CheckoutError:
+            return False
+        return True
+
+    def published_files(self) -> list[str]:
+        """The tracked files that `dvc repro` writes: dvc.lock, and the metrics and plots that git keeps and DVC does not."""
+        stages = YAML(typ="safe").load(self.root / "dvc.yaml")["stages"].values()
+        entries = [entry for stage in stages for kind in ("metrics", "plots") for entry in stage.get(kind, [])]
+        return ["dvc.lock", *(path for entry in entries for path, options in entry.items() if options.get("cache") is False)]
+
+    def changed(self, files: Sequence[str] = ()) -> list[str]:
+        """Tracked files that are not as in the last commit; of `files`, where given, those that git does not know as well."""
+        listed = self.git("diff", "--name-only", "HEAD", "--", *files).splitlines()
+        return listed + (self.git("ls-files", "--others", "--", *files).splitlines() if files else [])
+
+    def restore(self, files: Sequence[str]) -> None:
+        """Put `files`, and the outputs that dvc.lock names, back as the last commit has them."""
+        known = self.git("ls-tree", "--name-only", "HEAD", "--", *files).splitlines()
+        self.git("checkout", "--quiet", "HEAD", "--", *known)
+        for file in set(files) - set(known):
+            (self.root / file).unlink(missing_ok=True)
+        self.dvc("checkout", "--quiet", "--force", "--allow-missing")
+
+    def has_dvc_remote(self) -> bool:
+        return bool(self.dvc("remote", "list"))
+
+    def remote(self) -> str | None:
+        """The git remote that the branch is pushed to: `origin`, or the only one; None where there is none."""
+        remotes = self.git("remote").split()
+        return "origin" if "origin" in remotes else next(iter(remotes), None)
+
+    def ahead(self) -> bool:
+        """Whether the branch holds commits that its remote does not, as far as this checkout knows."""
+        if self.remote() is None:
+            return False
+        try:
+            return self.git("rev-list", "--count", "@{upstream}..HEAD") != "0"
+        except CheckoutError:  # the branch was never pushed
+            return True
+
+    def push(self) -> None:
+        """Push the outputs, then the branch together with its tags: who sees a commit finds its files."""
+        if self.has_dvc_remote():
+            self.dvc("push", "--quiet", "--run-cache")
+        if remote := self.remote():
+            self.git("push", "--quiet", "--atomic", "--follow-tags", "--set-upstream", remote, self.branch())

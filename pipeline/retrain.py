@@ -1,0 +1,183 @@
+"""One turn of retraining: fetch again, rebuild what that changes, decide, and publish a new champion or leave all as it was.
+
+What was cut short is completed by the next turn: each step finds out what is done already.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from filelock import FileLock, Timeout
+
+from pipeline.core import console, files, releases, turns
+from pipeline.core.checkout import Checkout
+from pipeline.core.errors import CheckoutError, TurnError
+from pipeline.core.params import Params
+from pipeline.core.paths import Paths
+from pipeline.core.turns import Outcome
+
+_REFUSED = 3  # exit code of promote --check
+
+
+def turn(options: argparse.Namespace, checkout: Checkout, params: Params, paths: Paths) -> Outcome:
+    """Take a turn. On a refusal, and when the data or a stage fails, the tree is put back as the last commit has it.
+
+    Raises:
+        TurnError: the checkout holds changes that are not of a turn, or a stage fails.
+        CheckoutError: git or DVC fails.
+    """
+    own = [*checkout.published_files(), paths.params.name] if options.seed is not None else checkout.published_files()
+    if foreign := [file for file in checkout.changed() if file not in own]:
+        raise TurnError("a checkout without changes", ", ".join(foreign), "Commit or stash them.")
+    if checkout.has_dvc_remote():
+        checkout.dvc("pull", "--quiet", "--run-cache", "--allow-missing")
+    if options.seed is not None:
+        _set_seed(paths, options.seed)
+    try:
+        rebuild(checkout)
+        if not checkout.changed(own) and is_published(checkout, params, paths):
+            return Outcome.NOTHING_NEW
+        decided = promote(options, checkout)
+    except TurnError:
+        keep_reports(paths)
+        checkout.restore(own)
+        raise
+    if decided is Outcome.REFUSED:
+        keep_reports(paths)
+        checkout.restore(own)
+        return decided
+    publish(checkout, own, params, paths)
+    return decided
+
+
+def rebuild(checkout: Checkout) -> None:
+    """Fetch again, because DVC does not see that a source changed, and run what follows from it."""
+    for command in (("repro", "--force", "--single-item", "fetch"), ("repro",)):
+        if checkout.shown("dvc", *command) != 0:
+            raise TurnError("every stage to succeed", "one that failed, above", "Mend the data or the code.")
+
+
+def promote(options: argparse.Namespace, checkout: Checkout) -> Outcome:
+    flags = [*(["--first"] if options.first else []), *(["--require", options.require] if options.require else [])]
+    code = checkout.shown("pipeline.promote", "--check", *flags)
+    if code not in (0, _REFUSED):
+        raise TurnError("a decision", "none, as said above", "Mend this and repeat.")
+    return Outcome.REFUSED if code == _REFUSED else Outcome.PROMOTED
+
+
+def is_published(checkout: Checkout, params: Params, paths: Paths) -> bool:
+    """Whether the model in place is the champion that git tags name, and its remote has the commit."""
+    tagged = releases.champion(paths.root, params.tracking.model)
+    md5 = tagged and releases.locked_md5(paths.root, tagged.commit, paths.onnx)
+    return md5 is not None and md5 == files.md5(paths.onnx) and not checkout.ahead()
+
+
+def publish(checkout: Checkout, own: list[str], params: Params, paths: Paths) -> None:
+    """Commit what the turn wrote, tag it as the champion, and push outputs, branch and tags."""
+    if changed := checkout.changed(own):
+        checkout.git("add", "--", *changed)
+        checkout.git("commit", "--quiet", "--message", turns.message(files.read_json(paths.promotion), params.tracking.model))
+    if checkout.shown("pipeline.promote", "--tag") != 0:
+        raise TurnError("the champion to be tagged", "a failure, above", "Mend this and repeat: the next turn completes it.")
+    checkout.push()
+
+
+def keep_reports(paths: Paths) -> None:
+    """Copy the reports that say why out of the way of what puts the tree back."""
+    paths.turn.mkdir(parents=True, exist_ok=True)
+    for report in (paths.report, paths.metrics):
+        if report.is_file():
+            shutil.copy(report, paths.turn)
+
+
+def _set_seed(paths: Paths, seed: int) -> None:
+    """Write train.seed into params.yaml, and leave every other character of it as it is."""
+    text = paths.params.read_text(encoding="utf-8")
+    changed, count = re.subn(r"(?m)(^train:[^\n]*\n(?:[ #][^\n]*\n|\n)*?  seed: *)\d+", rf"\g<1>{seed}", text, count=1)
+    if count != 1:
+        raise TurnError("train.seed in params.yaml, on a line of its own", "none", "Write it so, or set it there.")
+    files.write_text(paths.params, changed)
+
+
+@contextmanager
+def _alone(paths: Paths) -> Iterator[None]:
+    paths.turn.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(paths.turn_lock, timeout=0)
+    try:
+        with lock:
+            yield
+    except Timeout as error:
+        raise TurnError("to be alone", "another turn under way in this checkout", "Wait for it to end.") from error
+
+
+def stale(params: Params, paths: Paths) -> int:
+    """Say when the last turn was; exit code 1 when that is too long ago."""
+    from pipeline.core import registry, tracking
+
+    with tracking.answering(paths):
+        tracking.connect(params, paths)
+        last = registry.last_turn(params.tracking.model)
+    if last is None:
+        console.say("stale", "no turn of retraining has been recorded in this store: `make retrain`")
+        return 1
+    days = (datetime.now(UTC) - last.at).total_seconds() / 86400
+    verdict = "ok" if days <= params.retrain.stale_after else "stale"
+    console.say(
+        verdict, f"the last turn ended {days:.1f} days ago, {last.outcome}; it is to be within {params.retrain.stale_after:g}"
+    )
+    return 0 if verdict == "ok" else 1
+
+
+def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
+    if options.stale:
+        return stale(params, paths)
+    checkout = Checkout(paths.root.absolute())
+    if not checkout.exists() or checkout.branch() == "HEAD":
+        raise TurnError(
+            "a git checkout with a branch checked out", "none", "Clone the repository, or `git switch` to a branch."
+        )
+    with _alone(paths):
+        outcome, problem = None, None
+        paths.promotion.unlink(missing_ok=True)
+        try:
+            outcome = turn(options, checkout, params, paths)
+        except (TurnError, CheckoutError) as error:
+            problem = error
+        finish(outcome, problem, params, paths)
+    if problem:
+        raise problem
+    return 0
+
+
+def finish(outcome: Outcome | None, problem: Exception | None, params: Params, paths: Paths) -> None:
+    """Write the summary, for the job's page too, and note in the store that a turn ended."""
+    from pipeline.core import registry, tracking
+
+    decision = files.read_json(paths.promotion) if paths.promotion.is_file() else None
+    with tracking.answering(paths):
+        tracking.connect(params, paths)
+        last = registry.last_turn(params.tracking.model)
+        if outcome:
+            registry.record_turn(params.tracking.model, outcome.value)
+        link = tracking.run_link(paths)
+    summary = turns.summary(outcome, str(problem) if problem else None, decision, last, link)
+    files.write_text(paths.turn_summary, summary)
+    if page := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with open(page, "a", encoding="utf-8") as file:
+            file.write(summary)
+    if outcome:
+        console.say("retrain", f"{turns.MEANING[outcome]}; the report is {paths.turn_summary}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m pipeline.retrain", description=__doc__)
+    parser.add_argument("--seed", type=int, help="train with this seed instead of train.seed")
+    parser.add_argument("--require", choices=["not_worse", "better"], help="instead of promote.require")
+    parser.add_argument("--first", action="store_true", help="promote on the floors alone where there is no champion")
+    parser.add_argument("--stale", action="store_true", help="take no turn; fail if the last one is too long ago")
+    sys.exit(console.run_command(parser, run))

@@ -1,0 +1,287 @@
+"""Turns of retraining as the scheduled job takes them: its own steps, in fresh clones, with real remotes and a real server."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.core import files
+from pipeline.core.datasets import Split
+from tests.conftest import SMALL, edit_params, write_source
+from tests.imports import ROOT
+from tests.servers import mlflow_server
+from tests.test_promote import LOW
+
+WORKFLOW = ROOT / ".github" / "workflows" / "retrain.yml"
+CHECKS = "Check what a commit of this job rests on"  # the tests themselves
+
+
+@dataclass
+class Turn:
+    """What the job's steps printed, with which exit code, and the clone that they ran in."""
+
+    code: int
+    printed: str
+    clone: Path
+
+
+@dataclass
+class Home:
+    """Where the clones come from and what they publish to."""
+
+    folder: Path
+    tracking: str
+    turns: dict[str, Turn] = field(default_factory=dict)
+
+    @property
+    def origin(self) -> Path:
+        return self.folder / "origin.git"
+
+    def git(self, *arguments: str, cwd: Path | None = None) -> str:
+        done = subprocess.run(["git", *arguments], cwd=cwd or self.origin, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    def state(self) -> tuple[str, str, str]:
+        """What is published: the commit, the tags, and the champion."""
+        client = mlflow.MlflowClient(self.tracking)
+        try:
+            champion = str(client.get_model_version_by_alias("mnist-dense", "champion").version)
+        except mlflow.exceptions.MlflowException:
+            champion = "none"
+        return self.git("rev-parse", "main"), " ".join(self.git("tag").split()), champion
+
+    def turn(self, name: str, clone: Path | None = None, **inputs: str) -> Turn:
+        """Run the steps of the workflow in a fresh clone, or again in `clone`, up to the first that fails."""
+        if clone is None:
+            clone = self.folder / name
+            self.git("clone", "--quiet", str(self.origin), str(clone), cwd=self.folder)
+            borrow_environment(clone)
+        printed, code = "", 0
+        for step in steps():
+            done = subprocess.run(
+                ["bash", "-e", "-c", step["run"]],
+                cwd=clone,
+                env=self.environment(step, inputs),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+            )
+            printed, code = printed + done.stdout, done.returncode
+            if code:
+                break
+        self.turns[name] = Turn(code, printed, clone)
+        return self.turns[name]
+
+    def environment(self, step: dict[str, Any], inputs: dict[str, str]) -> dict[str, str]:
+        """The step's variables as GitHub would fill them in, and none of a person who runs the tests."""
+        secrets = {"URL": str(self.folder / "dvc-remote"), "MLFLOW_TRACKING_URI": self.tracking}
+        filled = {key: inputs.get(key, secrets.get(key, "")) for key in step.get("env", {})}
+        filled = {key: value for key, value in filled.items() if not key.startswith("AWS_")}
+        alone = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull, "HOME": str(self.folder)}
+        summary = {"CI": "true", "GITHUB_STEP_SUMMARY": str(self.folder / "summary.md")}
+        return {**os.environ, **alone, **summary, "MLFLOW_TRACKING_URI": self.tracking, **filled}
+
+
+def steps() -> list[dict[str, Any]]:
+    job = YAML(typ="safe").load(WORKFLOW)["jobs"]["retrain"]
+    return [step for step in job["steps"] if "run" in step and step.get("name") != CHECKS]
+
+
+def borrow_environment(clone: Path) -> None:
+    """Give the clone the environment that the tests run in, so that make need not set one up."""
+    (clone / ".venv").mkdir()
+    for entry in Path(sys.prefix).iterdir():
+        if entry.name != ".ready":
+            (clone / ".venv" / entry.name).symlink_to(entry)
+    (clone / ".venv" / ".ready").touch()
+
+
+def enlarged(data: dict[str, Split], count: int, train: Split) -> dict[str, Split]:
+    return {"train": Split(train.images[:count], train.labels[:count]), "test": data["test"]}
+
+
+def publish_repository(home: Home, source: Path) -> None:
+    """A bare repository of the tree as it is, with parameters for small data."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    tree = home.folder / "tree"
+    for name in listed.stdout.split():
+        if (ROOT / name).is_file() and not name.startswith("data/embedded/") and name != "dvc.lock":
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, tree / name)
+    small = {"fetch.sources": [str(source)], "validate.rows": {"train": [500, 20000], "test": [1000, 1000]}}
+    edit_params(tree / "params.yaml", SMALL | LOW | small)
+    home.git("init", "--quiet", "--bare", "--initial-branch", "main", str(home.origin), cwd=home.folder)
+    for command in (["init", "--quiet", "--initial-branch", "main"], ["add", "--all"], ["commit", "--quiet", "-m", "Start"]):
+        home.git("-c", "user.name=tester", "-c", "user.email=tester@localhost", *command, cwd=tree)
+    home.git("push", "--quiet", str(home.origin), "main", cwd=tree)
+
+
+@pytest.fixture(scope="module")
+def home(
+    tmp_path_factory: pytest.TempPathFactory, subset: dict[str, Split], mnist: dict[str, Split]
+) -> Iterator[tuple[Home, dict[str, tuple[str, str, str]]]]:
+    """Take the turns one after the other; what was published after each is kept beside them."""
+    folder = tmp_path_factory.mktemp("home")
+    source = write_source(folder / "source", subset)
+    with mlflow_server(folder) as (uri, _):
+        home, states = Home(folder, uri), {}
+
+        def take(name: str, data: dict[str, Split] | None = None, clone: Path | None = None, **inputs: str) -> None:
+            if data:
+                write_source(source, data)
+            home.turn(name, clone, **inputs)
+            states[name] = home.state()
+
+        publish_repository(home, source)
+        states["start"] = home.state()
+        take("without a champion")
+        take("first", clone=home.turns["without a champion"].clone, FIRST="1")
+        take("idle")
+        hook = home.origin / "hooks" / "pre-receive"
+        hook.write_text("#!/bin/sh\nexit 1\n")
+        hook.chmod(0o755)
+        more = enlarged(subset, 9000, mnist["train"])
+        take("cut short", more)
+        hook.unlink()
+        take("completed")
+        inverted = {"train": Split(255 - subset["train"].images, subset["train"].labels), "test": subset["test"]}
+        take("bad", inverted)
+        take("worse", enlarged(subset, 700, mnist["train"]))
+        yield home, states
+
+
+Taken = tuple[Home, dict[str, tuple[str, str, str]]]
+
+
+def test_a_store_without_a_champion_promotes_nothing_by_itself(home: Taken) -> None:
+    turns, states = home[0].turns, home[1]
+
+    assert turns["without a champion"].code != 0
+    assert "a wrong or a lost store looks like this" in turns["without a champion"].printed
+    assert states["without a champion"] == states["start"]
+
+
+def test_the_first_champion_is_committed_tagged_and_pushed(home: Taken) -> None:
+    taken, states = home
+
+    assert taken.turns["first"].code == 0, taken.turns["first"].printed
+    commit, tags, champion = states["first"]
+    assert tags == "mnist-dense#champion#1 mnist-dense@v1.0.0"
+    assert champion != "none"
+    assert taken.git("rev-list", "-n", "1", "mnist-dense@v1.0.0") == commit
+    assert "becomes champion" in taken.git("log", "-1", "--format=%B", "main")
+    assert "[skip ci]" in taken.git("log", "-1", "--format=%B", "main")
+    changed = taken.git("diff", "--name-only", f"{states['start'][0]}..{commit}").split()
+    assert set(changed) == {"dvc.lock", "data/evaluation/metrics.json", "data/model/parity.json"}
+
+
+def test_a_consumer_gets_the_champion_from_git_alone(home: Taken, tmp_path: Path) -> None:
+    taken, _ = home
+    champion = taken.folder / "completed" / "data" / "model" / "model.onnx"
+    remote = ["--remote", "store", "--remote-config", f"url={taken.folder / 'dvc-remote'}"]
+
+    command = ["dvc", "artifacts", "get", str(taken.origin), "mnist-dense", "--stage", "champion", "-o", "model.onnx"]
+    done = subprocess.run([sys.executable, "-m", *command, *remote], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+    assert files.sha256(tmp_path / "model.onnx") == files.sha256(champion)
+
+
+def test_with_nothing_new_nothing_is_trained(home: Taken) -> None:
+    taken, states = home
+
+    assert taken.turns["idle"].code == 0, taken.turns["idle"].printed
+    assert "nothing new" in taken.turns["idle"].printed
+    assert "pipeline.train" not in taken.turns["idle"].printed
+    assert states["idle"] == states["first"]
+
+
+def test_a_turn_that_was_cut_short_is_completed_by_the_next(home: Taken) -> None:
+    taken, states = home
+
+    assert taken.turns["cut short"].code != 0
+    assert "expected it to succeed" in taken.turns["cut short"].printed
+    assert states["cut short"][:2] == states["first"][:2]
+    assert taken.turns["completed"].code == 0, taken.turns["completed"].printed
+    assert "pipeline.train" not in taken.turns["completed"].printed
+    assert "mnist-dense@v1.1.0" in states["completed"][1]
+    assert states["completed"][2] == states["cut short"][2] != states["first"][2]
+
+
+def test_data_that_is_bad_is_stopped_and_the_champion_stays(home: Taken) -> None:
+    taken, states = home
+
+    assert taken.turns["bad"].code != 0
+    assert "pixel_minimum" in taken.turns["bad"].printed or "mean" in taken.turns["bad"].printed
+    assert "pipeline.train" not in taken.turns["bad"].printed
+    assert states["bad"] == states["completed"]
+    assert taken.git("status", "--porcelain", "--untracked-files=no", cwd=taken.turns["bad"].clone) == ""
+    assert not files.read_json(taken.turns["bad"].clone / "data" / "retrain" / "report.json")["success"]
+
+
+def test_a_worse_model_is_refused_and_the_branch_stays(home: Taken) -> None:
+    taken, states = home
+
+    assert taken.turns["worse"].code == 0, taken.turns["worse"].printed
+    assert "is refused" in taken.turns["worse"].printed
+    assert states["worse"] == states["completed"]
+    assert taken.git("status", "--porcelain", "--untracked-files=no", cwd=taken.turns["worse"].clone) == ""
+
+
+def test_the_job_page_says_how_each_turn_ended(home: Taken) -> None:
+    page = (home[0].folder / "summary.md").read_text(encoding="utf-8")
+
+    heads = [line for line in page.splitlines() if line.startswith("# ")]
+    assert [head.split()[2] for head in heads] == ["Failed", "Promoted", "Nothing", "Failed", "Promoted", "Failed", "Refused"]
+    assert "| ⛔ paired test |" in page
+    assert home[0].tracking in page
+
+
+def test_staleness_fails_loudly(home: Taken) -> None:
+    taken, _ = home
+    clone = taken.turns["worse"].clone
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": taken.tracking}
+
+    def stale() -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(["make", "stale"], cwd=clone, env=environment, capture_output=True, text=True, check=False)
+
+    assert stale().returncode == 0
+    edit_params(clone / "params.yaml", {"retrain.stale_after": 1e-9})
+    late = stale()
+    assert late.returncode != 0
+    assert "refused" in late.stdout
+
+
+def test_two_turns_at_once_are_refused(home: Taken) -> None:
+    from filelock import FileLock
+
+    clone = home[0].turns["worse"].clone
+    with FileLock(clone / "data" / "retrain" / "lock"):
+        done = subprocess.run(
+            [sys.executable, "-m", "pipeline.retrain"], cwd=clone, capture_output=True, text=True, check=False
+        )
+
+    assert done.returncode == 1
+    assert "another turn under way in this checkout" in done.stderr
+
+
+def test_a_checkout_with_other_changes_is_left_alone(home: Taken) -> None:
+    clone = home[0].turns["idle"].clone
+    (clone / "README.md").write_text("mine")
+
+    done = subprocess.run([sys.executable, "-m", "pipeline.retrain"], cwd=clone, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1
+    assert "expected a checkout without changes, found README.md" in done.stderr
+    assert (clone / "README.md").read_text() == "mine"
