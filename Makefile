@@ -6,7 +6,6 @@ SHELL := /bin/bash
 VENV := .venv
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
-PORT ?= 5000
 
 .PHONY: help
 help:  ## List the targets
@@ -29,7 +28,11 @@ lint: $(READY)  ## Check style and types
 
 .PHONY: ui
 ui: $(READY)  ## Browse the runs and models (PORT=5000)
-	@python -m pipeline.ui --port $(PORT)
+	@python -m pipeline.ui $(if $(PORT),--port "$$PORT")
+
+.PHONY: serve
+serve: $(READY)  ## Answer requests with the champion (PORT=5001, ALIAS=challenger)
+	@python -m pipeline.serve $(if $(PORT),--port "$$PORT") $(if $(ALIAS),--alias "$$ALIAS")
 
 .PHONY: register
 register: $(READY)  ## Put the current results into the MLflow store again, where it lost or never had them

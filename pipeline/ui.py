@@ -2,14 +2,12 @@
 
 import argparse
 import os
-import socket
 import subprocess
 import sys
 
+from pipeline.core import ports
 from pipeline.core.paths import Paths
 from pipeline.core.urls import redacted
-
-_HOST = "127.0.0.1"
 
 
 def command(paths: Paths, port: int) -> list[str]:
@@ -19,7 +17,7 @@ def command(paths: Paths, port: int) -> list[str]:
         *("--backend-store-uri", f"sqlite:///{paths.database}"),
         *("--registry-store-uri", f"sqlite:///{paths.database}"),
         *("--default-artifact-root", (paths.store / "artifacts").as_uri()),
-        *("--host", _HOST, "--port", str(port), "--workers", "1"),
+        *("--host", ports.HOST, "--port", str(port), "--workers", "1"),
         *("--uvicorn-opts", "--log-level warning"),
     ]
 
@@ -28,13 +26,7 @@ def problem(paths: Paths, port: int) -> str | None:
     """Why the server cannot start, or None."""
     if not paths.database.exists():
         return f"{paths.database}: expected a store, found none. `make repro` makes it, `make register` makes it again."
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((_HOST, port))
-        except OSError as error:
-            return f"port {port}: expected it to be free, found: {error.strerror}. Choose another: `make ui PORT={port + 1}`."
-    return None
+    return ports.problem(port, "ui")
 
 
 def main() -> int:
@@ -47,7 +39,7 @@ def main() -> int:
     if found := problem(paths, port):
         print(f"error: {found}", file=sys.stderr)
         return 1
-    print(f"The MLflow UI is at http://{_HOST}:{port} in a few seconds; Ctrl-C ends it.", flush=True)
+    print(f"The MLflow UI is at http://{ports.HOST}:{port} in a few seconds; Ctrl-C ends it.", flush=True)
     environment = os.environ | {"MLFLOW_LOGGING_LEVEL": "WARNING", "PYTHONWARNINGS": "ignore"}
     try:
         return subprocess.run(command(paths, port), env=environment, check=False).returncode

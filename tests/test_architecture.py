@@ -54,6 +54,7 @@ def test_heavy_libraries_are_imported_where_they_belong(library: str) -> None:
         ("pipeline.predict", {"onnxruntime"}),
         ("pipeline.promote", {"onnxruntime"}),
         ("pipeline.rollback", set()),
+        ("pipeline.serve", {"onnxruntime"}),
         ("pipeline.summary", set()),
         ("pipeline.ui", set()),
         ("pipeline.core.inference", {"onnxruntime"}),

@@ -175,3 +175,7 @@ class UnreadablePictureError(PipelineError):
 
     def __init__(self, path: Path, expected: str, found: str) -> None:
         super().__init__(f"{path}: expected {expected}, found {found}.\nIt has no label; the other files have theirs.")
+
+
+class BusyPortError(PipelineError):
+    """A server cannot listen where it is to."""

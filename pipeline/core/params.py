@@ -144,6 +144,10 @@ class RetrainParams(Section):
     stale_after: Annotated[float, Field(gt=0)]
 
 
+class ServeParams(Section):
+    max_bytes: Annotated[int, Field(gt=0)]
+
+
 class TrackingParams(Section):
     experiment: Name
     model: Name
@@ -160,6 +164,7 @@ class Params(Section):
     evaluate: EvaluateParams
     promote: PromoteParams
     retrain: RetrainParams
+    serve: ServeParams
     tracking: TrackingParams
 
 

@@ -127,6 +127,16 @@ def download_uri(uri: str, folder: Path) -> Path:
     return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
 
 
+def scoring_app(version: Version) -> tuple[Any, tuple[int, int]]:
+    """MLflow's scoring server of the version as an ASGI application, and the height and width of the images it takes."""
+    from mlflow import pyfunc
+    from mlflow.pyfunc import scoring_server
+
+    model = pyfunc.load_model(f"models:/{version.name}/{version.number}")
+    _, height, width = model.metadata.signature.inputs.inputs[0].shape
+    return scoring_server.init(model), (height, width)
+
+
 def run_exists(version: Version) -> bool:
     """Whether the store holds the run that made the version, undeleted."""
     try:

@@ -1,0 +1,128 @@
+"""What stands before MLflow's scoring server: it refuses, with the reason, what the server would choke on or misread.
+
+MLflow cuts 3.5 down to 3 and takes `true` for 1, answers 500 to JSON nested deep enough, and reads bodies of any size.
+"""
+
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+_FIELDS = ("inputs", "instances")
+
+
+class RefusedRequestError(Exception):
+    """A request that gets an answer of 4xx."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Guard:
+    """An ASGI application that hands on to `app` what it does not refuse."""
+
+    def __init__(self, app: App, name: str, shape: tuple[int, int], max_bytes: int) -> None:
+        """Guard `app`, whose one input `name` is uint8 `(n, *shape)`, from bodies of more than `max_bytes`."""
+        self.app, self.name, self.shape, self.max_bytes = app, name, shape, max_bytes
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        try:
+            headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
+            check_origin(headers)
+            if scope["path"] == "/invocations":
+                body = await self._body(receive)
+                check_body(headers.get("content-type", ""), body, self.name, self.shape)
+                receive = _replayed(body, receive)
+        except RefusedRequestError as refused:
+            await _answer(send, refused.status, str(refused))
+            return
+        await self.app(scope, receive, send)
+
+    async def _body(self, receive: Receive) -> bytes:
+        """The whole body; it is never held when it is too long."""
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > self.max_bytes:
+                raise RefusedRequestError(413, f"expected at most {self.max_bytes:,} bytes (serve.max_bytes), found more")
+        return body
+
+
+def check_origin(headers: MutableMapping[str, str]) -> None:
+    """Refuse what a page of another site makes a browser send, by its own name for this machine or by ours."""
+    host = urlsplit(f"//{headers.get('host', '')}").hostname
+    if host not in ("127.0.0.1", "localhost"):
+        raise RefusedRequestError(403, f"expected the host 127.0.0.1 or localhost, found {host}")
+    origin = headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != headers["host"]:
+        raise RefusedRequestError(403, f"expected no request of another site, found one of {origin}")
+
+
+def check_body(content_type: str, body: bytes, name: str, shape: tuple[int, int]) -> None:
+    """Refuse what is not JSON with images of whole pixels of 0 to 255 under one of MLflow's fields."""
+    if content_type.partition(";")[0].strip().lower() != "application/json":
+        raise RefusedRequestError(415, f"expected Content-Type: application/json, found {content_type or 'none'}")
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise RefusedRequestError(400, f"expected JSON, found {error}") from error
+    if not isinstance(content, dict) or len(fields := [field for field in _FIELDS if field in content]) != 1:
+        raise RefusedRequestError(400, f'expected {{"inputs": {{"{name}": [...]}}}}, found another content')
+    given = content[fields[0]]
+    images = given.get(name) if isinstance(given, dict) else given
+    _check_images(images, shape)
+
+
+def _check_images(images: Any, shape: tuple[int, int]) -> None:
+    expected = f"whole numbers of 0 to 255 of shape (n, {shape[0]}, {shape[1]})"
+    try:
+        array = np.array(images)
+    except (ValueError, RecursionError) as error:
+        raise RefusedRequestError(400, f"expected {expected}, found lists of different lengths") from error
+    if array.dtype.kind not in "iu":
+        raise RefusedRequestError(400, f"expected {expected}, found {_kind(array)}")
+    if array.ndim != 3 or array.shape[1:] != shape or not len(array):
+        raise RefusedRequestError(400, f"expected {expected}, found shape {array.shape}")
+    if int(array.min()) < 0 or int(array.max()) > 255:
+        raise RefusedRequestError(400, f"expected {expected}, found {int(array.min())} to {int(array.max())}")
+    if _holds_truth(images):
+        raise RefusedRequestError(400, f"expected {expected}, found true or false among them")
+
+
+def _kind(array: Any) -> str:
+    return {"f": "numbers with a fraction, or NaN", "b": "true or false", "U": "text"}.get(array.dtype.kind, "something else")
+
+
+def _holds_truth(images: list[list[list[Any]]]) -> bool:
+    """NumPy takes `true` among numbers for 1."""
+    return any(type(pixel) is bool for image in images for row in image for pixel in row)
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """Give the body that was read once more, then what else comes."""
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return replay
+
+
+async def _answer(send: Send, status: int, message: str) -> None:
+    body = json.dumps({"error_code": "BAD_REQUEST", "message": message}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

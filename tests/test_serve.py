@@ -1,0 +1,183 @@
+"""The scoring server, for real: what it answers, what it refuses, and that it lives on."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+
+from pipeline.core import files
+from pipeline.core.datasets import Split
+from pipeline.core.inference import OnnxModel
+from tests.conftest import Repository
+from tests.imports import ROOT
+from tests.servers import free_port
+
+
+@dataclass
+class Server:
+    port: int
+    process: "subprocess.Popen[str]"
+
+    def post(self, body: Any, **headers: str) -> requests.Response:
+        data = body if isinstance(body, str | bytes) else json.dumps(body)
+        sent = {"Content-Type": "application/json", **{key.replace("_", "-"): value for key, value in headers.items()}}
+        return requests.post(f"http://127.0.0.1:{self.port}/invocations", data=data, headers=sent, timeout=60)
+
+
+def started(built: Repository, port: int, *arguments: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline.serve", "--port", str(port), *arguments],
+        cwd=built.paths.root,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def server(built: Repository) -> Iterator[Server]:
+    port = free_port()
+    process = started(built, port, "--alias", "challenger")
+    for _ in range(600):
+        try:
+            requests.get(f"http://127.0.0.1:{port}/ping", timeout=1)
+            break
+        except requests.RequestException:
+            assert process.poll() is None, process.stderr and process.stderr.read()
+            time.sleep(0.1)
+    yield Server(port, process)
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def images(subset: dict[str, Split]) -> Any:
+    return np.array(subset["test"].images[:3])
+
+
+def request(pixel: Any = 0, shape: tuple[int, ...] = (1, 28, 28)) -> Any:
+    """A request with one image, of which one pixel is `pixel`."""
+    array = np.zeros(shape, object)
+    array.ravel()[5] = pixel
+    return {"inputs": {"image": array.tolist()}}
+
+
+def test_it_answers_with_the_probabilities_of_the_file(server: Server, built: Repository, images: Any) -> None:
+    for content in ({"inputs": {"image": images.tolist()}}, {"inputs": images.tolist()}, {"instances": images.tolist()}):
+        answered = server.post(content)
+
+        assert answered.status_code == 200, answered.text
+        given = answered.json()["predictions"]["probabilities"]
+        np.testing.assert_allclose(given, OnnxModel(built.paths.onnx).predict(images), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        (request(shape=(1, 5, 5)), 400, "of shape (n, 28, 28), found shape (1, 5, 5)"),
+        (request(shape=(28, 28)), 400, "found shape (28, 28)"),
+        (request(256), 400, "found 0 to 256"),
+        (request(-1), 400, "found -1 to 0"),
+        (request(10**30), 400, "found something else"),
+        (request(3.5), 400, "found numbers with a fraction, or NaN"),
+        (request(float("nan")), 400, "found numbers with a fraction, or NaN"),
+        (request(True), 400, "true or false"),
+        (request(None), 400, "found something else"),
+        (request("a"), 400, "found "),
+        ({"inputs": {"image": [[[1, 2], [3]]]}}, 400, "found lists of different lengths"),
+        ({"inputs": {"image": []}}, 400, "found "),
+        ({"inputs": {"picture": [[[1]]]}}, 400, "found "),
+        ({"x": 1}, 400, "found another content"),
+        ([], 400, "found another content"),
+        ("{", 400, "expected JSON, found"),
+        ("", 400, "expected JSON, found"),
+        (b"\xff\xfe\x00", 400, "expected JSON, found"),
+        ("[" * 100_000 + "]" * 100_000, 400, "expected JSON, found"),
+        (" " * 10_000_001, 413, "expected at most 10,000,000 bytes (serve.max_bytes), found more"),
+    ],
+)
+def test_a_wrong_request_is_refused_with_the_reason_and_the_server_lives_on(
+    server: Server, body: Any, status: int, message: str
+) -> None:
+    refused = server.post(body)
+
+    assert refused.status_code == status, refused.text
+    assert message in refused.json()["message"]
+    assert server.post(request()).status_code == 200
+
+
+def test_another_content_type_is_refused(server: Server) -> None:
+    assert server.post("a,b\n1,2\n", Content_Type="text/csv").status_code == 415
+
+
+@pytest.mark.parametrize("headers", [{"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Origin": "null"}])
+def test_what_another_site_makes_a_browser_send_is_refused(server: Server, headers: dict[str, str]) -> None:
+    assert server.post(request(), **headers).status_code == 403
+
+
+def test_requests_side_by_side_get_their_own_answers(server: Server, built: Repository, images: Any) -> None:
+    expected = OnnxModel(built.paths.onnx).predict(images)
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda number: server.post({"inputs": images[number % 3 :][:1].tolist()}), range(40)))
+
+    for number, answered in enumerate(answers):
+        given = answered.json()["predictions"]["probabilities"][0]
+        np.testing.assert_allclose(given, expected[number % 3], atol=1e-6)
+
+
+def test_the_commands_of_the_readme_work(server: Server, built: Repository) -> None:
+    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Serve it")[2].partition("## ")[0]
+    commands = [line.removeprefix("$ ") for line in section.splitlines() if line.startswith("$ ")]
+    assert any(command.startswith("curl") for command in commands)
+
+    for command in commands:
+        line = re.sub(r"127\.0\.0\.1:5001", f"127.0.0.1:{server.port}", command)
+        environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        done = subprocess.run(
+            ["bash", "-c", line], cwd=built.paths.root, env=environment, capture_output=True, text=True, check=True
+        )
+
+    vectors = files.read_json(built.paths.contract)["test_vectors"]
+    given = json.loads(done.stdout)["predictions"]["probabilities"]
+    np.testing.assert_allclose(given, vectors["probabilities"], atol=vectors["tolerance"])
+
+
+def test_it_ends_quietly_when_it_is_asked_to(built: Repository) -> None:
+    port = free_port()
+    process = started(built, port, "--alias", "challenger")
+    for _ in range(600):
+        try:
+            requests.get(f"http://127.0.0.1:{port}/ping", timeout=1)
+            break
+        except requests.RequestException:
+            time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+
+    out, err = process.communicate(timeout=30)
+
+    assert process.returncode == 0
+    assert out.startswith("serve     mnist-dense version 1 (challenger) at http://127.0.0.1:")
+    assert err == ""
+
+
+def test_no_champion_and_a_port_in_use_are_clear_errors(server: Server, built: Repository) -> None:
+    _, nobody = started(built, free_port()).communicate(timeout=120)
+    _, busy = started(built, server.port).communicate(timeout=120)
+
+    assert "mnist-dense: expected a version with the alias champion, found none" in nobody
+    assert "make serve ALIAS=challenger" in nobody
+    assert f"port {server.port}: expected it to be free, found: Address already in use" in busy
