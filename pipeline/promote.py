@@ -108,10 +108,12 @@ def tag_champion(params: Params, paths: Paths) -> releases.Release:
     with TemporaryDirectory(prefix="promote-") as folder:
         md5 = files.md5(registry.download(champion, Path(folder))[0])
     message = f"{name} version {champion.number}, SHA-256 {champion.onnx_sha256}, run {champion.run_id}"
-    if known := champion.tags.get(registry.RELEASE):
-        if (tagged := releases.champion(paths.root, name)) is None or tagged.version != known:
+    known = champion.tags.get(registry.RELEASE)
+    if known in releases.versions(paths.root, name):  # else it was made in a checkout that never published it
+        tagged = releases.champion(paths.root, name)
+        if tagged is None or tagged.version != known:
             releases.assign(paths.root, name, known, message)
-        return releases.Release(known, "")
+        return releases.Release(known, releases.versions(paths.root, name)[known])
     made = releases.release(paths.root, name, paths.onnx, md5, message)
     registry.tag(champion, registry.RELEASE, made.version)
     return made

@@ -31,7 +31,10 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     console.say(
         "serve", f"{name} version {version.number} ({options.alias}) at http://{ports.HOST}:{options.port}; Ctrl-C ends it"
     )
-    uvicorn.run(guarded, host=ports.HOST, port=options.port, log_level="error", server_header=False)
+    try:
+        uvicorn.run(guarded, host=ports.HOST, port=options.port, log_level="error", server_header=False)
+    except KeyboardInterrupt:  # raised once it has answered what was under way
+        return 0
     return 0
 
 

@@ -179,3 +179,13 @@ class UnreadablePictureError(PipelineError):
 
 class BusyPortError(PipelineError):
     """A server cannot listen where it is to."""
+
+
+class TooFewImagesError(PipelineError):
+    """So few images say nothing about drift."""
+
+    def __init__(self, source: str, expected: int, found: int) -> None:
+        super().__init__(
+            f"{source}: expected at least {expected:,} images (drift.minimum_images), found {found:,}.\n"
+            "Nothing was compared. Collect more, or lower the minimum."
+        )

@@ -144,6 +144,12 @@ class RetrainParams(Section):
     stale_after: Annotated[float, Field(gt=0)]
 
 
+class DriftParams(Section):
+    alpha: Annotated[float, Field(gt=0, lt=1)]
+    smallest_effect: Fraction
+    minimum_images: Annotated[int, Field(ge=1)]
+
+
 class ServeParams(Section):
     max_bytes: Annotated[int, Field(gt=0)]
 
@@ -164,6 +170,7 @@ class Params(Section):
     evaluate: EvaluateParams
     promote: PromoteParams
     retrain: RetrainParams
+    drift: DriftParams
     serve: ServeParams
     tracking: TrackingParams
 

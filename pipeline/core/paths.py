@@ -43,6 +43,7 @@ class Paths:
 
         # Of commands, which are no stages: what they decided last. Neither git nor DVC keeps these.
         self.promotion = root / "data" / "promotion.json"
+        self.drift = root / "data" / "drift"
         self.turn = root / "data" / "retrain"
         self.turn_summary = self.turn / "summary.md"
         self.turn_lock = self.turn / "lock"

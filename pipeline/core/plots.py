@@ -40,7 +40,7 @@ _STYLE: Any = {
     "savefig.dpi": 110,
     "legend.frameon": False,
 }
-_styled = style.context(["default", _STYLE])  # whatever matplotlibrc the machine has
+styled = style.context(["default", _STYLE])  # whatever matplotlibrc the machine has
 
 _MOST_NEURONS = 256
 _MOST_BARS = 20  # classes up to which each bar has room for its number
@@ -58,13 +58,13 @@ def _head(figure: Figure, words: str) -> None:
     figure.suptitle(words, x=0.01, ha="left", fontsize=11, fontweight="bold")
 
 
-@_styled
+@styled
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG, without the version of matplotlib in it, which would change the bytes of an unchanged picture."""
     figure.savefig(path, metadata={"Software": None})
 
 
-@_styled
+@styled
 def training_curves(history: Mapping[str, Sequence[float]]) -> Figure:
     """Loss and accuracy of each epoch, from the columns of history.csv."""
     figure, axes = _figure(10, 4, columns=2)
@@ -85,7 +85,7 @@ def training_curves(history: Mapping[str, Sequence[float]]) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def confusion_matrix(counts: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:
     """Counts by label (rows) and decision (columns); colour shows mistakes, which the diagonal would outshine."""
     cell = 0.62 * min(1, _MOST_CELLS / len(classes))
@@ -108,7 +108,7 @@ def confusion_matrix(counts: npt.NDArray[np.int64], classes: Sequence[str]) -> F
     return figure
 
 
-@_styled
+@styled
 def worst_mistakes(test: Split, probabilities: npt.NDArray[Any], classes: Sequence[str], most: int) -> Figure:
     """The test images that the model is wrong about and most sure, the surest first."""
     decided, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
@@ -137,7 +137,7 @@ def worst_mistakes(test: Split, probabilities: npt.NDArray[Any], classes: Sequen
     return figure
 
 
-@_styled
+@styled
 def calibration(bins: Sequence[tuple[float, float, int]]) -> Figure:
     """Accuracy against confidence, a dot a bin, its area by the number of images in it."""
     figure, axes = _figure(5, 5)
@@ -163,7 +163,7 @@ def calibration(bins: Sequence[tuple[float, float, int]]) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def class_distribution(counts: Mapping[str, npt.NDArray[Any]], classes: Sequence[str]) -> Figure:
     """Images of each class, a panel a split."""
     figure, axes = _figure(10, 3.6, columns=len(counts))
@@ -182,7 +182,7 @@ def class_distribution(counts: Mapping[str, npt.NDArray[Any]], classes: Sequence
     return figure
 
 
-@_styled
+@styled
 def hidden_neurons(kernel: npt.NDArray[np.float32], image_shape: tuple[int, ...]) -> Figure:
     """Each neuron's weights, `(pixels, units)`, as a picture: blue where ink speaks for it, red where against.
 
@@ -208,7 +208,7 @@ def hidden_neurons(kernel: npt.NDArray[np.float32], image_shape: tuple[int, ...]
     return figure
 
 
-@_styled
+@styled
 def layer_diagram(image_shape: tuple[int, ...], layers: Sequence[Dense]) -> Figure:
     """The layers from image to probabilities, with the arithmetic of their parameters."""
     size = "x".join(map(str, image_shape))

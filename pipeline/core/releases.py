@@ -48,10 +48,10 @@ def release(root: Path, name: str, file: Path, md5: str, message: str) -> Releas
     if (held := locked_md5(root, commit, file)) != md5:
         todo = "Commit dvc.lock of the champion's run, then `make promote TAG=1`."
         raise ReleaseError(f"dvc.lock of {commit[:9]} to hold {file} with MD5 {md5[:12]}…", f"{(held or 'none')[:12]}", todo)
-    known = _versions(root, name)
+    known = versions(root, name)
     if commit not in known.values():
         _gto(root, "register", name, commit, "--message", message, *(["--bump-minor"] if known else ["--version", _FIRST]))
-        known = _versions(root, name)
+        known = versions(root, name)
     made = Release(next(version for version, tagged in known.items() if tagged == commit), commit)
     if champion(root, name) != made:
         assign(root, name, made.version, message)
@@ -73,7 +73,7 @@ def _gto(root: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def _versions(root: Path, name: str) -> dict[str, str]:
+def versions(root: Path, name: str) -> dict[str, str]:
     """The tagged versions of `name`, and the commit of each."""
     tags = (git(root, "tag", "--list", f"{name}@v*") or "").split()
     return {tag.rpartition("@")[2]: git(root, "rev-list", "-n", "1", tag) or "" for tag in tags}

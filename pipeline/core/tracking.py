@@ -230,6 +230,22 @@ def _metric_name(name: str) -> str:
     return re.sub(r"[^\w\-. :/]", "_", name)
 
 
+def log_report(
+    name: str, figures: Mapping[str, float], tags: Mapping[str, str], folder: Path, params: Params, paths: Paths
+) -> None:
+    """Log a report that is no training as a run of its own, with every file in `folder`.
+
+    Raises:
+        TrackingError: the store does not answer.
+    """
+    with answering(paths):
+        connect(params, paths)
+        with mlflow.start_run(run_name=name):
+            mlflow.set_tags({"report": name, **tags})
+            mlflow.log_metrics(dict(figures))
+            mlflow.log_artifacts(str(folder))
+
+
 def run_link(paths: Paths) -> str:
     """Where a person sees the run of the model in place: the store's page of it, or the command that serves one."""
     if not paths.run.is_file():
