@@ -86,7 +86,7 @@ def check(parity: Mapping[str, Any], params: ExportParams) -> None:
 
 def metadata(params: Params, paths: Paths) -> dict[str, str]:
     """What the ONNX file says of itself: nothing that differs between two machines with the same inputs."""
-    manifest = files.read_json(paths.manifest)
+    manifest = datasets.read_manifest(paths)
     with files.require(paths.history).open(encoding="utf-8", newline="") as file:
         *_, last = csv.DictReader(file)
     split = "validation" if "val_accuracy" in last else "train"
@@ -105,7 +105,7 @@ def metadata(params: Params, paths: Paths) -> dict[str, str]:
 def parity_sample(paths: Paths, params: Params) -> Pixels:
     """The held-out validation images, or training images where none are held out. Never test images."""
     images = datasets.load(paths, "train").images
-    _, held_out = datasets.hold_out(len(images), params.train.validation_split)
+    _, held_out = datasets.hold_out(datasets.train_rows(paths), params.train.validation_split)
     return images[held_out] if len(held_out) else np.asarray(images[:_SAMPLE])
 
 

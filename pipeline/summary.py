@@ -3,14 +3,14 @@
 import argparse
 import sys
 
-from pipeline.core import console, files
+from pipeline.core import console, datasets, files
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 
 
 def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     metrics, registration = files.read_json(paths.metrics), files.read_json(paths.registration)
-    images = files.read_json(paths.manifest)["files"]["test_images"]["shape"][0]
+    images = datasets.read_manifest(paths)["files"]["test_images"]["shape"][0]
     int8 = metrics["int8"]["accuracy"]
     console.say("accuracy", f"{metrics['accuracy']:.2%} on {images:,} test images ({int8:.2%} in int8)")
     console.say("model", f"{paths.onnx}, registered as {registration['model']} version {registration['version']}")

@@ -26,7 +26,7 @@ def history_csv(epochs: list[dict[str, float]]) -> str:
 
 def check_gate(paths: Paths) -> None:
     """Raise UnvalidatedDataError unless the report says that the very arrays in place passed."""
-    report, manifest = files.read_json(paths.report), files.read_json(paths.manifest)
+    report, manifest = files.read_json(paths.report), datasets.read_manifest(paths)
     if not report["success"]:
         raise UnvalidatedDataError(paths.report, f"{len(report['broken'])} broken expectation(s)")
     if report["fingerprint"] != manifest["fingerprint"]:
@@ -36,7 +36,7 @@ def check_gate(paths: Paths) -> None:
 def run(params: Params, paths: Paths) -> str:
     check_gate(paths)
     data = datasets.load(paths, "train")
-    parts = datasets.hold_out(len(data.images), params.train.validation_split)
+    parts = datasets.hold_out(datasets.train_rows(paths), params.train.validation_split)
 
     with imports.lean_tensorflow():  # TensorFlow takes seconds: after the parameters and the gate have proved right
         from pipeline.core import model, tracking, training

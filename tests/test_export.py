@@ -99,7 +99,7 @@ def test_a_failed_parity_leaves_no_model_file_behind(built: Repository, tmp_path
 
 def test_the_exported_files_decide_as_keras_does_on_the_validation_split(built: Repository) -> None:
     images = datasets.open_split(built.paths, "train").images
-    _, held_out = datasets.hold_out(len(images), built.params.train.validation_split)
+    _, held_out = datasets.hold_out([len(images)], built.params.train.validation_split)
     expected = model.load(built.paths.keras).predict(images[held_out], verbose=0)
 
     found = OnnxModel(built.paths.onnx).predict(images[held_out])

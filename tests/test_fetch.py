@@ -122,6 +122,7 @@ FAULTS: dict[str, tuple[Callable[[bytes], web.Answer], str]] = {
     ),
     "stalls": (lambda body: web.stalling(gzip.compress(body)), "no answer in time"),
     "drips": (lambda body: web.dripping(gzip.compress(body)), "not complete after 0.5 s (fetch.deadline)"),
+    "drips before the file": (lambda body: web.dripping_head, "not complete after 0.5 s (fetch.deadline)"),
     "lies": (lambda body: web.content(gzip.compress(WRONG)), "expected content with SHA-256"),
     "a page, not a file": (lambda body: web.content(HTML), "expected the magic number of an IDX file, found bytes 3c 21"),
     "nothing": (lambda body: web.content(b""), "expected an IDX header (4 bytes), found 0 bytes"),
@@ -140,7 +141,11 @@ FAULTS: dict[str, tuple[Callable[[bytes], web.Answer], str]] = {
 }
 
 
-LIMITS = {"stalls": {"fetch.timeout": 0.5}, "drips": {"fetch.deadline": 0.5}}
+LIMITS = {
+    "stalls": {"fetch.timeout": 0.5},
+    "drips": {"fetch.deadline": 0.5},
+    "drips before the file": {"fetch.deadline": 0.5},
+}
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -202,6 +207,26 @@ def test_a_dead_network_costs_less_than_5_seconds(
     assert_equal(in_place(), data)
     assert f"refused {dead}: Connection refused" in printed
     assert all(f"refused {address}: no answer in" in printed for address in (first, second, third))
+
+
+def test_a_site_behind_a_folder_that_serves_is_never_asked(edit: Edit, data: Data, site: Site, tmp_path: Path) -> None:
+    write_source(tmp_path / "source", data)
+
+    fetch.run(edit(SMALL | {"fetch.sources": ["source", site.url]}), Paths())
+
+    assert (site.probed, site.asked) == (0, [])
+
+
+def test_a_site_behind_a_folder_that_lacks_a_file_is_asked_for_that(
+    edit: Edit, data: Data, site: Site, tmp_path: Path
+) -> None:
+    write_source(tmp_path / "source", data)
+    (tmp_path / "source" / f"{FIRST}.gz").unlink()
+    publish(site, data)
+
+    fetch.run(edit(SMALL | {"fetch.sources": ["source", site.url]}), Paths())
+
+    assert (site.probed, site.asked) == (1, [f"/{FIRST}.gz"])
 
 
 def test_a_source_may_be_four_single_files(edit: Edit, data: Data, tmp_path: Path) -> None:

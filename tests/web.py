@@ -21,6 +21,7 @@ class Site(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}/"
         self.answers: dict[str, Answer] = {}
         self.asked: list[str] = []  # the paths of GET requests
+        self.probed = 0  # HEAD requests
         self.closing = threading.Event()
 
     def handle_error(self, *_: Any) -> None:
@@ -31,6 +32,7 @@ class Handler(BaseHTTPRequestHandler):
     server: Site
 
     def do_HEAD(self) -> None:
+        self.server.probed += 1
         self.send_response(200)
         self.end_headers()
 
@@ -112,6 +114,13 @@ def dripping(body: bytes) -> Answer:
                 return
 
     return answer
+
+
+def dripping_head(handler: Handler) -> None:
+    """A head without end, a byte now and then: there is never a response to break off."""
+    handler.wfile.write(b"HTTP/1.0 200 OK\r\n")
+    while not handler.server.closing.wait(0.02):
+        handler.wfile.write(b"x")
 
 
 def _sent(body: bytes, announced: int) -> Answer:

@@ -1,31 +1,28 @@
-"""The data: IDX decoding, the arrays on disk, and the splits.
+"""The data: the arrays on disk, the manifest that describes them, and the splits.
 
 Images are `(n, height, width)` uint8, 0 black to 255 white; labels are `(n,)` uint8, an index into the classes.
 """
 
 import hashlib
 import json
-import math
-import struct
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.core import files
-from pipeline.core.errors import IdxError, MismatchError, UnusableInputError
+from pipeline.core import files, idx
+from pipeline.core.errors import MismatchError, UnusableInputError
+from pipeline.core.idx import Decoded
 from pipeline.core.params import FetchParams
 from pipeline.core.paths import Paths
 
-Pixels = npt.NDArray[np.uint8]
+Pixels = idx.Pixels
 
 FILES = ("train_images", "train_labels", "test_images", "test_labels")
 DIMENSIONS = {"images": 3, "labels": 1}
-
-_UINT8 = 0x08  # The IDX code of the element type: http://yann.lecun.com/exdb/mnist/, "the IDX file format"
-_CHUNK = 1 << 20
 
 # Which images are held out for validation does not follow train.seed: runs that differ only in their seed are compared on
 # the same images.
@@ -39,64 +36,12 @@ class Split(NamedTuple):
     labels: Pixels
 
 
-class Decoded(NamedTuple):
-    """What `decode_idx` wrote: the shape, and the SHA-256 of the IDX file's decompressed content."""
+class Part(NamedTuple):
+    """Rows of a split that came together: `sha256` is that of their images as IDX, followed by their labels as IDX."""
 
-    shape: tuple[int, ...]
+    name: str
+    rows: int
     sha256: str
-
-
-def decode_idx(stream: BinaryIO, dimensions: int, npy: Path, max_bytes: int) -> Decoded:
-    """Copy an IDX stream of uint8 to the `.npy` file at `npy`, in constant memory.
-
-    The header decides how many bytes are read, and `max_bytes` bounds what the header may ask for.
-
-    Raises:
-        IdxError: the magic number, element type, number of dimensions or length is not right.
-    """
-    header = _read(stream, 4, "an IDX header")
-    zeros, kind, found = struct.unpack(">HBB", header)
-    if zeros != 0 or found == 0:
-        raise IdxError("the magic number of an IDX file", f"bytes {header.hex(' ')}")
-    if kind != _UINT8:
-        raise IdxError("elements of type uint8 (0x08)", f"type 0x{kind:02x}")
-    if found != dimensions:
-        raise IdxError(f"{_meaning(dimensions)} of {dimensions} dimension(s)", f"{_meaning(found)} of {found}")
-    sizes = _read(stream, 4 * dimensions, "the sizes in an IDX header")
-    shape = struct.unpack(f">{dimensions}I", sizes)
-    length = math.prod(shape)
-    if length == 0:
-        raise IdxError("at least one element", f"shape {shape}")
-    if length > max_bytes:
-        raise IdxError(f"at most {max_bytes:,} bytes (fetch.max_bytes)", f"a header that announces {length:,}")
-
-    digest = hashlib.sha256(header + sizes)
-    with npy.open("wb") as out:
-        np.lib.format.write_array_header_1_0(
-            out, {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
-        )
-        left = length
-        while left:
-            chunk = stream.read(min(_CHUNK, left))
-            if not chunk:
-                raise IdxError(f"{length:,} bytes for shape {shape}", f"{length - left:,}: the file is truncated")
-            digest.update(chunk)
-            out.write(chunk)
-            left -= len(chunk)
-    if stream.read(1):
-        raise IdxError(f"{length:,} bytes for shape {shape}", "more: trailing bytes follow")
-    return Decoded(shape, digest.hexdigest())
-
-
-def _read(stream: BinaryIO, size: int, what: str) -> bytes:
-    content = stream.read(size)
-    if len(content) != size:
-        raise IdxError(f"{what} ({size} bytes)", f"{len(content)} bytes")
-    return content
-
-
-def _meaning(dimensions: int) -> str:
-    return {3: "images", 1: "labels"}.get(dimensions, "an array")
 
 
 def check_shapes(shapes: Mapping[str, Sequence[int]]) -> None:
@@ -110,16 +55,54 @@ def check_shapes(shapes: Mapping[str, Sequence[int]]) -> None:
         raise MismatchError("images", "one size", f"{train} in the train and {test} in the test split")
 
 
-def manifest(decoded: Mapping[str, Decoded], params: FetchParams) -> dict[str, Any]:
-    """Describe the arrays by what they are and not by where they came from: equal data gives an equal manifest."""
+def manifest(decoded: Mapping[str, Decoded], parts: Mapping[str, Sequence[Part]], params: FetchParams) -> dict[str, Any]:
+    """Describe the arrays by what they are and not by where they came from: equal data gives an equal manifest.
+
+    Args:
+        parts: what each split consists of, in the order of its rows: the base, and in training the further sets.
+    """
     content = {
         "dataset": params.dataset,
         "classes": list(params.classes),
         "licence": params.licence,
         "files": {name: {"shape": list(decoded[name].shape), "sha256": decoded[name].sha256} for name in FILES},
+        "parts": {split: [part._asdict() for part in found] for split, found in parts.items()},
     }
-    fingerprint = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return {"fingerprint": fingerprint, **content}
+    return {"fingerprint": _fingerprint(content), **content}
+
+
+def _fingerprint(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def read_manifest(paths: Paths) -> dict[str, Any]:
+    """What `manifest` described.
+
+    Raises:
+        MissingInputError: it is not there.
+        UnusableInputError: it is not what fetch wrote, which its own fingerprint tells.
+    """
+    found = files.read_json(paths.manifest)
+    if not isinstance(found, dict) or "parts" not in found:
+        raise UnusableInputError(paths.manifest, "a manifest of the data", "other JSON")
+    if found.get("fingerprint") != _fingerprint({key: value for key, value in found.items() if key != "fingerprint"}):
+        raise UnusableInputError(paths.manifest, "the content that its fingerprint tells", "another")
+    return found
+
+
+def parts(manifest: Mapping[str, Any], split: str) -> list[Part]:
+    """What a split consists of, in the order of its rows, by what `read_manifest` returned."""
+    return [Part(**part) for part in manifest["parts"][split]]
+
+
+def train_rows(paths: Paths) -> list[int]:
+    """How many rows of the training split are of the base, and of each further set, in the order of the rows."""
+    return [part.rows for part in parts(read_manifest(paths), "train")]
+
+
+def slices(rows: Sequence[int]) -> list[slice]:
+    """Where each of the parts lies whose numbers of rows these are."""
+    return [slice(stop - count, stop) for count, stop in zip(rows, accumulate(rows), strict=True)]
 
 
 def load(paths: Paths, split: str) -> Split:
@@ -129,10 +112,10 @@ def load(paths: Paths, split: str) -> Split:
         MissingInputError: a file is not there.
         UnusableInputError: a file is not the one that the manifest names.
     """
-    expected = files.read_json(paths.manifest)["files"]
+    expected = read_manifest(paths)["files"]
     for kind in DIMENSIONS:
         path, pinned = _npy(paths, split, kind), expected[f"{split}_{kind}"]["sha256"]
-        found = idx_sha256(path)
+        found = idx.sha256(path)
         if found != pinned:
             shown = f"{found[:12]}…" if found else "no array of uint8"
             raise UnusableInputError(path, f"content with SHA-256 {pinned[:12]}…", shown)
@@ -141,7 +124,7 @@ def load(paths: Paths, split: str) -> Split:
 
 def open_split(paths: Paths, split: str) -> Split:
     """Memory-map a split without hashing it, where its content is not what matters."""
-    images, labels = (np.load(_npy(paths, split, kind), mmap_mode="r", allow_pickle=False) for kind in DIMENSIONS)
+    images, labels = (idx.mapped(_npy(paths, split, kind)) for kind in DIMENSIONS)
     return Split(images, labels)
 
 
@@ -149,32 +132,16 @@ def _npy(paths: Paths, split: str, kind: str) -> Path:
     return files.require(paths.raw / f"{split}_{kind}.npy")
 
 
-def idx_sha256(path: Path) -> str | None:
-    """SHA-256 of the IDX file that the uint8 `.npy` file at `path` was decoded from; None when it is no such file."""
-    with path.open("rb") as file:
-        try:
-            version = np.lib.format.read_magic(file)
-            shape, transposed, dtype = np.lib.format.read_array_header_1_0(file)
-            digest = hashlib.sha256(struct.pack(f">HBB{len(shape)}I", 0, _UINT8, len(shape), *shape))
-        except Exception:  # numpy reads the header as Python, so a damaged one fails in as many ways as Python has
-            return None
-        if version != (1, 0) or transposed or dtype != np.uint8:
-            return None
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+def hold_out(rows: Sequence[int], fraction: float) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Divide the training samples into indices to fit on and, of about `fraction` of the base, indices to validate on.
 
+    Validation images are of the base only, and the same whatever is added to it: runs with and without further sets are
+    compared on the same images. Both are sorted, disjoint and complete. The second is empty when `fraction` is 0.
 
-def shape(npy: Path) -> tuple[int, ...]:
-    """The shape of the array at `npy`, from its header."""
-    return tuple(np.load(npy, mmap_mode="r", allow_pickle=False).shape)
-
-
-def hold_out(count: int, fraction: float) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Divide `count` training samples into indices to fit on and, of about `fraction`, indices to validate on.
-
-    Both are sorted, disjoint and complete. The second is empty when `fraction` is 0.
+    Args:
+        rows: how many samples the base has, and each further set, as `train_rows` tells.
     """
-    order = np.random.default_rng(_HELD_OUT_SEED).permutation(count)
-    size = round(count * fraction)
-    return np.sort(order[size:]), np.sort(order[:size])
+    base, count = rows[0], sum(rows)
+    order = np.random.default_rng(_HELD_OUT_SEED).permutation(base)
+    size = round(base * fraction)
+    return np.concatenate([np.sort(order[size:]), np.arange(base, count)]), np.sort(order[:size])

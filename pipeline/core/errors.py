@@ -36,7 +36,7 @@ class UnusableInputError(PipelineError):
 
 
 class IdxError(PipelineError):
-    """Bytes that are not the IDX file they should be."""
+    """Bytes that are not the IDX file, or the array of an npz file, that they should be."""
 
     def __init__(self, expected: str, found: str) -> None:
         super().__init__(f"expected {expected}, found {found}")
@@ -54,6 +54,16 @@ class NoSourceError(PipelineError):
         super().__init__(
             f"{name}: expected one of {len(refusals)} sources to have it, none did:{lines}\n"
             "The arrays already in place are untouched. Add a source to fetch.sources in params.yaml."
+        )
+
+
+class ExtraRefusedError(PipelineError):
+    """A set of further training data cannot be had, or does not fit the base."""
+
+    def __init__(self, name: str, source: str, reason: str) -> None:
+        super().__init__(
+            f"extra {name}, {source}: {reason}.\n"
+            "The arrays already in place are untouched. Mend the set, or its entry of fetch.extra in params.yaml."
         )
 
 

@@ -2,9 +2,11 @@
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -51,6 +53,44 @@ class FilesParams(Section):
     test_labels: FileParams
 
 
+class ExtraParams(Section):
+    """Further training data: an .npz file, or two IDX files named `images` and `labels` in a folder."""
+
+    name: Annotated[str, Field(pattern="^[A-Za-z0-9._-]{1,80}$")]
+    source: Name
+    images: Name | None = None
+    labels: Name | None = None
+    sha256: Sha256 | None = None
+
+    @property
+    def npz(self) -> str | None:
+        """The name of the .npz file that `source` is, in a folder or at a site; None if it is a folder."""
+        path = urlsplit(self.source).path if "://" in self.source else self.source
+        name = path.rpartition("/")[2]
+        return name if name.lower().endswith(".npz") else None
+
+
+def _complete(extra: ExtraParams) -> ExtraParams:
+    named = extra.images is not None and extra.labels is not None
+    if extra.npz is None and not named:
+        expected = "an .npz file as source, or images and labels to name two IDX files in it"
+        raise PydanticCustomError("incomplete", expected, {"found": "neither"})
+    if extra.npz is not None and (extra.images or extra.labels):
+        raise PydanticCustomError("ambiguous", "no images or labels beside an .npz file", {"found": "both"})
+    return extra
+
+
+def _named_apart(extra: tuple[ExtraParams, ...]) -> tuple[ExtraParams, ...]:
+    names = [each.name.casefold() for each in extra]
+    for each in extra:
+        if names.count(each.name.casefold()) > 1:
+            raise PydanticCustomError("repeated", "a name of its own for each", {"found": f"{each.name} twice"})
+    return extra
+
+
+Extra = Annotated[ExtraParams, AfterValidator(_complete)]
+
+
 class FetchParams(Section):
     dataset: Name
     licence: Name
@@ -60,11 +100,19 @@ class FetchParams(Section):
     deadline: Seconds
     max_bytes: Annotated[int, Field(gt=0)]
     files: FilesParams
+    extra: Annotated[tuple[Extra, ...], BeforeValidator(_pair), AfterValidator(_named_apart)] = ()
 
 
 class RowsParams(Section):
     train: Bounds
     test: Bounds
+
+
+class DivergenceParams(Section):
+    """Of each further set from the training split without them."""
+
+    class_divergence: Annotated[float, Field(gt=0)]
+    intensity_divergence: Annotated[float, Field(gt=0)]
 
 
 class ValidateParams(Section):
@@ -76,6 +124,7 @@ class ValidateParams(Section):
     ink_fraction: Bounds
     mean_intensity: Bounds
     duplicates: Fraction
+    extra: DivergenceParams
 
 
 class ModelParams(Section):
@@ -219,6 +268,8 @@ def _describe(fault: Any) -> str:
         return f"{where} is missing"
     words = _EXPECTED.get(fault["type"])
     expected = words.format(**fault.get("ctx", {})) if words else fault["msg"].removeprefix("Input should be ")
+    if told := fault.get("ctx", {}).get("found"):
+        return f"{where}: expected {expected}, found {told}"
     found = list(fault["input"]) if isinstance(fault["input"], tuple) else fault["input"]
     return f"{where or 'top level'}: expected {expected}, found {found!r}"
 
@@ -229,6 +280,7 @@ def _suggestion(location: list[str]) -> str:
     for name in location[:-1]:
         field = section.model_fields.get("validate_" if name == "validate" else name)
         section = field.annotation if field else None
+        section = next(iter(get_args(section)), section)  # of what a list is
         if not (isinstance(section, type) and issubclass(section, BaseModel)):
             return ""
     known = [field.alias or name for name, field in section.model_fields.items()]

@@ -79,7 +79,7 @@ def register(run_id: str, params: Params, paths: Paths) -> Registration:
 
 
 def _tags(onnx_sha256: str, params: Params, paths: Paths) -> dict[str, str]:
-    fingerprint = files.read_json(paths.manifest)["fingerprint"]
+    fingerprint = datasets.read_manifest(paths)["fingerprint"]
     return {
         ONNX_SHA256: onnx_sha256,
         _INT8_SHA256: files.sha256(paths.int8),

@@ -5,22 +5,19 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, BinaryIO, cast
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from typing import BinaryIO, cast
+from urllib.parse import urlsplit, urlunsplit
 
-import pooch
 import requests
-from tqdm import tqdm
 
-from pipeline.core import console
+from pipeline.core import downloads
 from pipeline.core.errors import SourceRefusedError
 from pipeline.core.params import FetchParams
 
 _GZIP = b"\x1f\x8b"
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def is_url(source: str) -> bool:
@@ -36,13 +33,13 @@ def unreachable(sources: Sequence[str], timeout: float) -> dict[str, str]:
 
     def ask(source: str) -> None:
         try:
-            _check_scheme(source)
-            requests.head(source, timeout=timeout, hooks={"response": _check_redirect}).close()
+            downloads.check_scheme(source)
+            requests.head(source, timeout=timeout, hooks={"response": downloads.check_redirect}).close()
             reasons.pop(source, None)
         except SourceRefusedError as error:
             reasons[source] = str(error)
         except (OSError, ValueError) as error:
-            reasons[source] = _reason(error)
+            reasons[source] = downloads.reason(error)
 
     threads = [threading.Thread(target=ask, args=(source,), daemon=True) for source in tuple(reasons)]
     for thread in threads:
@@ -51,6 +48,23 @@ def unreachable(sources: Sequence[str], timeout: float) -> dict[str, str]:
     for thread in threads:
         thread.join(max(0.0, end - time.monotonic()))
     return dict(reasons)
+
+
+class Probe:
+    """Which URLs answer. They are asked when the first of them is needed, and all at once: see `unreachable`."""
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+        self.reasons: dict[str, str] = {}
+        self.asked: set[str] = set()
+
+    def refusal(self, source: str, coming: Sequence[str]) -> str | None:
+        """Why `source` cannot be used, None if it can; `coming` are those that may be needed later."""
+        if is_url(source) and source not in self.asked:
+            asked = {source, *coming} - self.asked
+            self.asked |= asked
+            self.reasons |= unreachable(sorted(asked), self.timeout)
+        return self.reasons.get(source)
 
 
 @contextmanager
@@ -63,7 +77,7 @@ def opened(source: str, name: str, limits: FetchParams) -> Iterator[BinaryIO | N
         SourceRefusedError: the source is down, slow, or sends what is not the file; also while the stream is read.
     """
     try:
-        with TemporaryDirectory(prefix="fetch-") as folder:
+        with TemporaryDirectory(prefix="fetch-", ignore_cleanup_errors=True) as folder:
             raw = _open(source, name, Path(folder), limits)
             if raw is None:
                 yield None
@@ -81,7 +95,7 @@ def _open(source: str, name: str, folder: Path, limits: FetchParams) -> BinaryIO
         path = _download(source, name, folder, limits) if is_url(source) else _find(Path(source), name)
         return path.open("rb") if path else None
     except (OSError, ValueError) as error:  # requests' errors are OSErrors
-        raise SourceRefusedError(_reason(error)) from error
+        raise SourceRefusedError(downloads.reason(error)) from error
 
 
 def _spellings(name: str) -> tuple[str, str]:
@@ -112,11 +126,7 @@ def _download(source: str, name: str, folder: Path, limits: FetchParams) -> Path
     forbidden = None
     for url in _candidates(source, name, [file.name for _, file in limits.files]):
         try:
-            with _Guard(name, limits) as guard:
-                downloader = pooch.HTTPDownloader(
-                    progressbar=guard, timeout=limits.timeout, hooks={"response": [_check_redirect, guard.watch]}
-                )
-                return Path(pooch.retrieve(url, known_hash=None, fname="download", path=folder, downloader=downloader))
+            return downloads.download(url, name, folder, limits)
         except requests.HTTPError as error:
             status = None if error.response is None else error.response.status_code
             if status == requests.codes.forbidden:  # S3's answer for what is absent, too
@@ -126,93 +136,3 @@ def _download(source: str, name: str, folder: Path, limits: FetchParams) -> Path
     if forbidden:
         raise forbidden
     return None
-
-
-class _Guard:
-    """The progress bar that pooch drives, which also ends a download that is too large or takes too long."""
-
-    def __init__(self, name: str, limits: FetchParams) -> None:
-        self.limits = limits
-        self.total = 0
-        self.received = 0
-        self.bar: tqdm[Any] = console.progress(name, "B", unit_scale=True)
-        self.response: requests.Response | None = None
-        self.late = False
-        self.timer = threading.Timer(limits.deadline, self._break_off)
-        self.timer.daemon = True
-
-    def __enter__(self) -> "_Guard":
-        self.timer.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-        if self.late:
-            raise SourceRefusedError(f"not complete after {self.limits.deadline:g} s (fetch.deadline)")
-
-    def watch(self, response: requests.Response, **_: Any) -> None:
-        """Have the deadline end this response: a source that drips never exceeds the time between two reads."""
-        self.response = response
-        if self.late:
-            self._break_off()
-
-    def _break_off(self) -> None:
-        self.late = True
-        if self.response is not None:
-            with suppress(ValueError, RuntimeError, OSError):  # the response is already complete
-                self.response.raw.shutdown()  # close() would wait for the very read that it is to end
-
-    def update(self, size: int) -> None:
-        self.received += size
-        if self.received - size > self.limits.max_bytes:  # pooch counts the last, shorter chunk in full
-            raise SourceRefusedError(f"more than {self.limits.max_bytes:,} bytes (fetch.max_bytes)")
-        self.bar.total = self.total
-        self.bar.update(size)
-
-    def reset(self) -> None:
-        """Pooch rewinds the bar, then completes it."""
-        self.received = 0
-        self.bar.reset()
-
-    def close(self) -> None:
-        self.timer.cancel()
-        self.bar.close()
-
-
-def _check_scheme(url: str) -> None:
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise SourceRefusedError("not an address") from error
-    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK):
-        return
-    raise SourceRefusedError(f"{parts.scheme}:// is not accepted: expected https, a file or a folder")
-
-
-def _check_redirect(response: requests.Response, **_: Any) -> None:
-    """Refuse to follow a redirect from https to anything less."""
-    if response.is_redirect:
-        target = urljoin(response.url, response.headers["location"])
-        _check_scheme(target)
-        if urlsplit(response.url).scheme == "https" != urlsplit(target).scheme:
-            raise SourceRefusedError("redirects from https to http")
-
-
-def _reason(error: BaseException) -> str:
-    """The cause at the bottom of a chain of wrapped errors, in a few words and without the URL."""
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        return f"HTTP {error.response.status_code} {error.response.reason}"
-    if isinstance(error, requests.TooManyRedirects):
-        return "redirects without end"
-    if isinstance(error, requests.exceptions.InvalidURL):
-        return "not an address"
-    cause = error
-    while below := cause.__cause__ or cause.__context__:
-        cause = below
-    if isinstance(cause, TimeoutError):
-        return "no answer in time"
-    if isinstance(cause, OSError) and cause.strerror:
-        return cause.strerror
-    if isinstance(error, requests.ConnectionError | requests.exceptions.ChunkedEncodingError):
-        return "the connection broke off"
-    return type(error).__name__
