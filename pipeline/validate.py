@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 
 from pipeline.core import console, datasets, files
-from pipeline.core.datasets import Split
+from pipeline.core.datasets import Part, Split
 from pipeline.core.errors import InvalidDataError
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 
+_BANDS = 10  # of mean intensity, each with as many images of the base
 _CHUNK = 10_000  # images summarised at a time: memory does not grow with the data's size
 
 
@@ -78,27 +79,52 @@ def _figures(table: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
 
 
 def describe(outcome: Any) -> str:
-    return f"{outcome.suite} split, {outcome.expectation}: expected {outcome.expected}, found {outcome.observed}"
+    return f"{outcome.subject}, {outcome.expectation}: expected {outcome.expected}, found {outcome.observed}"
+
+
+def band(train: pd.DataFrame, base: int) -> list[float]:
+    """Add the column `band` to the summary of the training split: the tenth of the base's mean intensities it falls in.
+
+    Returns:
+        The share of the first `base` images in each band: a tenth, but for images of equal mean.
+    """
+    edges = np.quantile(train["mean"][:base], np.arange(1, _BANDS) / _BANDS)
+    train["band"] = np.searchsorted(edges, train["mean"], side="right")
+    shares: list[float] = (np.bincount(train["band"][:base], minlength=_BANDS) / base).tolist()
+    return shares
+
+
+def row_names(base: Part, parts: Sequence[Part]) -> list[Any]:
+    """How error lines call the rows of the training split: by number, in a further set by its name too."""
+    return [*range(base.rows), *(f"{number} of {part.name}" for part in parts for number in range(part.rows))]
 
 
 def run(params: Params, paths: Paths) -> str:
     from pipeline.core import expectations  # Great Expectations takes seconds: after the parameters have proved right
 
-    manifest, classes = files.read_json(paths.manifest), params.fetch.classes
+    manifest, classes = datasets.read_manifest(paths), params.fetch.classes
     splits = {name: datasets.load(paths, name) for name in ("train", "test")}
     tables = {name: summarise(split, len(classes)) for name, split in splits.items()}
-    tables["train"]["in_test"] = tables["train"]["content_hash"].isin(tables["test"]["content_hash"])
+    train, labels = tables["train"], splits["train"].labels
+    train["in_test"] = train["content_hash"].isin(tables["test"]["content_hash"])
+    base, *parts = datasets.parts(manifest, "train")
     shares = {name: class_shares(split.labels, len(classes)) for name, split in splits.items()}
     suites = {
-        name: expectations.suite(name, shares[other], classes, params.validate_)
-        for name, other in (("train", "test"), ("test", "train"))
+        "train": expectations.suite("train", shares["test"], classes, params.validate_, len(train) - base.rows),
+        "test": expectations.suite("test", shares["train"], classes, params.validate_),
     }
+    class_mix, intensities = class_shares(labels[: base.rows], len(classes)), band(train, base.rows)
+    for part, rows in zip(parts, datasets.slices([part.rows for part in (base, *parts)])[1:], strict=True):
+        name, counts = expectations.extra_name(part.name), (base.rows, part.rows)
+        tables[name] = train[rows].reset_index(drop=True)
+        suites[name] = expectations.extra_suite(counts, class_mix, intensities, params.validate_)
+    tables["train"] = train.set_axis(row_names(base, parts))
     outcomes = expectations.check(tables, suites, f"data-{manifest['fingerprint'][:12]}", paths.data_docs)
     content = report(manifest["fingerprint"], tables, outcomes, classes)
     files.write_json(paths.report, content)
     if content["broken"]:
         raise InvalidDataError(content["broken"], paths.report, paths.data_docs / "index.html")
-    return f"{len(outcomes)} expectations met on {sum(map(len, tables.values())):,} images"
+    return f"{len(outcomes)} expectations met on {sum(len(split.labels) for split in splits.values()):,} images"
 
 
 if __name__ == "__main__":

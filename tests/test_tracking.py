@@ -1,5 +1,6 @@
 """The MLflow store, for real: SQLite, and a server that is killed."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -15,10 +16,11 @@ import pytest
 
 from pipeline import register, train
 from pipeline.core import datasets, files, tracking
+from pipeline.core.datasets import Split
 from pipeline.core.errors import MissingInputError, TrackingError
 from pipeline.core.inference import OnnxModel
 from pipeline.core.paths import Paths
-from tests.conftest import Repository
+from tests.conftest import Repository, idx, small_repository
 from tests.servers import free_port, mlflow_server
 
 
@@ -69,7 +71,7 @@ def test_the_run_holds_parameters_curves_metrics_and_data(built: Repository, reg
 
 def test_the_run_names_its_data_as_mlflow_does(built: Repository, registered: tuple[Any, str]) -> None:
     client, run_id = registered
-    manifest = files.read_json(built.paths.manifest)["files"]
+    manifest = datasets.read_manifest(built.paths)
 
     inputs = {entry.dataset.name: entry for entry in client.get_run(run_id).inputs.dataset_inputs}
 
@@ -82,7 +84,8 @@ def test_the_run_names_its_data_as_mlflow_does(built: Repository, registered: tu
             json.loads(expected[key]) for key in ("schema", "profile", "source")
         ]
         assert [(tag.key, tag.value) for tag in entry.tags] == [("mlflow.data.context", context)]
-        assert manifest[f"{split}_images"]["sha256"].startswith(entry.dataset.digest)
+        (part,) = datasets.parts(manifest, split)
+        assert part.sha256.startswith(entry.dataset.digest)
 
 
 def test_the_run_holds_pictures_reports_and_models(registered: tuple[Any, str]) -> None:
@@ -140,6 +143,27 @@ def test_registering_again_makes_nothing_twice(repository: Repository, client: A
     runs = client.search_runs([client.get_experiment_by_name("mnist").experiment_id])
     assert [version.version for version in versions] == [1]
     assert len(runs) == 1
+
+
+def test_a_further_training_set_is_an_input_of_its_own(subset: dict[str, Split], tmp_path: Path) -> None:
+    images, labels = (array[2000:2030] for array in subset["train"])
+    np.savez(tmp_path / "more.npz", images=images, labels=labels)
+    extra = {"name": "more", "source": str(tmp_path / "more.npz")}
+    repository = small_repository(tmp_path, subset, {"fetch.extra": [extra]})
+
+    with tracking.training_run(repository.params, repository.paths) as live:
+        pass
+
+    run = mlflow.MlflowClient(repository.paths.tracking_uri).get_run(live.run_id)
+    inputs = {entry.dataset.name: entry for entry in run.inputs.dataset_inputs}
+    assert {name: entry.tags[0].value for name, entry in inputs.items()} == {
+        "mnist-train": "training",
+        "more": "training",
+        "mnist-test": "evaluation",
+    }
+    assert json.loads(inputs["more"].dataset.profile)["features_shape"] == [30, 28, 28]
+    assert json.loads(inputs["mnist-train"].dataset.profile)["features_shape"] == [3000, 28, 28]
+    assert hashlib.sha256(idx(images) + idx(labels)).hexdigest().startswith(inputs["more"].dataset.digest)
 
 
 @pytest.mark.parametrize(("error", "status"), [(ValueError("a defect"), "FAILED"), (KeyboardInterrupt(), "KILLED")])

@@ -331,6 +331,137 @@ def test_the_command_exits_with_1_says_why_and_gives_the_same_bytes_in_another_p
     assert contents(Paths().validation) == here
 
 
+def extra(mnist: Splits, count: int = 300, change: Callable[[Any, Any], Any] | None = None) -> None:
+    """Write `count` further images of MNIST, changed as `poisoned` does, as the npz file `more.npz`."""
+    further = Split(mnist["train"].images[5000 : 5000 + count], mnist["train"].labels[5000 : 5000 + count])
+    split = poisoned({"train": further}, "train", change)["train"] if change else further
+    np.savez("more.npz", images=split.images, labels=split.labels)
+
+
+MORE = {"fetch.extra": [{"name": "more", "source": "more.npz"}]}
+MIX, INTENSITIES = (f"KL divergence of the {what} from the base's" for what in ("classes", "mean intensities"))
+
+
+def observed(line: str) -> tuple[float, float]:
+    """What a line says was expected at most, chance included, and what was found."""
+    bound, allowed, found = re.fullmatch(r".*at most (\S+), and (\S+) for chance, found (\S+)", line).groups()  # type: ignore[union-attr]
+    return float(bound) + float(allowed), float(found)
+
+
+def test_a_further_set_of_the_same_kind_passes_by_itself_and_in_the_training_split(
+    params: Params, edit: Edit, mnist: Splits
+) -> None:
+    extra(mnist)
+    changed = edit(MORE)  # validate.rows.train is still 3,000: it is of the base
+    fetch.run(changed, Paths())
+
+    result = validate.run(changed, Paths())
+
+    report = files.read_json(Paths().report)
+    assert result == "44 expectations met on 4,300 images"
+    assert (report["train"]["rows"], report["extra-more"]["rows"]) == (3300, 300)
+    assert report["outcomes"]["train: rows"] == "3,300"
+    assert f"{MIX}: at most 0.1, and " in page(Paths(), "extra-more")
+    assert ">extra more</a>" in (Paths().data_docs / "index.html").read_text()
+    first = contents(Paths().validation)
+    validate.run(changed, Paths())
+    assert contents(Paths().validation) == first
+
+
+@pytest.mark.parametrize("count", [12, 60, 300, 2000])
+def test_chance_is_no_drift_whatever_the_size(count: int, params: Params, mnist: Splits) -> None:
+    base = mnist["train"].labels[:3000]
+    labels = mnist["train"].labels[3000:]
+    shares = np.bincount(base, minlength=10) / len(base)
+    alarms, rounds = 0, 200
+
+    for start in np.random.default_rng(0).integers(0, len(labels) - count, rounds):
+        drawn = np.bincount(labels[start : start + count], minlength=10) / count
+        divergence = sum(share * np.log(share / shares[label]) for label, share in enumerate(drawn) if share)
+        alarms += divergence > params.validate_.extra.class_divergence + expectations.chance(10, (3000, count))
+
+    assert alarms <= 4  # 200 rounds at a rate of a thousandth exceed 4 in less than one case of a million
+
+
+def test_an_inverted_set_has_drifted(params: Params, edit: Edit, mnist: Splits) -> None:
+    extra(mnist, change=inverted)
+
+    lines = refused(edit(MORE), Paths())
+
+    (line,) = (line for line in lines if line.startswith("extra more, "))
+    assert line.startswith(f"extra more, {INTENSITIES}: expected at most 0.1, and ")
+    allowed, found = observed(line)
+    assert allowed < found == pytest.approx(np.log(10), abs=0.02)  # all in one band of ten
+    assert any(
+        line.startswith("train split, ink fraction of each image: ") and "300 of 3,300 images outside: #0 of more (" in line
+        for line in lines
+    )
+    assert files.read_json(Paths().report)["success"] is False
+
+
+def test_a_set_of_few_classes_has_drifted(params: Params, edit: Edit, mnist: Splits, subset: Splits) -> None:
+    extra(mnist, 1000, lambda images, labels: (images[labels < 3], labels[labels < 3]))
+    further = np.load("more.npz")["labels"]
+    base = np.bincount(subset["train"].labels) / 3000
+    mix = np.bincount(further) / len(further)
+
+    lines = refused(edit(MORE), Paths())
+
+    (line,) = (line for line in lines if line.startswith(f"extra more, {MIX}"))
+    assert observed(line)[1] == pytest.approx((mix * np.log(mix / base[:3])).sum(), rel=1e-4)
+
+
+def test_a_leaked_test_image_is_named_by_the_set_and_its_number(
+    params: Params, edit: Edit, mnist: Splits, subset: Splits
+) -> None:
+    def leaking(images: Any, _: Any) -> None:
+        images[17] = subset["test"].images[5]
+
+    extra(mnist, change=leaking)
+
+    assert refused(edit(MORE), Paths()) == [
+        "train split, leaked test images: expected none, found 1 of 3,300 images: #17 of more"
+    ]
+
+
+def test_labels_outside_the_classes_are_named_by_the_set_and_their_number(params: Params, edit: Edit, mnist: Splits) -> None:
+    extra(mnist, change=unknown_label)
+
+    lines = refused(edit(MORE), Paths())
+
+    found = "3 of 3,300 images outside: #3 of more (10), #4 of more (10), #7 of more (10)"
+    assert lines[0] == f"train split, label of each image: expected 0 to 9, found {found}"
+
+
+def test_a_set_that_repeats_the_base_is_refused(params: Params, edit: Edit, mnist: Splits, subset: Splits) -> None:
+    def copies(images: Any, labels: Any) -> None:
+        images[:2], labels[:2] = subset["train"].images[:2], subset["train"].labels[:2]
+
+    extra(mnist, change=copies)
+
+    assert refused(edit(MORE), Paths()) == [
+        "extra more, share of images that repeat an earlier one: expected at most 0.001, found 0.0066667"
+    ]
+
+
+def test_a_base_cut_short_is_not_made_up_for_by_a_further_set(params: Params, edit: Edit, mnist: Splits) -> None:
+    extra(mnist)
+    changed = edit(MORE | {"validate.rows": {"train": [3200, 4000], "test": [1000, 1000]}})
+
+    assert refused(changed, Paths()) == ["train split, rows: expected 3,200 to 4,000 and 300 extra, found 3,300"]
+
+
+def test_bands_hold_a_tenth_of_the_base_each_unless_images_are_equal() -> None:
+    table = pd.DataFrame({"mean": [*np.random.default_rng(0).permutation(100.0 + np.arange(50)), 0, 200]})
+    assert validate.band(table, 50) == [0.1] * 10
+    assert list(table["band"][50:]) == [0, 9]
+
+    equal = pd.DataFrame({"mean": [5.0] * 20 + [4, 5, 6]})
+    shares = validate.band(equal, 20)
+    assert sum(shares) == max(shares) == 1
+    assert list(equal["band"][20:]) == [0, 9, 9]
+
+
 def test_a_check_that_cannot_run_fails_and_says_why(params: Params, subset: Splits, tmp_path: Path) -> None:
     table = validate.summarise(subset["test"], 10).drop(columns="mean")
     suite = expectations.suite("test", [0.1] * 10, [str(label) for label in range(10)], params.validate_)

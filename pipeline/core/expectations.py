@@ -13,6 +13,7 @@ import pandas as pd
 from great_expectations import expectations as gxe
 from great_expectations.core.run_identifier import RunIdentifier
 from great_expectations.data_context.types.base import ProgressBarsConfig
+from scipy.stats import chi2
 
 from pipeline.core.params import Bounds, ValidateParams
 
@@ -26,6 +27,7 @@ _TIME = re.compile(r"\b20\d{6}T\d{6}\.\d{6}Z\b|\b(?:1969-12-31|1970-01-01)[T ]\d
 _UNNAMED = " Data asset: None<br>"  # Great Expectations looks for the name where its older versions put it
 
 _SITE = "docs"
+_EXTRA = "extra-"
 _SMALLEST_SHARE = 1e-9
 _NONE = "none"  # what is expected of a column that says whether something is wrong with an image
 _EXAMPLES = 3  # images that an error line names
@@ -40,38 +42,51 @@ class Outcome(NamedTuple):
     observed: str
     success: bool
 
+    @property
+    def subject(self) -> str:
+        """What the expectation is about, in words."""
+        return _subject(self.suite)
 
-def suite(split: str, other: Sequence[float], classes: Sequence[str], params: ValidateParams) -> list[Any]:
-    """The expectations of the `train` or `test` split; `other` holds the class shares of the other split."""
+
+def extra_name(part: str) -> str:
+    """The name of the suite, and of the table, of a further set."""
+    return f"{_EXTRA}{part}"
+
+
+def _subject(suite: str) -> str:
+    return f"extra {suite.removeprefix(_EXTRA)}" if suite.startswith(_EXTRA) else f"{suite} split"
+
+
+def suite(split: str, other: Sequence[float], classes: Sequence[str], params: ValidateParams, added: int = 0) -> list[Any]:
+    """The expectations of the `train` or `test` split.
+
+    Args:
+        other: the class shares of the other split.
+        added: rows of further sets. They do not count for the bounds on rows, which are to tell a base that is cut short,
+            and that is not to be raised with each further set.
+    """
     labels = list(range(len(classes)))
-    # A class that the other split lacks would make the divergence infinite whatever the bound; labels that are no class
-    # would leave the shares short of 1, which Great Expectations refuses.
-    shares = [max(share, _SMALLEST_SHARE) for share in other]
-    weights = [share / sum(shares) for share in shares]
+    low, high = getattr(params.rows, split)
+    rows = f"{_figure(low)} to {_figure(high)}" if low < high else _figure(low)
     expectations = [
-        _between(gxe.ExpectTableRowCountToBeBetween, "rows", getattr(params.rows, split)),
+        gxe.ExpectTableRowCountToBeBetween(
+            min_value=low + added,
+            max_value=high + added,
+            **_words("rows", f"{rows} and {_figure(added)} extra" if added else rows),
+        ),
         gxe.ExpectColumnValuesToBeInSet(
             column="label", value_set=labels, **_words("label of each image", f"0 to {labels[-1]}")
         ),
         gxe.ExpectColumnDistinctValuesToContainSet(
             column="label", value_set=labels, **_words("labels in use", f"each of 0 to {labels[-1]}")
         ),
-        gxe.ExpectColumnKLDivergenceToBeLessThan(
-            column="label",
-            partition_object={"values": labels, "weights": weights},
-            threshold=params.class_divergence,
-            **_words("KL divergence of the classes from the other split's", f"at most {_figure(params.class_divergence)}"),
-        ),
+        _diverging("label", "KL divergence of the classes from the other split's", other, params.class_divergence),
         _between(gxe.ExpectColumnValuesToBeBetween, "pixel minimum of each image", params.pixel_minimum, column="minimum"),
         _between(gxe.ExpectColumnValuesToBeBetween, "pixel maximum of each image", params.pixel_maximum, column="maximum"),
         _between(gxe.ExpectColumnValuesToBeBetween, "ink fraction of each image", params.ink_fraction, column="ink"),
         gxe.ExpectColumnValuesToBeBetween(column="ink", min_value=0, strict_min=True, **_words("blank images", _NONE)),
         _between(gxe.ExpectColumnMeanToBeBetween, "mean intensity", params.mean_intensity, column="mean"),
-        gxe.ExpectColumnMeanToBeBetween(
-            column="repeated",
-            max_value=params.duplicates,
-            **_words("share of images that repeat an earlier one", f"at most {_figure(params.duplicates)}"),
-        ),
+        _repeated(params),
     ]
     if split == "train":
         expectations.append(
@@ -81,6 +96,62 @@ def suite(split: str, other: Sequence[float], classes: Sequence[str], params: Va
         _between(gxe.ExpectColumnMeanToBeBetween, f"share of class {name}", params.class_share, column=f"is_{label}")
         for label, name in enumerate(classes)
     ]
+
+
+def extra_suite(
+    rows: tuple[int, int], classes: Sequence[float], intensities: Sequence[float], params: ValidateParams
+) -> list[Any]:
+    """The expectations of a further set, beside those that it has to meet as a part of the training split.
+
+    Args:
+        rows: of the base, and of the set.
+        classes: the class shares of the base.
+        intensities: the shares of the base in the bands of mean intensity that the column `band` numbers.
+    """
+    return [
+        _repeated(params),
+        _diverging("label", "KL divergence of the classes from the base's", classes, params.extra.class_divergence, rows),
+        _diverging(
+            "band",
+            "KL divergence of the mean intensities from the base's",
+            intensities,
+            params.extra.intensity_divergence,
+            rows,
+        ),
+    ]
+
+
+def chance(categories: int, rows: tuple[int, int]) -> float:
+    """The KL divergence, in nats, that two samples of one distribution exceed in a case of a thousand.
+
+    By Wilks' theorem twice the number of samples times the divergence is distributed as chi-squared (S. S. Wilks 1938, The
+    Large-Sample Distribution of the Likelihood Ratio); of two samples, half their harmonic mean counts.
+    """
+    first, second = rows
+    return float(chi2.ppf(0.999, categories - 1)) / 2 * (1 / first + 1 / second)
+
+
+def _diverging(column: str, name: str, other: Sequence[float], bound: float, rows: tuple[int, int] | None = None) -> Any:
+    """The distribution of the values 0, 1 ... is as the shares `other`, within the bound, and chance where `rows` are few."""
+    # A value that the other lacks would make the divergence infinite whatever the bound; labels that are no class would
+    # leave the shares short of 1, which Great Expectations refuses.
+    shares = [max(share, _SMALLEST_SHARE) for share in other]
+    allowed = chance(len(shares), rows) if rows else 0
+    expected = f"at most {_figure(bound)}" + (f", and {_figure(allowed)} for chance" if rows else "")
+    return gxe.ExpectColumnKLDivergenceToBeLessThan(
+        column=column,
+        partition_object={"values": list(range(len(shares))), "weights": [share / sum(shares) for share in shares]},
+        threshold=bound + allowed,
+        **_words(name, expected),
+    )
+
+
+def _repeated(params: ValidateParams) -> Any:
+    return gxe.ExpectColumnMeanToBeBetween(
+        column="repeated",
+        max_value=params.duplicates,
+        **_words("share of images that repeat an earlier one", f"at most {_figure(params.duplicates)}"),
+    )
 
 
 def _words(name: str, expected: str) -> dict[str, Any]:
@@ -156,7 +227,9 @@ def _link(folder: Path) -> None:
     """Name the pages in the heading of the index, whose table is drawn by scripts from the internet."""
     index = folder / "index.html"
     pages = {page.relative_to(folder).parts[1]: page.relative_to(folder) for page in folder.glob("validations/**/*.html")}
-    links = " | ".join(f'<a href="{page.as_posix()}">{name} split</a>' for name, page in sorted(pages.items(), reverse=True))
+    links = " | ".join(
+        f'<a href="{page.as_posix()}">{_subject(name)}</a>' for name, page in sorted(pages.items(), reverse=True)
+    )
     text = index.read_text(encoding="utf-8")
     index.write_text(text.replace(f"</strong> | {_SITE}", f"</strong> | {links}"), encoding="utf-8")
 

@@ -18,6 +18,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, RunStatus
 from mlflow.exceptions import MlflowException
 
 from pipeline.core import console, datasets, files
+from pipeline.core.datasets import Part, Split
 from pipeline.core.errors import TrackingError
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
@@ -146,20 +147,23 @@ def _find(run_id: str, experiment: str) -> str | None:
 
 
 def _describe(params: Params, paths: Paths) -> None:
-    """What is known before training: the parameters, and the training data by its hash."""
-    manifest = files.read_json(paths.manifest)
+    """What is known before training: the parameters, and the data by its hash, each further training set by itself."""
+    manifest = datasets.read_manifest(paths)
     mlflow.log_params(flatten(params.model_dump(by_alias=True, exclude={"fetch", "tracking"})))
     mlflow.set_tags({"data_fingerprint": manifest["fingerprint"], "dataset": manifest["dataset"]})
     if baseline := os.environ.get("DVC_EXP_BASELINE_REV"):
         mlflow.set_tags({"dvc_experiment": os.environ["DVC_EXP_NAME"], "dvc_baseline": baseline})
-    run = mlflow.active_run()
-    inputs = [_dataset(manifest, paths, *use) for use in (("train", "training"), ("test", "evaluation"))]
-    mlflow.MlflowClient().log_inputs(run.info.run_id, inputs)
+    inputs = []
+    for name, context in (("train", "training"), ("test", "evaluation")):
+        split, parts = datasets.open_split(paths, name), datasets.parts(manifest, name)
+        for part, rows in zip(parts, datasets.slices([part.rows for part in parts]), strict=True):
+            inputs.append(_dataset(part, Split(split.images[rows], split.labels[rows]), paths, context))
+    mlflow.MlflowClient().log_inputs(mlflow.active_run().info.run_id, inputs)
 
 
-def _dataset(manifest: Mapping[str, Any], paths: Paths, split: str, context: str) -> DatasetInput:
-    """A split, described as `mlflow.data.from_numpy` does, which would import pandas and SciPy into training."""
-    images, labels = datasets.open_split(paths, split)
+def _dataset(part: Part, split: Split, paths: Paths, context: str) -> DatasetInput:
+    """A set of images, described as `mlflow.data.from_numpy` does, which would import pandas and SciPy into training."""
+    images, labels = split
     schema: dict[str, str] = {}
     profile: dict[str, Any] = {}
     for name, array in (("features", images), ("targets", labels)):
@@ -167,8 +171,8 @@ def _dataset(manifest: Mapping[str, Any], paths: Paths, split: str, context: str
         schema[name] = json.dumps([{"type": "tensor", "tensor-spec": tensor}])
         profile |= {f"{name}_shape": array.shape, f"{name}_size": array.size, f"{name}_nbytes": array.nbytes}
     dataset = Dataset(
-        name=f"{manifest['dataset']}-{split}",
-        digest=manifest["files"][f"{split}_images"]["sha256"][:36],  # the longest that a store takes
+        name=part.name,
+        digest=part.sha256[:36],  # the longest that a store takes
         source_type="local",
         source=json.dumps({"uri": str(paths.raw)}),
         schema=json.dumps({"mlflow_tensorspec": schema}),
