@@ -10,6 +10,8 @@ from pipeline.core.errors import InvalidParamsError
 from tests.conftest import Edit
 from tests.imports import ROOT
 
+EXTRA = {"name": "a", "source": "a.npz"}
+
 
 def refusal(edit: Edit, changes: dict[str, Any]) -> str:
     """The message that refuses params.yaml with `changes`, between the file's name and what to do."""
@@ -39,6 +41,22 @@ def test_the_repository_s_own_file_loads() -> None:
         ({"train.distortion.rotate": 1}, "train.distortion.rotate is unknown (did you mean rotation?)."),
         ({"fetch.files.train_images.sha": "a"}, "fetch.files.train_images.sha is unknown (did you mean sha256?)."),
         ({"tracking.uri": "x"}, "tracking.uri is unknown (known: experiment, model)."),
+        ({"fetch.extra": [EXTRA | {"nam": "b"}]}, "fetch.extra.nam is unknown (did you mean name?)."),
+        ({"validate.extra.class_divergenc": 1}, "validate.extra.class_divergenc is unknown (did you mean class_divergence?)."),
+        # Further training sets
+        ({"fetch.extra": [EXTRA, EXTRA]}, "fetch.extra: expected a name of its own for each, found a twice."),
+        ({"fetch.extra": [EXTRA, EXTRA | {"name": "A"}]}, "fetch.extra: expected a name of its own for each, found a twice."),
+        ({"fetch.extra": [{"name": "a"}]}, "fetch.extra.source is missing."),
+        ({"fetch.extra": [EXTRA | {"name": "../a"}]}, "fetch.extra.name: expected text that matches"),
+        (
+            {"fetch.extra": [EXTRA | {"source": "folder", "images": "i"}]},
+            "fetch.extra: expected an .npz file as source, or images and labels to name two IDX files in it, "
+            "found images for a.",
+        ),
+        (
+            {"fetch.extra": [EXTRA | {"labels": "l"}]},
+            "fetch.extra: expected no images and labels beside an .npz file, found labels for a.",
+        ),
         # Wrong types
         ({"train.epochs": "ten"}, "train.epochs: expected a valid integer, found 'ten'."),
         ({"train.epochs": 1.5}, "train.epochs: expected a valid integer, found 1.5."),
@@ -131,6 +149,24 @@ def test_numbers_are_read_as_in_yaml_1_2(edit: Edit, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("written", "units"), [(512, (512,)), ([512], (512,)), ([512, 128], (512, 128))])
 def test_hidden_units_are_a_number_or_a_list(written: object, units: tuple[int, ...], edit: Edit) -> None:
     assert edit({"model.hidden_units": written}).model.hidden_units == units
+
+
+@pytest.mark.parametrize(
+    ("source", "npz"),
+    [
+        ("a.npz", "a.npz"),
+        ("folder/a.NPZ", "a.NPZ"),
+        ("https://example.org/b/a.npz?signature=x/y", "a.npz"),
+        ("folder.npz/", None),
+        ("https://example.org/?name=a.npz", None),
+    ],
+)
+def test_a_further_set_is_an_npz_file_by_its_name(source: str, npz: str | None, edit: Edit) -> None:
+    named = {} if npz else {"images": "i", "labels": "l"}
+
+    (extra,) = edit({"fetch.extra": [EXTRA | {"source": source} | named]}).fetch.extra
+
+    assert extra.npz == npz
 
 
 def test_parameters_cannot_be_changed(edit: Edit) -> None:

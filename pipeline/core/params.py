@@ -1,8 +1,7 @@
 """params.yaml as frozen models, one section a stage. Unknown keys, wrong types and values out of range are refused."""
 
-import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -10,6 +9,7 @@ from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from pipeline.core import faults
 from pipeline.core.errors import InvalidParamsError
 
 
@@ -71,12 +71,13 @@ class ExtraParams(Section):
 
 
 def _complete(extra: ExtraParams) -> ExtraParams:
-    named = extra.images is not None and extra.labels is not None
-    if extra.npz is None and not named:
+    named = [key for key in ("images", "labels") if getattr(extra, key) is not None]
+    found = f"{' and '.join(named) or 'neither'} for {extra.name}"
+    if extra.npz is None and len(named) < 2:
         expected = "an .npz file as source, or images and labels to name two IDX files in it"
-        raise PydanticCustomError("incomplete", expected, {"found": "neither"})
-    if extra.npz is not None and (extra.images or extra.labels):
-        raise PydanticCustomError("ambiguous", "no images or labels beside an .npz file", {"found": "both"})
+        raise PydanticCustomError("incomplete", expected, {"found": found})
+    if extra.npz is not None and named:
+        raise PydanticCustomError("ambiguous", "no images and labels beside an .npz file", {"found": found})
     return extra
 
 
@@ -241,48 +242,4 @@ def load(path: Path) -> Params:
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        raise InvalidParamsError(path, [_describe(fault) for fault in error.errors()]) from error
-
-
-# Where pydantic speaks of Python, in the words of YAML.
-_EXPECTED = {
-    "invalid_key": "keys that are text",
-    "missing": "one more item",
-    "model_type": "keys with values",
-    "string_pattern_mismatch": "text that matches {pattern}",
-    "string_too_short": "text",
-    "too_long": "at most {max_length} item(s)",
-    "too_short": "at least {min_length} item(s)",
-    "tuple_type": "a list",
-    "value_error": "{error}",
-}
-
-
-def _describe(fault: Any) -> str:
-    """One fault that pydantic found, in words: where, what was expected, what was found."""
-    location = [part for part in fault["loc"] if isinstance(part, str)]
-    where = ".".join(location)
-    if fault["type"] == "extra_forbidden":
-        return f"{where} is unknown{_suggestion(location)}"
-    if fault["type"] == "missing" and fault["loc"][-1] == location[-1]:
-        return f"{where} is missing"
-    words = _EXPECTED.get(fault["type"])
-    expected = words.format(**fault.get("ctx", {})) if words else fault["msg"].removeprefix("Input should be ")
-    if told := fault.get("ctx", {}).get("found"):
-        return f"{where}: expected {expected}, found {told}"
-    found = list(fault["input"]) if isinstance(fault["input"], tuple) else fault["input"]
-    return f"{where or 'top level'}: expected {expected}, found {found!r}"
-
-
-def _suggestion(location: list[str]) -> str:
-    """The known key nearest to an unknown one: ` (did you mean epochs?)`."""
-    section: Any = Params
-    for name in location[:-1]:
-        field = section.model_fields.get("validate_" if name == "validate" else name)
-        section = field.annotation if field else None
-        section = next(iter(get_args(section)), section)  # of what a list is
-        if not (isinstance(section, type) and issubclass(section, BaseModel)):
-            return ""
-    known = [field.alias or name for name, field in section.model_fields.items()]
-    close = difflib.get_close_matches(location[-1], known, n=1)
-    return f" (did you mean {close[0]}?)" if close else f" (known: {', '.join(known)})"
+        raise InvalidParamsError(path, [faults.describe(fault, Params) for fault in error.errors()]) from error

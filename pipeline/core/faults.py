@@ -1,0 +1,53 @@
+"""What pydantic finds wrong with the parameters, in words that a person can act on."""
+
+import difflib
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+# Where pydantic speaks of Python, in the words of YAML.
+_EXPECTED = {
+    "invalid_key": "keys that are text",
+    "missing": "one more item",
+    "model_type": "keys with values",
+    "string_pattern_mismatch": "text that matches {pattern}",
+    "string_too_short": "text",
+    "too_long": "at most {max_length} item(s)",
+    "too_short": "at least {min_length} item(s)",
+    "tuple_type": "a list",
+    "value_error": "{error}",
+}
+
+
+def describe(fault: Any, model: type[BaseModel]) -> str:
+    """One fault that pydantic found in what was to be a `model`: where, what was expected, what was found.
+
+    A validator of ours says what it found as `found` in the context of a PydanticCustomError.
+    """
+    location = [part for part in fault["loc"] if isinstance(part, str)]
+    where = ".".join(location)
+    if fault["type"] == "extra_forbidden":
+        return f"{where} is unknown{_suggestion(location, model)}"
+    if fault["type"] == "missing" and fault["loc"][-1] == location[-1]:
+        return f"{where} is missing"
+    words = _EXPECTED.get(fault["type"])
+    expected = words.format(**fault.get("ctx", {})) if words else fault["msg"].removeprefix("Input should be ")
+    if told := fault.get("ctx", {}).get("found"):
+        return f"{where}: expected {expected}, found {told}"
+    found = list(fault["input"]) if isinstance(fault["input"], tuple) else fault["input"]
+    return f"{where or 'top level'}: expected {expected}, found {found!r}"
+
+
+def _suggestion(location: list[str], model: type[BaseModel]) -> str:
+    """The known key nearest to an unknown one: ` (did you mean epochs?)`."""
+    section: Any = model
+    for name in location[:-1]:
+        field = section.model_fields.get("validate_" if name == "validate" else name)
+        section = field.annotation if field else None
+        while within := get_args(section):  # of a list
+            section = within[0]
+        if not (isinstance(section, type) and issubclass(section, BaseModel)):
+            return ""
+    known = [field.alias or name for name, field in section.model_fields.items()]
+    close = difflib.get_close_matches(location[-1], known, n=1)
+    return f" (did you mean {close[0]}?)" if close else f" (known: {', '.join(known)})"
