@@ -22,7 +22,7 @@ _SAMPLE = 10_000  # training images to compare with where no validation split is
 def reference(model: OnnxModel, params: Params, paths: Paths) -> Features:
     """The held-out validation images: of the training data, but not fitted, so that confidence is as on new images."""
     images = datasets.load(paths, "train").images
-    _, held_out = datasets.hold_out(len(images), params.train.validation_split)
+    _, held_out = datasets.hold_out(datasets.train_rows(paths), params.train.validation_split)
     chosen = np.asarray(images[held_out] if len(held_out) else images[:_SAMPLE])
     return drift.features(chosen, model.predict(chosen))
 

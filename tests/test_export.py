@@ -8,11 +8,12 @@ import pytest
 
 from pipeline import export
 from pipeline.core import datasets, files, model
+from pipeline.core.datasets import Split
 from pipeline.core.errors import ExportError
 from pipeline.core.inference import OnnxModel
 from pipeline.core.params import ExportParams, ModelParams
 from pipeline.core.paths import Paths
-from tests.conftest import Repository
+from tests.conftest import Repository, small_repository
 
 PARAMS = ExportParams(opset=18, tolerance=1e-5, int8_agreement=0.9)
 
@@ -108,6 +109,17 @@ def test_the_exported_files_decide_as_keras_does_on_the_validation_split(built: 
     parity = files.read_json(built.paths.parity)
     assert parity["images"] == len(held_out)
     assert parity["different_decisions"] == 0
+
+
+def test_parity_is_proved_on_the_same_images_when_further_sets_are_trained_on(
+    built: Repository, subset: dict[str, Split], tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "more.npz", images=subset["train"].images[:40], labels=subset["train"].labels[:40])
+    more = small_repository(tmp_path, subset, {"fetch.extra": [{"name": "more", "source": str(tmp_path / "more.npz")}]})
+
+    sample = export.parity_sample(more.paths, more.params)
+
+    np.testing.assert_array_equal(sample, export.parity_sample(built.paths, built.params))
 
 
 def test_both_files_say_what_they_are(built: Repository) -> None:

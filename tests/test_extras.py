@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ruamel.yaml import YAML
 
 from pipeline import fetch
 from pipeline.core import datasets, files
@@ -18,6 +20,7 @@ from pipeline.core.errors import ExtraRefusedError
 from pipeline.core.paths import Paths
 from tests import web
 from tests.conftest import NAMES, SMALL, Edit, idx, write_source
+from tests.imports import ROOT
 from tests.web import Site
 
 Data = dict[str, Split]
@@ -110,6 +113,22 @@ def test_a_set_is_added_behind_the_base(form: str, edit: Edit, data: Data, more:
     assert_enlarged(data, more)
     assert result == "38 training (8 of them extra) and 10 test images of 28x28, from source"
     assert datasets.train_rows(Paths()) == [30, 8]
+
+
+def test_what_the_readme_says_to_do_adds_both_sets(edit: Edit, data: Data, more: Split, subset: Data) -> None:
+    blocks = re.findall(
+        r"```(python|yaml)\n(.*?)```", (ROOT / "README.md").read_text().partition("### Add data")[2], re.DOTALL
+    )
+    (_, code), (_, listed) = blocks[:2]
+    exec(code, {"images": more.images, "labels": more.labels})  # noqa: S102  # the README's own lines
+    other = Split(subset["train"].images[70:75], subset["train"].labels[70:75])
+    Path("scanned").mkdir()
+    Path("scanned/scanned-images.gz").write_bytes(gzip.compress(idx(other.images)))
+    Path("scanned/scanned-labels").write_bytes(idx(other.labels))
+
+    fetch.run(edit({"fetch.extra": YAML(typ="safe").load(listed)["extra"]}), Paths())
+
+    assert_enlarged(data, more, other)
 
 
 def test_the_manifest_tells_whose_rows_are_whose_and_not_where_they_came_from(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.core import datasets, pictures
+from pipeline.core import idx, pictures
 from pipeline.core.datasets import Pixels
 from pipeline.core.errors import UnreadablePictureError
 
@@ -41,7 +41,7 @@ def _read_idx(path: Path) -> Pixels:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream, TemporaryDirectory() as folder:
             npy = Path(folder) / "images.npy"
-            datasets.decode_idx(stream, 3, npy, _MOST_BYTES)  # type: ignore[arg-type]  # gzip's reader reads as any other
+            idx.decode(stream, 3, npy, _MOST_BYTES)  # type: ignore[arg-type]  # gzip's reader reads as any other
             return np.asarray(np.load(npy, allow_pickle=False))
     except (OSError, EOFError, zlib.error) as error:
         raise UnreadablePictureError(path, "an IDX file", str(error) or "one that is cut short") from error

@@ -12,6 +12,7 @@ SOURCES = (
     "train.py",
     "core/augment.py",
     "core/datasets.py",
+    "core/idx.py",
     "core/inference.py",
     "core/model.py",
     "core/training.py",
