@@ -13,7 +13,7 @@ from scipy import ndimage
 from scipy.stats import binomtest
 
 from pipeline import drift as verb
-from pipeline.core import drift, files, params
+from pipeline.core import datasets, drift, files, params
 from pipeline.core.datasets import Pixels, Split
 from pipeline.core.errors import TooFewImagesError, UnreadablePictureError
 from pipeline.core.inference import OnnxModel
@@ -137,12 +137,13 @@ def command(repository: Repository, images: Pixels, check: bool = False) -> int:
 
 
 def test_the_report_is_written_logged_and_said(
-    repository: Repository, mnist: dict[str, Split], capsys: pytest.CaptureFixture[str]
+    repository: Repository, subset: dict[str, Split], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    images = np.array(mnist["train"].images[3000::114])  # 500, from all over what was not fitted
+    _, held_out = datasets.hold_out([3000], repository.params.train.validation_split)
+    images = np.array(subset["train"].images[held_out])  # the reference itself
 
     assert command(repository, images, check=True) == 0
-    assert "no drift (500 images)" in capsys.readouterr().out
+    assert f"no drift ({len(images)} images)" in capsys.readouterr().out
     assert command(repository, 255 - images) == 0
     assert command(repository, 255 - images, check=True) == verb.DRIFTED
 
