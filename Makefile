@@ -76,7 +76,7 @@ setup: $(READY)  ## Make the virtual environment .venv
 
 .PHONY: lock
 lock: $(READY)  ## Resolve pyproject.toml anew into requirements.txt
-	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev --generate-hashes \
+	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev --extra remote --generate-hashes \
 		--no-emit-index-url --custom-compile-command 'make lock' --output-file requirements.txt pyproject.toml
 
 .PHONY: clean

@@ -56,8 +56,12 @@ def turn(options: argparse.Namespace, checkout: Checkout, params: Params, paths:
 
 
 def rebuild(checkout: Checkout) -> None:
-    """Fetch again, because DVC does not see that a source changed, and run what follows from it."""
-    for command in (("repro", "--force", "--single-item", "fetch"), ("repro",)):
+    """Fetch again, because DVC does not see that a source changed, and run what follows from it.
+
+    A stage that ran on the same inputs elsewhere, in a turn that was cut short, is restored from the remote.
+    """
+    shared = ["--pull"] if checkout.has_dvc_remote() else []
+    for command in (["repro", "--force", "--single-item", "fetch"], ["repro", *shared]):
         if checkout.shown("dvc", *command) != 0:
             raise TurnError("every stage to succeed", "one that failed, above", "Mend the data or the code.")
 

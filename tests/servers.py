@@ -1,15 +1,17 @@
 """Servers that are really started, for tests that really talk to them."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pytest
 import requests
 
 
@@ -47,3 +49,47 @@ def _wait_until_healthy(uri: str, process: "subprocess.Popen[bytes]") -> None:
         else:
             return
     raise AssertionError("the server did not start")
+
+
+@contextmanager
+def ssh_server(folder: Path) -> Iterator[tuple[int, Path]]:
+    """An OpenSSH server of our own, for the user who runs the tests: its port, and the key that it lets in."""
+    sshd = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
+    if not sshd or not shutil.which("ssh-keygen"):
+        pytest.skip("no OpenSSH server is installed (Debian: apt install openssh-server)")
+    for name in ("host", "client"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
+    shutil.copy(folder / "client.pub", folder / "authorized")
+    port = free_port()
+    settings = {
+        "Port": port,
+        "ListenAddress": "127.0.0.1",
+        "HostKey": folder / "host",
+        "AuthorizedKeysFile": folder / "authorized",
+        "PidFile": folder / "pid",
+        "StrictModes": "no",
+        "UsePAM": "no",
+        "PasswordAuthentication": "no",
+        "PermitRootLogin": "prohibit-password",
+        "Subsystem": "sftp internal-sftp",
+    }
+    (folder / "sshd_config").write_text("".join(f"{key} {value}\n" for key, value in settings.items()))
+    if os.getuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)  # where a server of root's parts its privileges
+    with (folder / "sshd.log").open("wb") as log:
+        process = subprocess.Popen([sshd, "-D", "-e", "-f", str(folder / "sshd_config")], stdout=log, stderr=log)
+    try:
+        _wait_until_open(port, process, folder / "sshd.log")
+        yield port, folder / "client"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _wait_until_open(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    for _ in range(200):
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.05)
+    raise AssertionError(log.read_text())

@@ -1,5 +1,6 @@
 """Getting the model as its users do: from an empty folder outside the repository, from git and DVC, and from MLflow."""
 
+import getpass
 import json
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from pipeline.core import files
 from pipeline.core.datasets import Split
 from pipeline.core.paths import Paths
 from tests.conftest import Repository, write_source
+from tests.servers import ssh_server
 
 IDENTITY = ("-c", "user.name=tester", "-c", "user.email=tester@localhost")
 
@@ -120,6 +122,26 @@ def test_dvc_update_follows_an_import(published: Published, second: Path, built:
 
     assert imported == files.sha256(built.paths.onnx)
     assert files.sha256(empty / "model.onnx") == files.sha256(second)
+
+
+def test_outputs_kept_on_a_machine_reached_by_ssh_are_pulled_from_there(
+    published: Published, built: Repository, empty: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "ssh").mkdir()
+    with ssh_server(tmp_path / "ssh") as (port, key):
+        # Of the remote, git has the address, and each person a key of their own.
+        address = f"ssh://{getpass.getuser()}@127.0.0.1:{port}{tmp_path}/elsewhere"
+        published.run(sys.executable, "-m", "dvc", "remote", "add", "--quiet", "--force", "--default", "store", address)
+        published.run(sys.executable, "-m", "dvc", "remote", "modify", "--local", "store", "keyfile", str(key))
+        published.run(sys.executable, "-m", "dvc", "push", "--quiet")
+        published.run("git", *IDENTITY, "commit", "--all", "--quiet", "--message", "Remote")
+        published.run("git", "push", "--quiet", str(published.origin), "HEAD:main")
+        shutil.rmtree(tmp_path / "store")
+        own_key = ["--remote", "store", "--remote-config", f"keyfile={key}"]
+
+        dvc(empty, "get", str(published.origin), "data/model/model.onnx", "--rev", "main", *own_key)
+
+    assert files.sha256(empty / "model.onnx") == files.sha256(built.paths.onnx)
 
 
 CLIENT = """
