@@ -134,6 +134,18 @@ def verify(params: Params, paths: Paths) -> int:
     return 1 if found else 0
 
 
+def history(params: Params, paths: Paths) -> int:
+    """Print who was champion when, and why."""
+    from pipeline.core import registry, tracking
+
+    with tracking.answering(paths):
+        tracking.connect(params, paths)
+        moves = registry.moves(params.tracking.model)
+    for move in moves:
+        console.say(move.at, f"version {move.champion} in place of {move.previous or 'none'}: {move.reason}")
+    return 0
+
+
 def _tag(facts: consistency.Facts) -> str:
     return f"so does git tag {facts.tagged}" if facts.tagged else "it has no git tag"
 
@@ -141,8 +153,8 @@ def _tag(facts: consistency.Facts) -> str:
 def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     from pipeline.core import registry, tracking  # MLflow takes seconds: after the parameters have proved right
 
-    if options.verify:
-        return verify(params, paths)
+    if options.verify or options.history:
+        return (verify if options.verify else history)(params, paths)
     if options.require:
         params = params.model_copy(update={"promote": params.promote.model_copy(update={"require": options.require})})
     with tracking.answering(paths):
@@ -176,5 +188,6 @@ if __name__ == "__main__":
     parser.add_argument("--require", choices=["not_worse", "better"], help="instead of promote.require")
     parser.add_argument("--check", action="store_true", help=f"exit {REFUSED} on a refusal")
     parser.add_argument("--tag", action="store_true", help="tag the commit that holds the champion, in GTO's convention")
+    parser.add_argument("--history", action="store_true", help="decide nothing; say who was champion when, and why")
     parser.add_argument("--verify", action="store_true", help="decide nothing; compare alias, record, run, file and git tag")
     sys.exit(console.run_command(parser, run))

@@ -176,6 +176,9 @@ def built(tmp_path_factory: pytest.TempPathFactory, subset: dict[str, Split]) ->
     return made
 
 
+_LONGEST = ("test_retrain.py", "test_pipeline.py", "test_promote.py")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with the test file that takes the longest, so that the others fill the time on the other processors."""
-    items.sort(key=lambda item: item.path.name != "test_pipeline.py")
+    """Start with the test files that take the longest, so that the others fill the time on the other processors."""
+    items.sort(key=lambda item: _LONGEST.index(item.path.name) if item.path.name in _LONGEST else len(_LONGEST))

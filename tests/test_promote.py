@@ -42,7 +42,7 @@ def client(repository: Repository) -> Any:
 
 
 def command(repository: Repository, verb: Any = promote, **options: Any) -> int:
-    given = {"first": False, "check": False, "tag": False, "verify": False, "require": None} | options
+    given = {"first": False, "check": False, "tag": False, "verify": False, "history": False, "require": None} | options
     return int(verb.run(argparse.Namespace(**given), repository.params, repository.paths))
 
 
@@ -161,7 +161,7 @@ def test_a_rollback_returns_to_the_previous_champion_and_keeps_the_other_from_co
     assert "rolled back once" in files.read_json(repository.paths.promotion)["sentence"]
 
 
-def test_every_move_is_recorded(repository: Repository) -> None:
+def test_every_move_is_recorded(repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:
     from pipeline.core import registry
 
     promote_second(repository)
@@ -174,6 +174,9 @@ def test_every_move_is_recorded(repository: Repository) -> None:
     assert "the first champion" in moves[0].reason
     assert "against" in moves[1].reason
     assert moves[2].reason == "rolled back from version 2"
+    capsys.readouterr()
+    command(repository, history=True)
+    assert capsys.readouterr().out.splitlines()[2] == f"{moves[2].at} version 1 in place of 2: rolled back from version 2"
 
 
 def test_a_move_by_hand_is_respected_and_recorded(repository: Repository, client: Any) -> None:
