@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.core import consistency, console, datasets, files, metrics, promotion, releases, scoring
-from pipeline.core.comparison import Right
 from pipeline.core.datasets import Split
 from pipeline.core.errors import NoChampionError, NoVersionError
 from pipeline.core.params import Params
@@ -46,14 +45,10 @@ def assess(params: Params, paths: Paths, first: bool) -> "tuple[Version, Decisio
         return challenger, None
     test = datasets.load(paths, "test")
     with TemporaryDirectory(prefix="promote-") as folder:
-        right, figures = score_challenger(registry.download(challenger, Path(folder)), test, params)
-        candidate = _candidate(challenger, right)
-        rival = None
-        if champion:
-            float32, _ = registry.download(champion, Path(folder) / "champion")
-            rival = _candidate(champion, _right(float32, test, params))
+        candidate = score(challenger, Path(folder) / "challenger", test, params)
+        rival = score(champion, Path(folder) / "champion", test, params) if champion else None
     withdrawn = registry.WITHDRAWN in challenger.tags
-    return challenger, promotion.decide(candidate, figures, rival, withdrawn, params.promote)
+    return challenger, promotion.decide(candidate, rival, withdrawn, params.promote)
 
 
 def never_had_one(name: str, paths: Paths) -> bool:
@@ -67,33 +62,31 @@ def never_had_one(name: str, paths: Paths) -> bool:
     return local and os.environ.get("CI", "") in ("", "0", "false") and not registry.moves(name)
 
 
-def score_challenger(models: tuple[Path, Path], test: Split, params: Params) -> tuple[Right, dict[str, float]]:
-    """Which test images the float32 model decides right, and the figures that floors and ceilings are about."""
-    float32, int8 = models
+def score(version: "Version", folder: Path, test: Split, params: Params) -> Candidate:
+    """Score the registered files of a version on the test split."""
+    from pipeline.core import registry
+
+    folder.mkdir()
+    float32, int8 = registry.download(version, folder)
     classes = params.fetch.classes
     figures, probabilities = scoring.score(scoring.open_for(float32, test.images, classes), test, params.evaluate)
-    figures["int8_agreement"] = metrics.agreement(
-        probabilities, scoring.open_for(int8, test.images, classes).predict(test.images)
-    )
+    quantised = scoring.open_for(int8, test.images, classes).predict(test.images)
+    figures["int8_agreement"] = metrics.agreement(probabilities, quantised)
     figures["bytes"] = float32.stat().st_size
     figures["latency_microseconds"] = scoring.latency(float32, test.images[0])["p50_microseconds"]
-    return probabilities.argmax(axis=1) == test.labels, figures
-
-
-def _right(model: Path, test: Split, params: Params) -> Right:
-    probabilities = scoring.open_for(model, test.images, params.fetch.classes).predict(test.images)
-    return np.asarray(probabilities.argmax(axis=1) == test.labels)
-
-
-def _candidate(version: "Version", right: Right) -> Candidate:
-    return Candidate(version.number, version.onnx_sha256, version.tags.get("recipe", ""), right)
+    right = np.asarray(probabilities.argmax(axis=1) == test.labels)
+    return Candidate(version.number, version.onnx_sha256, version.tags.get(registry.RECIPE, ""), right, figures)
 
 
 def enact(version: "Version", decision: Decision, params: Params, paths: Paths) -> None:
     """Write and record the decision, and move the aliases if it says so."""
     from pipeline.core import registry
 
-    content: dict[str, Any] = {**decision.record(), "test_fingerprint": files.read_json(paths.manifest)["fingerprint"]}
+    content: dict[str, Any] = {
+        **decision.record(),
+        "run_id": version.run_id,
+        "data_fingerprint": datasets.read_manifest(paths)["fingerprint"],
+    }
     files.write_json(paths.promotion, content)
     registry.record_decision(version, content, paths.promotion)
     if decision.promote:

@@ -168,7 +168,7 @@ def finish(outcome: Outcome | None, problem: Exception | None, params: Params, p
         last = registry.last_turn(params.tracking.model)
         if outcome:
             registry.record_turn(params.tracking.model, outcome.value)
-        link = tracking.run_link(paths)
+        link = tracking.run_link(decision["run_id"], paths) if decision else "none of this turn"
     summary = turns.summary(outcome, str(problem) if problem else None, decision, last, link)
     files.write_text(paths.turn_summary, summary)
     if page := os.environ.get("GITHUB_STEP_SUMMARY"):

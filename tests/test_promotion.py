@@ -27,7 +27,7 @@ def candidate(version: int, wrong: range, recipe: str = "") -> Candidate:
     """A version that errs on the images `wrong` of 1,000."""
     right = np.ones(1000, bool)
     right[list(wrong)] = False
-    return Candidate(version, f"sha of {version}", recipe or f"recipe of {version}", right)
+    return Candidate(version, f"sha of {version}", recipe or f"recipe of {version}", right, FIGURES)
 
 
 def decide(
@@ -37,7 +37,8 @@ def decide(
     withdrawn: bool = False,
     **changes: Any,
 ) -> Decision:
-    return promotion.decide(challenger, FIGURES | (figures or {}), champion, withdrawn, rule(**changes))
+    challenger = challenger._replace(figures=FIGURES | (figures or {}))
+    return promotion.decide(challenger, champion, withdrawn, rule(**changes))
 
 
 def broken(decision: Decision) -> list[str]:
@@ -128,3 +129,4 @@ def test_the_record_holds_every_rule_with_what_was_found_and_what_had_to_be() ->
     assert rules["bytes"]["bound"] == "at most 2,000,000"
     assert rules.keys() == FIGURES.keys() | {"paired test"}
     assert record["comparison"]["only_challenger"] == 7
+    assert record["champion_figures"] == FIGURES

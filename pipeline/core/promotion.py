@@ -16,6 +16,7 @@ class Candidate(NamedTuple):
     onnx_sha256: str
     recipe: str  # what it was made from, but for the seed: pipeline.core.recipe
     right: Right  # (n,) bool: whether it decides each test image as labelled
+    figures: Figures  # named as in `promote.floors` and `promote.ceilings`, as far as they are known
 
 
 class Rule(NamedTuple):
@@ -40,6 +41,7 @@ class Decision(NamedTuple):
     require: str
     rules: tuple[Rule, ...]
     comparison: Comparison | None
+    champion_figures: Figures
     sentence: str
 
     def record(self) -> dict[str, Any]:
@@ -51,10 +53,8 @@ class Decision(NamedTuple):
         }
 
 
-def decide(
-    challenger: Candidate, figures: Figures, champion: Candidate | None, withdrawn: bool, params: PromoteParams
-) -> Decision:
-    """Decide on the challenger, whose `figures` are named as in `params.floors` and `params.ceilings`.
+def decide(challenger: Candidate, champion: Candidate | None, withdrawn: bool, params: PromoteParams) -> Decision:
+    """Decide on the challenger, of which every figure that `params` bounds is known.
 
     Without a champion only the floors and ceilings count. A challenger of the champion's own recipe has to be significantly
     better whatever `params.require` says: it differs by its seed alone, and promoting those would promote noise.
@@ -62,7 +62,7 @@ def decide(
     Args:
         withdrawn: whether a rollback took this version back once.
     """
-    rules = _bounds(figures, params)
+    rules = _bounds(challenger.figures, params)
     comparison, require = None, params.require
     if withdrawn:
         rules.append(Rule("withdrawn", "rolled back once", "never rolled back", met=False))
@@ -74,7 +74,14 @@ def decide(
     promote = all(rule.met for rule in rules)
     sentence = _sentence(promote, challenger, champion, rules, comparison)
     return Decision(
-        promote, challenger.version, champion.version if champion else None, require, tuple(rules), comparison, sentence
+        promote,
+        challenger.version,
+        champion.version if champion else None,
+        require,
+        tuple(rules),
+        comparison,
+        dict(champion.figures) if champion else {},
+        sentence,
     )
 
 

@@ -250,11 +250,8 @@ def log_report(
             mlflow.log_artifacts(str(folder))
 
 
-def run_link(paths: Paths) -> str:
-    """Where a person sees the run of the model in place: the store's page of it, or the command that serves one."""
-    if not paths.run.is_file():
-        return "no run"
-    run_id = files.read_json(paths.run)["run_id"]
+def run_link(run_id: str, paths: Paths) -> str:
+    """Where a person sees the run: the store's page of it, or the command that serves one."""
     uri = redacted(paths.tracking_uri)
     if not uri.startswith("http"):
         return f"run {run_id}, by `make ui`"

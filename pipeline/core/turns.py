@@ -46,19 +46,19 @@ def summary(outcome: Outcome | None, problem: str | None, decision: Decision | N
         parts += ["```", problem, "```", ""]
     if decision:
         parts += [decision["sentence"], "", *_table(decision), ""]
-    parts.append(f"Run, curves and pictures: {link}")
+    parts += [f"Run, curves and pictures: {link}", ""]
     parts.append(f"Last turn before this: {last.at.isoformat()}, {last.outcome}" if last else "No turn before this is known.")
     return "\n".join(parts) + "\n"
 
 
 def _table(decision: Decision) -> list[str]:
-    champion = "none" if decision["champion"] is None else f"version {decision['champion']}"
+    champion = "no champion" if decision["champion"] is None else f"champion, version {decision['champion']}"
     rows = [
-        f"| {'✅' if rule['met'] else '⛔'} {rule['rule']} | {_shown(rule['observed'])} | {rule['bound']} |"
+        f"| {'✅' if rule['met'] else '⛔'} {rule['rule']} | {_shown(rule['observed'])} | {rule['bound']} "
+        f"| {_shown(decision['champion_figures'].get(rule['rule'], ''))} |"
         for rule in decision["rules"]
     ]
-    head = [f"Challenger: version {decision['challenger']}. Champion: {champion}.", "", "| rule | challenger | expected |"]
-    return [*head, "|---|---|---|", *rows]
+    return [f"| | challenger, version {decision['challenger']} | expected | {champion} |", "|---|---|---|---|", *rows]
 
 
 def _shown(observed: Any) -> str:
