@@ -147,15 +147,16 @@ def _fetch_into_place(params: FetchParams, raw: Path, base: int | None) -> tuple
 
 def _join(params: FetchParams, probe: sources.Probe, source: Path, base: slice, folder: Path) -> list[int]:
     """Write the rows `base` of the training split in `source`, followed by the further sets, to `folder`."""
-    split = {kind: idx.mapped(source / f"train_{kind}.npy")[base] for kind in datasets.DIMENSIONS}
-    size = split["images"].shape[1:]
+    npys = {kind: source / f"train_{kind}.npy" for kind in datasets.DIMENSIONS}
+    size = idx.shape(npys["images"])[1:]
     places = [folder / f"extra-{number}" for number in range(len(params.extra))]
     sets = [extras.fetch(extra, size, params, probe, place) for extra, place in zip(params.extra, places, strict=True)]
-    for kind, array in split.items():
+    for kind, npy in npys.items():
         whole = folder / f"{kind}.npy"
-        idx.concatenate([array, *(idx.mapped(each[kind]) for each in sets)], whole)
+        shape = idx.concatenate([(npy, base), *((each[kind], slice(None)) for each in sets)], whole)
         whole.replace(folder / f"train_{kind}.npy")
-    return [len(split["labels"]), *(idx.shape(each["labels"])[0] for each in sets)]
+    added = [idx.shape(each["labels"])[0] for each in sets]
+    return [shape[0] - sum(added), *added]
 
 
 def _describe(params: FetchParams, raw: Path, rows: Sequence[int]) -> dict[str, Any]:

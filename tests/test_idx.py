@@ -162,7 +162,10 @@ def test_a_file_of_another_length_than_its_header_tells_has_no_hash(change: Any,
 
 
 def test_arrays_are_concatenated_as_numpy_does(npy: Path, tmp_path: Path) -> None:
-    idx.concatenate([ARRAY[:1], ARRAY, ARRAY[1:]], npy)
-    np.save(tmp_path / "numpy.npy", np.concatenate([ARRAY[:1], ARRAY, ARRAY[1:]]))
+    np.save(source := tmp_path / "source.npy", ARRAY)
 
+    shape = idx.concatenate([(source, slice(1)), (source, slice(None)), (source, slice(1, 2))], npy)
+
+    np.save(tmp_path / "numpy.npy", np.concatenate([ARRAY[:1], ARRAY, ARRAY[1:]]))
+    assert shape == (4, 3, 4)
     assert npy.read_bytes() == (tmp_path / "numpy.npy").read_bytes()

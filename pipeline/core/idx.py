@@ -7,7 +7,7 @@ import hashlib
 import math
 import os
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -89,17 +89,26 @@ def sha256(*npys: Path, rows: slice = slice(None)) -> str | None:
     digest = hashlib.sha256()
     for npy in npys:
         with npy.open("rb") as file:
-            count, *sizes = _read_shape(file) or (0,)
-            if count == 0:
+            if not (shape := _read_shape(file)):
                 return None
-            start, stop, _ = rows.indices(count)
-            digest.update(header((stop - start, *sizes)))
-            file.seek(start * math.prod(sizes), os.SEEK_CUR)
-            left = (stop - start) * math.prod(sizes)
-            while left and (chunk := file.read(min(_CHUNK, left))):
+            taken = _taken(shape, rows)
+            digest.update(header(taken))
+            for chunk in _read_rows(file, shape, rows):
                 digest.update(chunk)
-                left -= len(chunk)
     return digest.hexdigest()
+
+
+def _taken(shape: Sequence[int], rows: slice) -> tuple[int, ...]:
+    return (len(range(shape[0])[rows]), *shape[1:])
+
+
+def _read_rows(file: BinaryIO, shape: Sequence[int], rows: slice) -> Iterator[bytes]:
+    """The bytes of `rows` of an array of `shape`, whose first byte comes next in `file`, in pieces."""
+    file.seek(rows.indices(shape[0])[0] * math.prod(shape[1:]), os.SEEK_CUR)
+    left = math.prod(_taken(shape, rows))
+    while left and (chunk := file.read(min(_CHUNK, left))):
+        yield chunk
+        left -= len(chunk)
 
 
 def header(shape: Sequence[int]) -> bytes:
@@ -130,15 +139,16 @@ def shape(npy: Path) -> tuple[int, ...]:
     return tuple(mapped(npy).shape)
 
 
-def concatenate(arrays: Iterable[Pixels], npy: Path) -> None:
-    """Write the rows of uint8 arrays of one size, which may be memory-mapped, to one `.npy` file, in constant memory."""
-    arrays = list(arrays)
+def concatenate(pieces: Sequence[tuple[Path, slice]], npy: Path) -> tuple[int, ...]:
+    """Write rows of uint8 `.npy` files, whose rows are of one size, to another; return the shape. In constant memory."""
+    shapes = [_taken(shape(source), rows) for source, rows in pieces]
+    whole = (sum(rows for rows, *_ in shapes), *shapes[0][1:])
     with npy.open("wb") as out:
-        _write_header(out, (sum(map(len, arrays)), *arrays[0].shape[1:]))
-        for array in arrays:
-            flat = array.reshape(-1)
-            for start in range(0, len(flat), _CHUNK):
-                out.write(flat[start : start + _CHUNK].tobytes())
+        _write_header(out, whole)
+        for source, rows in pieces:
+            with source.open("rb") as file:
+                out.writelines(_read_rows(file, _read_shape(file) or (0,), rows))
+    return whole
 
 
 def _write_header(out: BinaryIO, shape: tuple[int, ...]) -> None:
