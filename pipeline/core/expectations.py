@@ -1,7 +1,5 @@
 """What the data must be: Great Expectations suites over one row an image. The only importer of great_expectations."""
 
-import datetime
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,18 +13,9 @@ from great_expectations.core.run_identifier import RunIdentifier
 from great_expectations.data_context.types.base import ProgressBarsConfig
 from scipy.stats import chi2
 
+from pipeline.core import data_docs
 from pipeline.core.params import Bounds, ValidateParams
 
-# Data Docs put the time of their making and random identifiers into their pages, which would change the bytes of an
-# unchanged result from run to run.
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_BEACON = re.compile(r"(logo-long\.png)\?d=\w+(?:\.\w+)?")
-_TIME = re.compile(r"\b20\d{6}T\d{6}\.\d{6}Z\b|\b(?:1969-12-31|1970-01-01)[T ]\d\d:\d\d:\d\d(?:Z| [\w+-]+)")
-
-_UNNAMED = " Data asset: None<br>"  # Great Expectations looks for the name where its older versions put it
-
-_SITE = "docs"
 _EXTRA = "extra-"
 _SMALLEST_SHARE = 1e-9
 _NONE = "none"  # what is expected of a column that says whether something is wrong with an image
@@ -180,7 +169,7 @@ def check(tables: Mapping[str, pd.DataFrame], suites: Mapping[str, list[Any]], r
         folder.mkdir()
         for site in context.get_site_names():
             context.delete_data_docs_site(site)
-        context.add_data_docs_site(_SITE, _site(str(folder)))
+        context.add_data_docs_site(data_docs.SITE, data_docs.site(str(folder)))
         for name, table in tables.items():
             definition = context.validation_definitions.add(
                 gx.ValidationDefinition(
@@ -193,45 +182,14 @@ def check(tables: Mapping[str, pd.DataFrame], suites: Mapping[str, list[Any]], r
                 gx.Checkpoint(name=name, validation_definitions=[definition], result_format={"result_format": "SUMMARY"})
             )
             checked = checkpoint.run(
-                batch_parameters={"dataframe": table}, run_id=RunIdentifier(run_name=run, run_time=_EPOCH)
+                batch_parameters={"dataframe": table}, run_id=RunIdentifier(run_name=run, run_time=data_docs.EPOCH)
             )
             (results[name],) = checked.run_results.values()
         context.build_data_docs()
-        _settle(folder)
-        _link(folder)
-        shutil.rmtree(folder / "static")  # 4 MB, of which the pages show none
+        data_docs.finish(folder, _subject)
         shutil.rmtree(docs, ignore_errors=True)
         shutil.copytree(folder, docs)
     return [_outcome(name, result) for name, checked in results.items() for result in checked.results]
-
-
-def _site(folder: str) -> dict[str, Any]:
-    return {
-        "class_name": "SiteBuilder",
-        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
-        "show_how_to_buttons": False,
-        "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": folder},
-    }
-
-
-def _settle(folder: Path) -> None:
-    """Give equal results equal pages: number the random identifiers, take out times and the logo's tracking query."""
-    for page in sorted(folder.rglob("*.html")):
-        text = _TIME.sub("time not recorded", _BEACON.sub(r"\1", page.read_text(encoding="utf-8")))
-        for number, identifier in enumerate(dict.fromkeys(_UUID.findall(text))):
-            text = text.replace(identifier, f"id-{number}")
-        page.write_text(text.replace(_UNNAMED, ""), encoding="utf-8")
-
-
-def _link(folder: Path) -> None:
-    """Name the pages in the heading of the index, whose table is drawn by scripts from the internet."""
-    index = folder / "index.html"
-    pages = {page.relative_to(folder).parts[1]: page.relative_to(folder) for page in folder.glob("validations/**/*.html")}
-    links = " | ".join(
-        f'<a href="{page.as_posix()}">{_subject(name)}</a>' for name, page in sorted(pages.items(), reverse=True)
-    )
-    text = index.read_text(encoding="utf-8")
-    index.write_text(text.replace(f"</strong> | {_SITE}", f"</strong> | {links}"), encoding="utf-8")
 
 
 def _outcome(suite: str, result: Any) -> Outcome:

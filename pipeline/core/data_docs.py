@@ -1,0 +1,59 @@
+"""The Data Docs of Great Expectations, as pages that are the same bytes whenever the results are the same."""
+
+import datetime
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# Data Docs put the time of their making and random identifiers into their pages, which would change the bytes of an
+# unchanged result from run to run.
+EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_BEACON = re.compile(r"(logo-long\.png)\?d=\w+(?:\.\w+)?")
+_TIME = re.compile(r"\b20\d{6}T\d{6}\.\d{6}Z\b|\b(?:1969-12-31|1970-01-01)[T ]\d\d:\d\d:\d\d(?:Z| [\w+-]+)")
+
+_UNNAMED = " Data asset: None<br>"  # Great Expectations looks for the name where its older versions put it
+
+SITE = "docs"
+
+
+def site(folder: str) -> dict[str, Any]:
+    return {
+        "class_name": "SiteBuilder",
+        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+        "show_how_to_buttons": False,
+        "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": folder},
+    }
+
+
+def finish(folder: Path, subject: Callable[[str], str]) -> None:
+    """Make the pages that were built in `folder` the same for the same results, and the index lead to each.
+
+    Args:
+        subject: what the suite of a name is about, in words.
+    """
+    _settle(folder)
+    _link(folder, subject)
+    shutil.rmtree(folder / "static")  # 4 MB, of which the pages show none
+
+
+def _settle(folder: Path) -> None:
+    """Give equal results equal pages: number the random identifiers, take out times and the logo's tracking query."""
+    for page in sorted(folder.rglob("*.html")):
+        text = _TIME.sub("time not recorded", _BEACON.sub(r"\1", page.read_text(encoding="utf-8")))
+        for number, identifier in enumerate(dict.fromkeys(_UUID.findall(text))):
+            text = text.replace(identifier, f"id-{number}")
+        page.write_text(text.replace(_UNNAMED, ""), encoding="utf-8")
+
+
+def _link(folder: Path, subject: Callable[[str], str]) -> None:
+    """Name the pages in the heading of the index, whose table is drawn by scripts from the internet."""
+    index = folder / "index.html"
+    pages = {page.relative_to(folder).parts[1]: page.relative_to(folder) for page in folder.glob("validations/**/*.html")}
+    links = " | ".join(
+        f'<a href="{page.as_posix()}">{subject(name)}</a>' for name, page in sorted(pages.items(), reverse=True)
+    )
+    text = index.read_text(encoding="utf-8")
+    index.write_text(text.replace(f"</strong> | {SITE}", f"</strong> | {links}"), encoding="utf-8")
