@@ -47,7 +47,7 @@ def draw(reference: Features, served: Features, checks: list[Check], images: Pix
 
 def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     model = OnnxModel(paths.onnx)
-    images = inputs.read_all(Path(options.source), model.image_shape)
+    images = inputs.read_arrays(Path(options.source), model.image_shape)
     if len(images) < params.drift.minimum_images:
         raise TooFewImagesError(options.source, params.drift.minimum_images, len(images))
     expected, served = reference(model, params, paths), drift.features(images, model.predict(images))

@@ -1,4 +1,4 @@
-"""Say what pictures show: the reference consumer of the model. PNG, JPEG, npy or IDX in; labels and probabilities out."""
+"""Say what pictures show: the reference consumer of the model. PNG, JPEG, npy, npz or IDX in; labels and probabilities out."""
 
 import argparse
 import json

@@ -40,6 +40,8 @@ class IdxError(PipelineError):
 
     def __init__(self, expected: str, found: str) -> None:
         super().__init__(f"expected {expected}, found {found}")
+        self.expected = expected
+        self.found = found
 
 
 class SourceRefusedError(PipelineError):
@@ -181,10 +183,10 @@ class TurnError(PipelineError):
 
 
 class UnreadablePictureError(PipelineError):
-    """A file that somebody wants to know the label of holds no image that the model takes."""
+    """A file that the model is asked about holds no image that it takes."""
 
     def __init__(self, path: Path, expected: str, found: str) -> None:
-        super().__init__(f"{path}: expected {expected}, found {found}.\nIt has no label; the other files have theirs.")
+        super().__init__(f"{path}: expected {expected}, found {found}.\nThe model did not see it. Mend it, or leave it out.")
 
 
 class BusyPortError(PipelineError):

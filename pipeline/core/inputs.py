@@ -1,19 +1,22 @@
-"""Images that nobody has labelled: pictures, and the images of npy and IDX files."""
+"""Images that nobody has labelled: pictures, and the images of npy, npz and IDX files."""
 
 import gzip
+import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 
 from pipeline.core import idx, pictures
-from pipeline.core.datasets import Pixels
-from pipeline.core.errors import UnreadablePictureError
+from pipeline.core.errors import IdxError, UnreadablePictureError
+from pipeline.core.idx import Pixels
 
 _MOST_BYTES = 4_000_000_000
+_IMAGES = "images"  # which array of an npz file is meant where it holds several, as numpy.savez is called for fetch.extra
+_CORRUPT = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 
 
 class Images(NamedTuple):
@@ -24,25 +27,32 @@ class Images(NamedTuple):
 
 
 def read(path: Path, shape: tuple[int, int]) -> Images:
-    """Read one picture, or the images of an npy or IDX file, which must have the model's size.
+    """Read one picture, or the images of an npy, npz or IDX file, which must have the model's size.
 
     Raises:
         UnreadablePictureError: the file is none of these, is damaged, or holds images of another size.
     """
-    if path.name.removesuffix(".gz").endswith(("ubyte", ".idx")):
-        return Images(_sized(_read_idx(path), shape, path))
-    if path.suffix == ".npy":
-        return Images(_sized(_read_npy(path), shape, path))
+    if decode := _decoder(path):
+        return Images(_sized(decode(path), shape, path))
     picture = pictures.read(path, shape)
     return Images(picture.image[None], picture.changes)
+
+
+def _decoder(path: Path) -> Callable[[Path], Pixels] | None:
+    """What reads the arrays of such a file, by its name; None where it is no file of arrays."""
+    if path.name.removesuffix(".gz").endswith(("ubyte", ".idx")):
+        return _read_idx
+    return {".npy": _read_npy, ".npz": _read_npz}.get(path.suffix)
 
 
 def _read_idx(path: Path) -> Pixels:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream, TemporaryDirectory() as folder:
             npy = Path(folder) / "images.npy"
-            idx.decode(stream, 3, npy, _MOST_BYTES)  # type: ignore[arg-type]  # gzip's reader reads as any other
+            idx.decode(cast(BinaryIO, stream), 3, npy, _MOST_BYTES)
             return np.asarray(np.load(npy, allow_pickle=False))
+    except IdxError as error:
+        raise UnreadablePictureError(path, error.expected, error.found) from error
     except (OSError, EOFError, zlib.error) as error:
         raise UnreadablePictureError(path, "an IDX file", str(error) or "one that is cut short") from error
 
@@ -50,8 +60,20 @@ def _read_idx(path: Path) -> Pixels:
 def _read_npy(path: Path) -> Pixels:
     try:
         return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
+    except _CORRUPT as error:
         raise UnreadablePictureError(path, "an npy file of numbers", str(error).partition("\n")[0]) from error
+
+
+def _read_npz(path: Path) -> Pixels:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            names = archive.files
+            name = names[0] if len(names) == 1 else _IMAGES
+            if name not in names:
+                raise UnreadablePictureError(path, f"one array, or one named {_IMAGES}", ", ".join(names[:5]) or "none")
+            return np.asarray(archive[name])
+    except _CORRUPT as error:
+        raise UnreadablePictureError(path, "an npz file of numbers", str(error).partition("\n")[0]) from error
 
 
 def _sized(found: Pixels, shape: tuple[int, int], path: Path) -> Pixels:
@@ -61,7 +83,7 @@ def _sized(found: Pixels, shape: tuple[int, int], path: Path) -> Pixels:
     return pixels
 
 
-def files_of(source: Path) -> Iterator[Path]:
+def _files_of(source: Path) -> Iterator[Path]:
     """The file `source`, or the files directly in the folder `source`, by name."""
     if source.is_dir():
         yield from sorted(path for path in source.iterdir() if path.is_file() and not path.name.startswith("."))
@@ -69,13 +91,18 @@ def files_of(source: Path) -> Iterator[Path]:
         yield source
 
 
-def read_all(source: Path, shape: tuple[int, int]) -> Pixels:
-    """Every image of `source`, a file or a folder: `(n, height, width)` uint8.
+def read_arrays(source: Path, shape: tuple[int, int]) -> Pixels:
+    """Every image of the npy, npz and IDX files of `source`, a file or a folder: `(n, height, width)` uint8, as they are.
 
     Raises:
-        UnreadablePictureError: a file holds no image of this size, or there is none.
+        UnreadablePictureError: a file is none of these, is damaged, or holds images of another size; or there is none.
     """
-    parts = [read(path, shape).pixels for path in files_of(source)]
+    parts = []
+    for path in _files_of(source):
+        decode = _decoder(path)
+        if decode is None:  # a picture would be brought to the model's convention, and what is unusual in it be lost
+            raise UnreadablePictureError(path, "an npy, npz or IDX file", f"a file named otherwise (*{path.suffix})")
+        parts.append(_sized(decode(path), shape, path))
     if not parts:
-        raise UnreadablePictureError(source, "files with images", "an empty folder")
+        raise UnreadablePictureError(source, "a file, or a folder with files", "an empty folder")
     return np.concatenate(parts)
