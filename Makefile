@@ -51,8 +51,8 @@ retrain: $(READY)  ## Take a turn: fetch, rebuild, promote, publish (SEED=n, REQ
 	@python -m pipeline.retrain $(if $(SEED),--seed "$$SEED") $(if $(REQUIRE),--require "$$REQUIRE") $(if $(FIRST),--first)
 
 .PHONY: drift
-drift: $(READY)  ## Compare images without labels with the validation images (SOURCE=..., CHECK=1: fail on drift)
-	@python -m pipeline.drift "$${SOURCE:?say SOURCE=, a file or a folder of images}" $(if $(CHECK),--check)
+drift: $(READY)  ## Compare images without labels with the training data (SOURCE=..., CHECK=1: fail on drift)
+	@python -m pipeline.drift "$${SOURCE:?say SOURCE=, a file or a folder of npy, npz or IDX files}" $(if $(CHECK),--check)
 
 .PHONY: verify
 verify: $(READY)  ## Check that alias, record, run, file and git tag of the champion agree

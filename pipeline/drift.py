@@ -1,4 +1,4 @@
-"""Compare images that the model was asked about, without labels, with those that it was validated on."""
+"""Compare images that the model was asked about, without labels, with those that it was made with."""
 
 import argparse
 import sys
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.core import console, datasets, drift, files, inputs
+from pipeline.core import console, datasets, drift, files, inputs, scoring
 from pipeline.core.datasets import Pixels
 from pipeline.core.drift import Check, Features
 from pipeline.core.errors import TooFewImagesError
@@ -16,63 +16,93 @@ from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 
 DRIFTED = 3  # exit code of --check
-_SAMPLE = 10_000  # training images to compare with where no validation split is held out
 
 
-def reference(model: OnnxModel, params: Params, paths: Paths) -> Features:
-    """The held-out validation images: of the training data, but not fitted, so that confidence is as on new images."""
-    images = datasets.load(paths, "train").images
+def reference(model: OnnxModel, images: Pixels, params: Params, paths: Paths) -> Features:
+    """The training images as they are, and what the model decides on those of them that are held out for validation.
+
+    On images that it was fitted on a model is surer than on any others: where none are held out, confidence is left out.
+    """
     _, held_out = datasets.hold_out(datasets.train_rows(paths), params.train.validation_split)
-    chosen = np.asarray(images[held_out] if len(held_out) else images[:_SAMPLE])
-    return drift.features(chosen, model.predict(chosen))
+    if len(held_out):
+        return {**drift.of_images(images), **drift.of_decisions(model.predict(images[held_out]))}
+    decided = drift.of_decisions(model.predict(images))
+    return {**drift.of_images(images), drift.DECIDED: decided[drift.DECIDED]}
 
 
-def report(checks: list[Check], served: Features, images: int) -> dict[str, Any]:
+def report(expected: Features, served: Features, checks: list[Check], onnx_sha256: str, params: Params) -> dict[str, Any]:
     """What data/drift/report.json holds."""
+    classes, both = params.fetch.classes, {"reference": expected, "served": served}
     return {
         "drifted": any(check.drifted for check in checks),
-        "images": images,
-        "checks": {check.check: {**check._asdict(), "drifted": bool(check.drifted)} for check in checks},
-        "served_means": {name: float(values.mean()) for name, values in served.items() if name != drift.DECIDED},
+        "onnx_sha256": onnx_sha256,
+        "bounds": params.drift.model_dump(),
+        "images": {role: {name: len(values) for name, values in found.items()} for role, found in both.items()},
+        "checks": {check.check: {key: value for key, value in check._asdict().items() if key != "check"} for check in checks},
+        "medians": {
+            role: {name: float(np.median(values)) for name, values in found.items() if name != drift.DECIDED}
+            for role, found in both.items()
+        },
+        "class_shares": {
+            role: dict(zip(classes, drift.shares(found[drift.DECIDED], len(classes)).tolist(), strict=True))
+            for role, found in both.items()
+        },
     }
 
 
-def draw(reference: Features, served: Features, checks: list[Check], images: Pixels, params: Params, paths: Paths) -> None:
+def draw(expected: Features, served: Features, checks: list[Check], images: Pixels, params: Params, paths: Paths) -> None:
+    """Draw the pictures into data/drift."""
     from pipeline.core import drift_plots, plots  # matplotlib takes a second: after the figures are there
 
-    classes = list(params.fetch.classes)
-    plots.save(drift_plots.distributions(reference, served, checks, classes), paths.drift / "distributions.png")
-    plots.save(drift_plots.least_sure(images, served, classes), paths.drift / "least_sure.png")
+    figures = {
+        paths.drift_distributions: drift_plots.distributions(expected, served, checks, params.fetch.classes),
+        paths.drift_gallery: drift_plots.gallery(expected, served, images, params.fetch.classes, params.drift.gallery),
+    }
+    for path, figure in figures.items():
+        with files.replacing(path) as part:
+            plots.save(figure, part)
+
+
+def say(checks: list[Check], images: int, params: Params, paths: Paths) -> None:
+    """Print each check with what was found and from where on it is drift, and the verdict."""
+    for check in checks:
+        bound = f"drift from {params.drift.smallest_effect:g} on, with p of at most {params.drift.alpha:g}"
+        mark = "  drifted" if check.drifted else "  same"
+        console.say(mark, f"{check.check}: {check.found}; {bound}")
+    if not any(check.check == drift.CONFIDENCE for check in checks):
+        console.say(
+            "  left out", f"{drift.CONFIDENCE}: train.validation_split holds no images out that would tell what is usual"
+        )
+    drifted = [check.check for check in checks if check.drifted]
+    verdict = f"{', '.join(drifted)} drifted" if drifted else "no drift"
+    console.say("drift", f"{verdict} in {images:,} images; report and pictures: {paths.drift}")
 
 
 def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
-    model = OnnxModel(paths.onnx)
+    train = datasets.load(paths, "train").images
+    model = scoring.open_for(paths.onnx, train, params.fetch.classes)
     images = inputs.read_arrays(Path(options.source), model.image_shape)
     if len(images) < params.drift.minimum_images:
         raise TooFewImagesError(options.source, params.drift.minimum_images, len(images))
-    expected, served = reference(model, params, paths), drift.features(images, model.predict(images))
+    expected = reference(model, train, params, paths)
+    served = {**drift.of_images(images), **drift.of_decisions(model.predict(images))}
     checks = drift.compare(expected, served, model.classes, params.drift)
-    content = report(checks, served, len(images))
-    files.write_json(paths.drift / "report.json", content)
+    content = report(expected, served, checks, files.sha256(paths.onnx), params)
+    files.write_json(paths.drift_report, content)
     draw(expected, served, checks, images, params, paths)
+    say(checks, len(images), params, paths)
 
-    from pipeline.core import tracking  # MLflow takes seconds: after the figures are there
+    from pipeline.core import tracking  # MLflow takes seconds: after all else is done
 
     figures = {f"drift/{check.check}/{name}": getattr(check, name) for check in checks for name in ("effect", "p_value")}
-    tags = {"drifted": str(content["drifted"]).lower(), "model_sha256": files.sha256(paths.onnx)}
+    figures["drift/images"] = len(images)
+    tags = {"drifted": str(content["drifted"]).lower(), tracking.ONNX_SHA256: content["onnx_sha256"]}
     tracking.log_report("drift", figures, tags, paths.drift, params, paths)
-    for check in checks:
-        least = f"drift from {params.drift.smallest_effect:g} with p up to {params.drift.alpha:g}"
-        console.say(
-            "  drifted" if check.drifted else "  same", f"{check.check}: {check.effect:.3f}, p = {check.p_value:.2g}; {least}"
-        )
-    verdict = "the served images have drifted: `make retrain`" if content["drifted"] else "no drift"
-    console.say("drift", f"{verdict} ({len(images):,} images); report and pictures are in {paths.drift}")
     return DRIFTED if options.check and content["drifted"] else 0
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m pipeline.drift", description=__doc__)
-    parser.add_argument("source", help="an IDX or npy file, a picture, or a folder of such")
+    parser.add_argument("source", help="an IDX, npy or npz file of uint8 (n, height, width), or a folder of such")
     parser.add_argument("--check", action="store_true", help=f"exit {DRIFTED} when they have drifted")
     sys.exit(console.run_command(parser, run))

@@ -14,9 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from pipeline.core import metrics, plots
-from pipeline.core.datasets import Split
+from pipeline.core import drift, drift_plots, metrics, plots
+from pipeline.core.datasets import Pixels, Split
+from pipeline.core.drift import Features
 from pipeline.core.inference import Dense
+from pipeline.core.params import DriftParams
 
 TWO, TEN = ("no", "yes"), tuple("0123456789")
 LONG = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -207,6 +209,57 @@ def test_the_layers_are_drawn_with_their_arithmetic(
     assert set(lines) <= {line for text in texts for line in text.get_text().splitlines()}
     for box, text in zip(figure.axes[0].patches, figure.axes[0].texts[1::2], strict=False):
         assert text.get_window_extent().width < box.get_window_extent().width
+
+
+@pytest.fixture(scope="module")
+def bounds() -> DriftParams:
+    return DriftParams(alpha=0.01, smallest_effect=0.1, minimum_images=1, gallery=10)
+
+
+def observed(classes: Sequence[str], shape: tuple[int, int] = (28, 28), brightest: int = 256) -> tuple[Pixels, Features]:
+    """Two hundred random images, some all but blank, and what drift compares of them."""
+    images = np.random.default_rng(1).integers(0, brightest, (200, *shape)).astype(np.uint8)
+    images[::7] //= 200
+    return images, {**drift.of_images(images), **drift.of_decisions(predicted(classes, shape)[1].astype(np.float32))}
+
+
+@pytest.mark.parametrize("classes", [TWO, TEN, LONG, MANY], ids=["two", "ten", "long", "many"])
+@pytest.mark.parametrize("held_out", [True, False], ids=["with confidence", "without"])
+def test_distributions_of_drift_are_headed_by_their_verdict(
+    classes: Sequence[str], held_out: bool, bounds: DriftParams, drawn: Any
+) -> None:
+    (_, reference), (_, served) = observed(classes), observed(classes, brightest=100)
+    known = {name: values for name, values in reference.items() if held_out or name != drift.CONFIDENCE}
+    checks = drift.compare(known, served, len(classes), bounds)
+
+    figure = drift_plots.distributions(known, served, checks, classes)
+
+    assert_legible(figure, drawn(figure))
+    titles = [axis.get_title(loc="left") for axis in figure.axes][: len(checks)]
+    assert [title.partition(" (")[0] for title in titles] == [
+        f"{check.check.replace('_', ' ')}: {'drifted' if check.drifted else 'no drift'}" for check in checks
+    ]
+    bars = figure.axes[len(checks) - 1].containers
+    assert [sum(bar.get_height() for bar in container) for container in bars] == pytest.approx([1, 1])
+
+
+@pytest.mark.parametrize(
+    ("classes", "shape"), [(TWO, (20, 30)), (TEN, (28, 28)), (LONG, (30, 12))], ids=["wide", "digits", "tall, long names"]
+)
+def test_the_gallery_of_drift_shows_the_most_unusual_images(
+    classes: Sequence[str], shape: tuple[int, int], drawn: Any
+) -> None:
+    (_, reference), (images, served) = observed(classes, shape), observed(classes, shape)
+
+    figure = drift_plots.gallery(reference, served, images, classes, 10)
+
+    assert_legible(figure, drawn(figure))
+    shown = [axis for axis in figure.axes if axis.images]
+    for axis, (index, feature) in zip(shown, drift.most_unusual(reference, served, 10), strict=True):
+        np.testing.assert_array_equal(axis.images[0].get_array(), images[index])
+        assert axis.get_title().split()[0] == classes[int(served[drift.DECIDED][index])].split()[0]
+        assert axis.texts[0].get_text().startswith(feature.replace("_", " "))
+        assert axis.texts[0].get_text().endswith(f"#{index}")
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 24, 150])

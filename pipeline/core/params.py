@@ -198,6 +198,7 @@ class DriftParams(Section):
     alpha: Annotated[float, Field(gt=0, lt=1)]
     smallest_effect: Fraction
     minimum_images: Annotated[int, Field(ge=1)]
+    gallery: Annotated[int, Field(ge=1)]
 
 
 class ServeParams(Section):

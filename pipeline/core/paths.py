@@ -44,6 +44,9 @@ class Paths:
         # Of commands, which are no stages: what they decided last. Neither git nor DVC keeps these.
         self.promotion = root / "data" / "promotion.json"
         self.drift = root / "data" / "drift"
+        self.drift_report = self.drift / "report.json"
+        self.drift_distributions = self.drift / "distributions.png"
+        self.drift_gallery = self.drift / "gallery.png"
         self.turn = root / "data" / "retrain"
         self.turn_summary = self.turn / "summary.md"
         self.turn_lock = self.turn / "lock"

@@ -32,6 +32,7 @@ _STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.prop_cycle": f"cycler('color', {[_BLUE, _ORANGE, _RED]})",
     "axes.axisbelow": True,
     "grid.color": _GRID,
     "xtick.color": _MUTED,
