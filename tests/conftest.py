@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from ruamel.yaml import YAML
 
 from pipeline import fetch
@@ -160,20 +161,30 @@ def pass_validation(paths: Paths) -> None:
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory, subset: dict[str, Split]) -> Repository:
-    """A tree in which every stage has run once on the subset. Not to be changed: copy it."""
+def built(tmp_path_factory: pytest.TempPathFactory, worker_id: str, subset: dict[str, Split]) -> Repository:
+    """A tree in which every stage has run once on the subset, for all processes of a test run. Not to be changed: copy it."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own if worker_id == "master" else own.parent
+    root, done = shared / "built", shared / "built.done"
+    with FileLock(shared / "built.lock"):  # the first that asks builds it; it takes a while
+        if not done.exists():
+            root.mkdir(exist_ok=True)
+            build(small_repository(root, subset))
+            done.touch()
+    return Repository(parameters.load(root / "params.yaml"), Paths(root))
+
+
+def build(made: Repository) -> None:
+    """Run every stage but fetch, which has run."""
     # Seconds, which most tests need not wait for. MLflow whole, before train imports it without what it can do without.
     import mlflow.onnx
 
     from pipeline import evaluate, export, register, train
 
     assert mlflow.onnx
-
-    made = small_repository(tmp_path_factory.mktemp("built"), subset)
     pass_validation(made.paths)
     for stage in (train, export, evaluate, register):
         stage.run(made.params, made.paths)
-    return made
 
 
 _LONGEST = ("test_retrain.py", "test_pipeline.py", "test_promote.py")
