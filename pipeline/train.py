@@ -8,10 +8,16 @@ import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-from pipeline.core import console, datasets, files, imports
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.core import console, datasets, files, imports, snapshots
+from pipeline.core.datasets import Pixels, Split
 from pipeline.core.errors import UnvalidatedDataError
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
+
+_COPIES = 5  # distorted ones of each example that the explorer shows
 
 
 def history_csv(epochs: list[dict[str, float]]) -> str:
@@ -22,6 +28,12 @@ def history_csv(epochs: list[dict[str, float]]) -> str:
     for number, figures in enumerate(epochs, 1):
         writer.writerow({"epoch": number, **{name: f"{value:.9g}" for name, value in figures.items()}})
     return out.getvalue()
+
+
+def examples(data: Split, rows: npt.NDArray[np.intp]) -> Pixels:
+    """The first image of each class among `rows` of `data`: `(n, height, width)`, of ten classes at most."""
+    _, firsts = np.unique(data.labels[rows], return_index=True)
+    return np.asarray(data.images[rows[firsts[:10]]])
 
 
 def check_gate(paths: Paths) -> None:
@@ -39,19 +51,23 @@ def run(params: Params, paths: Paths) -> str:
     parts = datasets.hold_out(datasets.train_rows(paths), params.train.validation_split)
 
     with imports.lean_tensorflow():  # TensorFlow takes seconds: after the parameters and the gate have proved right
-        from pipeline.core import model, tracking, training
+        from pipeline.core import augment, model, tracking, training
 
     network = model.build(params.model, data.images.shape[1:], len(params.fetch.classes), params.train.seed)
     summary = model.summary(network)
     print(summary, flush=True)
-    started = datetime.now(UTC)
+    started, recorder = datetime.now(UTC), snapshots.Recorder()
     with tracking.training_run(params, paths) as live:
         clock = time.perf_counter()
-        epochs = training.fit(network, data, parts, params.train, live.log_epoch)
+        epochs = training.fit(network, data, parts, params.train, live.log_epoch, recorder)
         seconds = time.perf_counter() - clock
         model.save(network, paths.keras)
         files.write_text(paths.summary, summary)
         files.write_text(paths.history, history_csv(epochs))
+        snapshots.save(recorder.taken, paths.snapshots)
+        shown = examples(data, parts[0])
+        with files.replacing(paths.distorted) as part:
+            np.save(part, augment.examples(shown, _COPIES, params.train.distortion, params.train.seed))
     identity = {
         "run_id": live.run_id,
         "started": started.isoformat(timespec="seconds"),

@@ -179,11 +179,11 @@ def build(made: Repository) -> None:
     # Seconds, which most tests need not wait for. MLflow whole, before train imports it without what it can do without.
     import mlflow.onnx
 
-    from pipeline import evaluate, export, register, train
+    from pipeline import evaluate, explain, export, register, train
 
     assert mlflow.onnx
     pass_validation(made.paths)
-    for stage in (train, export, evaluate, register):
+    for stage in (train, export, evaluate, explain, register):
         stage.run(made.params, made.paths)
 
 

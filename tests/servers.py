@@ -31,7 +31,7 @@ def mlflow_server(folder: Path) -> Iterator[tuple[str, "subprocess.Popen[bytes]"
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
     try:
-        _wait_until_healthy(uri, process)
+        wait_until_healthy(uri, process)
         yield uri, process
     finally:
         if process.poll() is None:
@@ -39,7 +39,7 @@ def mlflow_server(folder: Path) -> Iterator[tuple[str, "subprocess.Popen[bytes]"
         process.wait()
 
 
-def _wait_until_healthy(uri: str, process: "subprocess.Popen[bytes]") -> None:
+def wait_until_healthy(uri: str, process: "subprocess.Popen[bytes]") -> None:
     for _ in range(600):
         try:
             requests.get(f"{uri}/health", timeout=1)

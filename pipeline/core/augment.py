@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from pipeline.core.idx import Pixels
 from pipeline.core.params import DistortionParams
 
 
@@ -100,3 +101,10 @@ def coefficients(uniform: tf.Tensor, params: DistortionParams) -> tf.Tensor:
     elastic = uniform[:, 6:] * (params.elastic * math.sqrt(3))
     count, grid = tf.shape(uniform)[0], params.elastic_grid**2
     return tf.concat([tf.reshape(affine, (count, 2, 3)), tf.reshape(elastic, (count, 2, grid))], axis=2)
+
+
+def examples(images: Pixels, copies: int, params: DistortionParams, seed: int) -> Pixels:
+    """Images `(n, height, width)` uint8 as training sees them: `(n, 1 + copies, height, width)`, first as they are."""
+    repeated = np.repeat(np.asarray(images), copies, axis=0)
+    distorted = np.asarray(Distort(params, seed)(repeated, training=True)).round().astype(np.uint8)
+    return np.concatenate([images[:, None], distorted.reshape(len(images), copies, *images.shape[1:])], axis=1)

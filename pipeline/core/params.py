@@ -170,6 +170,12 @@ class EvaluateParams(Section):
     gallery: Annotated[int, Field(ge=1)]
 
 
+class ExplainParams(Section):
+    samples: Annotated[int, Field(ge=1, le=20)]
+    mistakes: Annotated[int, Field(ge=1, le=100)]
+    step: Annotated[float, Field(gt=0)]
+
+
 class FloorsParams(Section):
     accuracy: Fraction
     worst_recall: Fraction
@@ -219,6 +225,7 @@ class Params(Section):
     train: TrainParams
     export: ExportParams
     evaluate: EvaluateParams
+    explain: ExplainParams
     promote: PromoteParams
     retrain: RetrainParams
     drift: DriftParams

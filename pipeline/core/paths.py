@@ -25,6 +25,8 @@ class Paths:
         self.keras = self.model / "model.keras"
         self.summary = self.model / "summary.txt"
         self.history = self.model / "history.csv"
+        self.snapshots = self.model / "snapshots.npz"
+        self.distorted = self.model / "distorted.npy"
         self.run = self.model / "run.json"
         self.onnx = self.model / "model.onnx"
         self.int8 = self.model / "model.int8.onnx"
@@ -38,6 +40,9 @@ class Paths:
         self.plots = self.evaluation / "plots"
         self.card = self.evaluation / "model_card.md"
         self.contract = self.evaluation / "contract.json"
+
+        self.explorer = root / "data" / "explorer"
+        self.page = self.explorer / "index.html"
 
         self.registration = root / "data" / "registration.json"
 

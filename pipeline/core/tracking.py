@@ -226,6 +226,7 @@ def _log_results(paths: Paths) -> None:
     for file in (paths.onnx, paths.int8):
         mlflow.log_artifact(str(file), "onnx")
     mlflow.log_artifacts(str(paths.plots), "plots")
+    mlflow.log_artifacts(str(paths.explorer), "explorer")
     mlflow.log_artifacts(str(paths.validation), "validation")
 
 

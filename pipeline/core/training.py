@@ -15,6 +15,7 @@ from pipeline.core.console import progress
 from pipeline.core.datasets import Split
 from pipeline.core.errors import DivergedError
 from pipeline.core.params import TrainParams
+from pipeline.core.snapshots import Recorder
 
 _BATCHES_A_CALL = 10  # at most: enough to hide the start of a call, and 3 MB of MNIST at a batch of 384
 _VALIDATION_BATCH = 2000  # at most
@@ -25,7 +26,14 @@ Epoch = dict[str, float]
 OnEpoch = Callable[[int, Epoch], None]
 
 
-def fit(network: keras.Model, data: Split, parts: Parts, params: TrainParams, on_epoch: OnEpoch) -> list[Epoch]:
+def fit(
+    network: keras.Model,
+    data: Split,
+    parts: Parts,
+    params: TrainParams,
+    on_epoch: OnEpoch,
+    recorder: Recorder | None = None,
+) -> list[Epoch]:
     """Fit `network` in place, on distorted images of the training split `data`, which is read batch by batch.
 
     The same network, seed, data and parameters give bit-identical weights on the same machine.
@@ -34,6 +42,7 @@ def fit(network: keras.Model, data: Split, parts: Parts, params: TrainParams, on
         parts: which images of `data` to fit on, and which to validate on. Where the second part is empty there are no
             `val_` figures, and early stopping watches the training loss.
         on_epoch: called after each epoch with its number, from 1, and its figures.
+        recorder: takes snapshots of the weights on the way.
 
     Returns:
         The figures of each epoch: loss and accuracy on distorted training images, val_loss and val_accuracy on images as
@@ -49,6 +58,7 @@ def fit(network: keras.Model, data: Split, parts: Parts, params: TrainParams, on
     trainer.compile(optimizer=_optimizer(params, steps=calls * batches), jit_compile=True)
     trainer.optimizer.build(trainer.trainable_variables)
     history = _History(on_epoch, params.epochs)
+    observers = [history] if recorder is None else [history, _Snapshots(recorder, network, calls, params.epochs)]
     trainer.fit(
         _batches(data, fitted, (calls, batches, size), params.seed),
         steps_per_epoch=calls,
@@ -56,7 +66,7 @@ def fit(network: keras.Model, data: Split, parts: Parts, params: TrainParams, on
         epochs=params.epochs,
         validation_data=(data.images[held_out], data.labels[held_out]) if validated else None,
         validation_batch_size=_even(len(held_out), _VALIDATION_BATCH),
-        callbacks=[*_callbacks(params, validated), history],
+        callbacks=[*_callbacks(params, validated), *observers],
         verbose=0,
     )
     return history.epochs
@@ -202,3 +212,23 @@ class _History(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_end(self, logs: Any = None) -> None:
         self.bar.close()
+
+
+class _Snapshots(keras.callbacks.Callback):  # type: ignore[misc]
+    """Shows the recorder the network before the first call and after each."""
+
+    def __init__(self, recorder: Recorder, network: keras.Model, calls: int, epochs: int) -> None:
+        super().__init__()
+        self.recorder, self.network, self.calls, self.epochs = recorder, network, calls, epochs
+        self.done = 0
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.recorder.start(self.calls * self.epochs)
+        self._offer()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.done += 1
+        self._offer()
+
+    def _offer(self) -> None:
+        self.recorder.offer(self.done, self.done / self.calls, self.network.get_weights)

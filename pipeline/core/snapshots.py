@@ -1,0 +1,90 @@
+"""Snapshots: the network's weights at moments of training, from the random start on."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.core import files
+from pipeline.core.datasets import Pixels
+from pipeline.core.errors import UnusableInputError
+
+COUNT = 9  # at most; the end is not among them, because the exported model is the end
+
+Weights = list[npt.NDArray[np.float32]]
+
+
+class Snapshot(NamedTuple):
+    """The weights after `epoch` epochs, a fraction where it was within one; 0 is the random start.
+
+    `weights` are kernel `(inputs, units)` and bias `(units,)` of each dense layer in turn.
+    """
+
+    epoch: float
+    weights: Weights
+
+
+class Recorder:
+    """Takes the weights at the moments that `moments` tells."""
+
+    def __init__(self) -> None:
+        self.taken: list[Snapshot] = []
+        self._due: frozenset[int] = frozenset()
+
+    def start(self, total: int) -> None:
+        """Training of `total` steps begins."""
+        self._due = frozenset(moments(total))
+
+    def offer(self, step: int, epoch: float, weights: Callable[[], Weights]) -> None:
+        """`step` steps, which are `epoch` epochs, are done; `weights` reads them, if now is a moment."""
+        if step in self._due:
+            self.taken.append(Snapshot(epoch, weights()))
+
+
+def moments(total: int) -> list[int]:
+    """After which of `total` steps to take a snapshot: 0, then each later by the same factor, because most happens early."""
+    spread = {round(float(step)) for step in np.geomspace(1, max(1, total), COUNT)}
+    return sorted({0} | {step for step in spread if step < total})
+
+
+def save(taken: Sequence[Snapshot], path: Path) -> None:
+    """Write the snapshots in float16: half the size, and three digits, which is more than a picture shows."""
+    columns = zip(*(snapshot.weights for snapshot in taken), strict=True)
+    arrays: dict[str, Any] = {f"weights_{place}": np.stack(column).astype(np.float16) for place, column in enumerate(columns)}
+    with files.replacing(path) as part:
+        np.savez(part, epochs=np.array([snapshot.epoch for snapshot in taken]), **arrays)
+
+
+def load_distorted(path: Path) -> Pixels:
+    """Read what `pipeline.core.augment.examples` returned.
+
+    Raises:
+        MissingInputError: there is no such file.
+        UnusableInputError: it is something else.
+    """
+    try:
+        images = np.load(files.require(path), allow_pickle=False)
+    except (ValueError, OSError, EOFError, BadZipFile) as error:
+        raise UnusableInputError(path, "distorted images", f"another file ({type(error).__name__})") from error
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4:
+        raise UnusableInputError(path, "distorted images (n, copies, height, width) uint8", "another array")
+    return images
+
+
+def load(path: Path) -> list[Snapshot]:
+    """Read what `save` wrote.
+
+    Raises:
+        MissingInputError: there is no such file.
+        UnusableInputError: it is something else.
+    """
+    try:
+        with np.load(files.require(path), allow_pickle=False) as content:
+            epochs = content["epochs"]
+            stacks = [content[f"weights_{number}"].astype(np.float32) for number in range(len(content.files) - 1)]
+    except (ValueError, KeyError, OSError, EOFError, BadZipFile, AttributeError) as error:
+        raise UnusableInputError(path, "snapshots of a training", f"another file ({type(error).__name__})") from error
+    return [Snapshot(float(epoch), [stack[place] for stack in stacks]) for place, epoch in enumerate(epochs)]

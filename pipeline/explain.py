@@ -1,0 +1,76 @@
+"""Stage explain: one page, made from the very model that is exported, that shows what the network does.
+
+`python -m pipeline.explain` writes it; `make explore` opens it.
+"""
+
+import csv
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.core import console, datasets, explorer, files, inference, metrics, snapshots
+from pipeline.core.datasets import Split
+from pipeline.core.inference import OnnxModel
+from pipeline.core.params import Params
+from pipeline.core.paths import Paths
+from pipeline.core.snapshots import Weights
+
+TEMPLATE = Path(__file__).parent / "explorer" / "index.html"
+
+
+def figures(weights: Weights, activation: str, test: Split) -> dict[str, float]:
+    """Accuracy and loss of a network with these weights on the test split."""
+    probabilities = explorer.forward(weights, activation, test.images)
+    accuracy, loss = metrics.accuracy(test.labels, probabilities), metrics.log_loss(test.labels, probabilities)
+    return {"accuracy": accuracy, "loss": loss}
+
+
+def progress(params: Params, paths: Paths, test: Split) -> list[dict[str, Any]]:
+    """The network from the random start to the end, which is the exported model with the figures that evaluate found."""
+    end = explorer.final(inference.dense_layers(paths.onnx))
+    chosen = explorer.choose(snapshots.load(paths.snapshots), end)
+    on_the_way = [
+        explorer.snapshot_json(taken, figures(explorer.rounded(taken.weights), params.model.activation, test))
+        for taken in chosen
+    ]
+    scored = files.read_json(paths.metrics)
+    found = {"accuracy": scored["accuracy"], "loss": scored["log_loss"]}
+    return [*on_the_way, explorer.end_json(_epochs(paths.history), end, found)]
+
+
+def _epochs(history: Path) -> int:
+    with files.require(history).open(encoding="utf-8", newline="") as file:
+        *_, last = csv.DictReader(file)
+    return int(last["epoch"])
+
+
+def content(params: Params, paths: Paths) -> Mapping[str, Any]:
+    """Everything that the page shows, none of it known before the run."""
+    train, test = datasets.load(paths, "train"), datasets.load(paths, "test")
+    manifest, classes = datasets.read_manifest(paths), params.fetch.classes
+    predicted = OnnxModel(paths.onnx).predict(test.images)
+    return {
+        "dataset": manifest["dataset"],
+        "licence": manifest["licence"],
+        "classes": list(classes),
+        "noun": "digit" if all(name.isdigit() for name in classes) else "class",
+        "shape": list(test.images.shape[1:]),
+        "hidden": list(params.model.hidden_units),
+        "activation": params.model.activation,
+        "step": params.explain.step,
+        "snapshots": progress(params, paths, test),
+        "samples": explorer.images_json(test, explorer.samples(test.labels, params.explain.samples)),
+        "mistakes": explorer.images_json(test, explorer.mistakes(test.labels, predicted, params.explain.mistakes)),
+        "data": explorer.data_json(train, test, len(classes), snapshots.load_distorted(paths.distorted)),
+    }
+
+
+def run(params: Params, paths: Paths) -> str:
+    text = explorer.page(TEMPLATE, content(params, paths))
+    files.write_text(paths.page, text)
+    return f"{paths.page}, {len(text.encode()) / 1e6:.1f} MB: `make explore`"
+
+
+if __name__ == "__main__":
+    sys.exit(console.run_stage("explain", run))

@@ -1,0 +1,23 @@
+"""Open the explorer's page in the browser: it is one file, and needs no server."""
+
+import argparse
+import sys
+import webbrowser
+
+from pipeline.core import console, files
+from pipeline.core.params import Params
+from pipeline.core.paths import Paths
+
+
+def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
+    page = files.require(paths.page).absolute()
+    if webbrowser.open(page.as_uri()):
+        console.say("explore", f"{page} is in your browser")
+    else:
+        console.say("explore", f"no browser on this machine; open {page} in any, here or as a copy elsewhere")
+    return 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m pipeline.explore", description=__doc__)
+    sys.exit(console.run_command(parser, run))

@@ -1,0 +1,156 @@
+"use strict";
+/* What is picked, taken apart: a pixel, a neuron, an output or a layer. */
+
+const NAMED = 6; // neurons for and against that are named
+
+class Inspector {
+  constructor(box) {
+    this.box = box;
+    onChange((changed) => (changed.has("selected") ? this.draw() : this.later()));
+  }
+
+  /** While the pen moves, the details follow a little behind it: the answer is what must not wait. */
+  later() {
+    this.waiting ??= setTimeout(() => {
+      this.waiting = null;
+      this.draw();
+    }, 60);
+  }
+
+  draw() {
+    const { kind, layer, unit } = state.selected;
+    const last = state.layers.length - 1;
+    if (kind === "pixel") this.box.replaceChildren(...pixelDetails(unit));
+    else if (kind === "layer") this.box.replaceChildren(...layerDetails());
+    else this.box.replaceChildren(...unitDetails(layer, unit), ...(layer === last ? outputDetails(unit) : neuronDetails(layer, unit)));
+  }
+}
+
+/** The weights into unit `unit` of a layer. */
+function incoming(layer, unit) {
+  return Float64Array.from({ length: layer.inputs }, (_, i) => layer.kernel[i * layer.units + unit]);
+}
+
+/** The weights from input `input` of a layer. */
+function outgoing(layer, input) {
+  return layer.kernel.subarray(input * layer.units, (input + 1) * layer.units);
+}
+
+const inputWidth = (l) => (l === 0 ? WIDTH : gridWidth(state.layers[l].inputs));
+const inputName = (l) => (l === 0 ? "pixels" : "activations before it");
+
+/** What neurons and outputs have in common: weights in, their products with what comes in, bias and sum. */
+function unitDetails(l, unit) {
+  const layer = state.layers[l];
+  const weights = incoming(layer, unit);
+  const inputs = state.computed.inputs[l];
+  const sent = weights.map((weight, i) => weight * inputs[i]);
+  const total = sent.reduce((sum, value) => sum + value, 0);
+  const sum = state.computed.sums[l][unit];
+  const title = unitName(l, unit);
+  return [
+    element("h3", {}, title[0].toUpperCase() + title.slice(1)),
+    element(
+      "div",
+      { className: "figures" },
+      signedFigure(weights, inputWidth(l), `its ${number(layer.inputs)} weights`),
+      signedFigure(sent, inputWidth(l), `weights × ${inputName(l)}`),
+      element(
+        "p",
+        { className: "sum" },
+        `The products add up to ${signed(total)}; with the bias ${signed(layer.bias[unit])} that is ${signed(sum)}. `,
+        l === state.layers.length - 1
+          ? `Against the others (softmax) that makes ${percent(state.computed.values[l][unit], 2)}.`
+          : `Its activation (${content.activation}) makes ${number(state.computed.values[l][unit], 3)} of it.`,
+      ),
+    ),
+  ];
+}
+
+function neuronDetails(l, unit) {
+  const next = state.layers[l + 1];
+  const value = state.computed.values[l][unit];
+  const sent = outgoing(next, unit).map((weight) => weight * value);
+  if (l + 1 === state.layers.length - 1) {
+    return [
+      element("h3", {}, `What it adds to each ${NOUN}`),
+      bars(CLASSES, sent, [...sent].map((each) => signed(each)), { limit: magnitude(sent), signs: true }),
+    ];
+  }
+  return [signedFigure(sent, gridWidth(next.units), `what it adds to each of the ${number(next.units)} neurons of the next layer`)];
+}
+
+function outputDetails(unit) {
+  const l = state.layers.length - 1;
+  const sent = incoming(state.layers[l], unit).map((weight, i) => weight * state.computed.inputs[l][i]);
+  const order = strongest(sent, sent.length);
+  return [
+    spoken("Neurons that spoke for it", order.filter((i) => sent[i] > 0), sent),
+    spoken("Neurons that spoke against it", order.filter((i) => sent[i] < 0), sent),
+  ];
+}
+
+function spoken(title, places, sent) {
+  const l = state.layers.length - 2;
+  const named = places.slice(0, NAMED).map((i) => button(`${unitName(l, i)}: ${signed(sent[i])}`, () => select({ kind: "unit", layer: l, unit: i })));
+  return element("div", {}, element("h3", {}, `${title}: ${number(places.length)}`), element("div", { className: "row" }, ...named));
+}
+
+function pixelDetails(unit) {
+  const layer = state.layers[0];
+  const value = state.pixels[unit];
+  const sent = outgoing(layer, unit).map((weight) => (weight * value) / 255);
+  const [row, column] = [Math.floor(unit / WIDTH) + 1, (unit % WIDTH) + 1];
+  return [
+    element("h3", {}, `Pixel in row ${row}, column ${column}`),
+    element(
+      "div",
+      { className: "figures" },
+      signedFigure(outgoing(layer, unit), gridWidth(layer.units), `its ${number(layer.units)} weights, one to each neuron`),
+      signedFigure(sent, gridWidth(layer.units), `what it sends to each of the ${number(layer.units)} neurons`),
+      element(
+        "p",
+        { className: "sum" },
+        `It is ${value} of 255, so the network reads ${number(value / 255, 3)}. `,
+        value === 0 ? "A black pixel sends nothing, whatever its weights." : `The most it sends to one neuron is ${signed(sent[strongest(sent, 1)[0]] ?? 0)}.`,
+      ),
+    ),
+  ];
+}
+
+/** The arithmetic of the parameters. */
+function layerDetails() {
+  const rows = state.layers.map((layer, l) =>
+    element(
+      "tr",
+      { className: l === state.selected.layer ? "chosen" : "" },
+      element("td", {}, layerName(l)),
+      element("td", {}, `${number(layer.inputs)} × ${number(layer.units)} + ${number(layer.units)}`),
+      element("td", {}, number(parameters(layer))),
+    ),
+  );
+  const total = state.layers.reduce((sum, layer) => sum + parameters(layer), 0);
+  const { inputs, units } = state.layers[state.selected.layer];
+  return [
+    element("h3", {}, "Layers and their parameters"),
+    element(
+      "p",
+      {},
+      `${layerName(state.selected.layer)}: each of its ${number(units)} units has a weight for each of the ${number(inputs)} values before it, and a bias.`,
+    ),
+    element(
+      "table",
+      {},
+      element("thead", {}, element("tr", {}, ...["layer", "weights + biases", "parameters"].map((name) => element("th", { scope: "col" }, name)))),
+      element("tbody", {}, ...rows),
+      element("tfoot", {}, element("tr", {}, element("td", {}, "in all"), element("td", {}), element("td", { id: "total" }, number(total)))),
+    ),
+  ];
+}
+
+const parameters = (layer) => (layer.inputs + 1) * layer.units;
+
+function layerName(l) {
+  if (l === state.layers.length - 1) return "Outputs";
+  return depth() > 1 ? `Hidden layer ${l + 1}` : "Hidden layer";
+}

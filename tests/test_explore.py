@@ -1,0 +1,329 @@
+"""The explorer's page in real Chromium, against ONNX Runtime, TensorFlow and metrics.json."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from pipeline.core import explorer, files, model, params, snapshots
+from pipeline.core.datasets import Pixels, Split
+from pipeline.core.inference import OnnxModel
+from tests.browser import chromium, complaints, requested
+from tests.conftest import Repository, build, small_repository
+
+RIGHT = "return Number(document.querySelector('#answer .first .figure').textContent.replace(' %', ''))"
+
+
+@pytest.fixture(scope="module")
+def explored(subset: dict[str, Split], tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A tree whose network has learnt enough to read handwriting."""
+    made = small_repository(tmp_path_factory.mktemp("explored"), subset, {"train.epochs": 25})
+    build(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def opened(explored: Repository) -> Iterator[Any]:
+    with chromium() as browser:
+        browser.get(explored.paths.page.absolute().as_uri())
+        yield browser
+
+
+@pytest.fixture
+def page(opened: Any, explored: Repository) -> Iterator[Any]:
+    """The page as it is when it is opened, and nothing to complain about in the end."""
+    opened.get(explored.paths.page.absolute().as_uri())
+    complaints(opened)
+    yield opened
+    assert complaints(opened) == []
+
+
+def predict(page: Any, images: Pixels) -> Any:
+    script = "return arguments[0].map((pixels) => explorer.predict(pixels))"
+    return np.array(page.execute_script(script, images.reshape(len(images), -1).tolist()))
+
+
+def show_moment(page: Any, moment: int) -> None:
+    slider = page.find_element(By.ID, "moment")
+    page.execute_script("arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input'))", slider, moment)
+
+
+def text(page: Any, identifier: str) -> str:
+    return str(page.find_element(By.ID, identifier).text)
+
+
+def answer(page: Any) -> str:
+    return str(page.find_element(By.CSS_SELECTOR, "#answer .first .name").text)
+
+
+def test_the_page_computes_what_onnx_runtime_does(page: Any, explored: Repository, subset: dict[str, Split]) -> None:
+    images = subset["test"].images[:100]
+
+    found = predict(page, images)
+
+    np.testing.assert_allclose(found, OnnxModel(explored.paths.onnx).predict(images), rtol=0, atol=1e-5)
+
+
+def test_a_step_is_the_one_that_tensorflow_takes(page: Any, explored: Repository, subset: dict[str, Split]) -> None:
+    image, truth, rate = subset["test"].images[:1], 3, 0.5  # no three: there is something to learn
+    network = model.load(explored.paths.keras)
+    with tf.GradientTape() as tape:
+        loss = keras.losses.sparse_categorical_crossentropy(np.array([truth]), network(image))
+    gradients = tape.gradient(loss, network.trainable_variables)
+
+    script = "return explorer.step(...arguments).flat()"
+    found = page.execute_script(script, image.ravel().tolist(), truth, rate)
+
+    for stepped, weights, change in zip(found, network.get_weights(), gradients, strict=True):
+        moved = rate * np.asarray(change)
+        np.testing.assert_allclose(stepped, (weights - moved).ravel(), rtol=0, atol=1e-4)
+        assert np.abs(moved).max() > 1e-2
+
+
+def test_a_step_taken_shows_everywhere_and_undo_takes_it_back(page: Any) -> None:
+    before = page.execute_script("return explorer.predict(explorer.state.pixels)")
+    page.find_element(By.CSS_SELECTOR, "#truth button:last-child").click()
+    undo = page.find_element(By.ID, "undo")
+    assert not undo.is_enabled()
+
+    page.find_element(By.ID, "take").click()
+
+    after = page.execute_script("return explorer.predict(explorer.state.pixels)")
+    assert after[9] > before[9]
+    assert "+ 1 step" in text(page, "now-text")
+    page.execute_script("return new Promise((done) => setTimeout(done, 100))")
+    undo.click()
+    assert page.execute_script("return explorer.predict(explorer.state.pixels)") == before
+
+
+def test_the_slider_goes_from_guesses_to_what_metrics_json_says(page: Any, explored: Repository) -> None:
+    moments = page.execute_script("return explorer.content.snapshots.map(({epoch, accuracy}) => [epoch, accuracy])")
+    metrics, (_, guessed) = files.read_json(explored.paths.metrics), moments[0]
+
+    assert len(moments) == 10
+    assert 0.02 < guessed < 0.25  # ten classes: a tenth, give or take what a random network prefers
+    assert moments[-1] == [explored.params.train.epochs, metrics["accuracy"]]
+    assert f"{metrics['accuracy']:.2%}"[:-1] in text(page, "moment-text")
+    show_moment(page, 0)
+    assert f"{guessed:.2%}"[:-1] in text(page, "moment-text")
+    assert "random start" in text(page, "now-text")
+
+
+def test_each_moment_is_computed_with_the_weights_of_then(page: Any, explored: Repository, subset: dict[str, Split]) -> None:
+    images = subset["test"].images[:20]
+    for moment, taken in enumerate(snapshots.load(explored.paths.snapshots)):
+        show_moment(page, moment)
+        expected = explorer.forward(explorer.rounded(taken.weights), "relu", images)
+        np.testing.assert_allclose(predict(page, images), expected, rtol=0, atol=1e-5)
+
+
+def circle(x: float, y: float, across: float, down: float) -> list[tuple[float, float]]:
+    angles = np.linspace(-math.pi / 2, 1.5 * math.pi, 25)
+    return [(x + across * math.cos(angle), y + down * math.sin(angle)) for angle in angles]
+
+
+STROKES = {
+    "0": circle(140, 140, 55, 85),
+    "1": [(150, 50), (146, 110), (142, 170), (138, 230)],
+    "7": [(80, 60), (140, 60), (200, 60), (175, 120), (150, 180), (130, 235)],
+}
+
+
+def draw(page: Any, stroke: list[tuple[float, float]]) -> None:
+    """Draw with the mouse, in pixels from the pad's upper left corner."""
+    pad = page.find_element(By.ID, "pad")
+    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", pad)
+    mouse = ActionChains(page, duration=5)
+    for place, (x, y) in enumerate(stroke):
+        mouse.move_to_element_with_offset(pad, round(x - 140), round(y - 140))
+        if place == 0:
+            mouse.click_and_hold()
+    mouse.release().perform()
+
+
+@pytest.mark.parametrize("digit", STROKES)
+def test_a_digit_drawn_with_the_mouse_is_read(page: Any, digit: str) -> None:
+    page.find_element(By.ID, "clear").click()
+    assert "Nothing drawn" in text(page, "now-text")
+
+    draw(page, STROKES[digit])
+
+    assert answer(page) == digit
+    ink = np.reshape(page.execute_script("return Array.from(explorer.state.pixels)"), (28, 28))
+    rows, columns = (np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0))
+    assert max(np.ptp(rows), np.ptp(columns)) + 1 in range(18, 23)  # a box of 20
+    centre = [float((ink.sum(axis=1 - axis) * np.arange(28)).sum() / ink.sum()) for axis in (0, 1)]
+    assert centre == pytest.approx([14, 14], abs=0.75)
+
+
+def test_a_finger_draws_too(page: Any) -> None:
+    page.find_element(By.ID, "clear").click()
+    pad = page.find_element(By.ID, "pad")
+    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", pad)
+    box = page.execute_script("const b = arguments[0].getBoundingClientRect(); return [b.left, b.top]", pad)
+
+    for place, (x, y) in enumerate(STROKES["1"]):
+        kind, point = "touchMove" if place else "touchStart", {"x": box[0] + x, "y": box[1] + y}
+        page.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
+    page.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+    assert answer(page) == "1"
+
+
+def test_the_keyboard_draws_and_picks(page: Any) -> None:
+    page.find_element(By.ID, "clear").click()
+    pad = page.find_element(By.ID, "pad")
+
+    pad.send_keys(Keys.ARROW_UP * 8, Keys.SPACE, Keys.ARROW_DOWN * 16, Keys.SPACE)
+
+    assert answer(page) == "1"
+    pad.send_keys(Keys.DELETE)
+    assert "Nothing drawn" in text(page, "now-text")
+    diagram = page.find_element(By.ID, "diagram")
+    diagram.send_keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ARROW_DOWN)
+    assert "Neuron 17" in text(page, "inspector")
+    diagram.send_keys(Keys.PAGE_DOWN)
+    assert "Output 9" in text(page, "inspector")
+    diagram.send_keys(Keys.PAGE_UP, Keys.PAGE_UP)
+    assert "Pixel in row 1, column 10" in text(page, "inspector")
+    page.find_element(By.ID, "flat").send_keys(Keys.ARROW_DOWN)
+    assert "Row 16 of 28 becomes values 421 to 448 of 784" in text(page, "flat-row")
+
+
+def test_what_is_touched_is_taken_apart(page: Any, explored: Repository) -> None:
+    weights = model.load(explored.paths.keras).get_weights()
+    pixels = np.array(page.execute_script("return Array.from(explorer.state.pixels)")) / 255
+    page.execute_script("select({kind: 'unit', layer: 0, unit: 7})")
+    total = weights[0][:, 7] @ pixels
+    said = text(page, "inspector").replace("−", "-")
+    assert f"add up to {total:+.3f}; with the bias {weights[1][7]:+.3f} that is {total + weights[1][7]:+.3f}" in said
+
+    page.execute_script("select({kind: 'unit', layer: 1, unit: 4})")
+    hidden = np.maximum(pixels @ weights[0] + weights[1], 0)
+    sent = hidden * weights[2][:, 4]
+    said = text(page, "inspector").replace("−", "-")
+    assert f"Neurons that spoke for it: {(sent > 0).sum()}" in said
+    assert f"neuron {sent.argmax()}: {sent.max():+.3f}" in said
+    assert f"neuron {sent.argmin()}: {sent.min():+.3f}" in said
+
+
+def test_the_arithmetic_of_the_parameters_is_the_network_s(page: Any) -> None:
+    page.find_element(By.CSS_SELECTOR, "#layers button").click()
+
+    said = text(page, "inspector")
+
+    for sentence in ("784 × 256 + 256 200,960", "256 × 10 + 10 2,570", "in all 203,530"):
+        assert sentence in said
+
+
+def test_the_data_are_counted(page: Any, subset: dict[str, Split]) -> None:
+    counts = np.bincount(subset["train"].labels)
+
+    assert f"{len(subset['train'].labels):,} images to learn from" in text(page, "data-words")
+    assert f"{counts.min()} to {counts.max()} training images of each digit" in text(page, "data-words")
+    assert f"{counts[3]} + {np.bincount(subset['test'].labels)[3]}" in text(page, "counts")
+
+
+def test_nothing_is_asked_of_any_other_place(explored: Repository) -> None:
+    with chromium() as browser:
+        requested(browser)
+        browser.get(explored.paths.page.absolute().as_uri())
+        draw(browser, STROKES["1"])
+        show_moment(browser, 3)
+
+        asked = requested(browser)
+
+        assert explored.paths.page.absolute().as_uri() in asked
+        assert all(address.startswith(("file://", "data:")) for address in asked)
+        assert browser.execute_script("return fetch('http://127.0.0.1:9/').then(() => 'sent', () => 'refused')") == "refused"
+        assert complaints(browser)  # of the policy that refused it
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280])
+def test_no_width_needs_scrolling_sideways(page: Any, width: int) -> None:
+    page.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": width, "height": 800, "deviceScaleFactor": 2, "mobile": width < 500}
+    )
+    try:
+        page.refresh()
+        page.execute_script("select({kind: 'unit', layer: 1, unit: 4})")
+        page.execute_script("return new Promise((done) => setTimeout(done, 200))")
+        assert page.execute_script("return document.documentElement.scrollWidth") <= width
+    finally:
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_the_page_is_small_enough_to_send(explored: Repository) -> None:
+    assert explored.paths.page.stat().st_size <= 4_000_000
+
+
+OTHER = {
+    "model.hidden_units": [12, 7],
+    "model.activation": "tanh",
+    "fetch.classes": ["cat", "</script>", "<b>x"],
+    "validate.class_share": [0, 1],
+}
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """Other data and another network: images of 20x16 in three classes, two hidden layers."""
+    random = np.random.default_rng(0)
+    data = {}
+    for split, count in (("train", 300), ("test", 90)):
+        labels = (np.arange(count) % 3).astype(np.uint8)
+        images = random.integers(0, 60, (count, 20, 16), dtype=np.uint8)
+        images[np.arange(count), 5 * labels, :] = 255
+        data[split] = Split(images, labels)
+    made = small_repository(tmp_path_factory.mktemp("other"), data, OTHER)
+    build(made)
+    return made
+
+
+def test_other_data_and_another_network_give_a_right_page(other: Repository) -> None:
+    images = np.load(other.paths.raw / "test_images.npy")[:30]
+    with chromium() as browser:
+        browser.get(other.paths.page.absolute().as_uri())
+        np.testing.assert_allclose(predict(browser, images), OnnxModel(other.paths.onnx).predict(images), rtol=0, atol=1e-5)
+        for sentence in ("320 × 12 + 12 3,852", "12 × 7 + 7 91", "7 × 3 + 3 24", "in all 3,967"):
+            assert sentence in text(browser, "inspector")
+        assert [item.text for item in browser.find_elements(By.CSS_SELECTOR, "#answer .name")] == OTHER["fetch.classes"]
+        assert "of each class" in text(browser, "data-words")
+        browser.execute_script("select({kind: 'unit', layer: 1, unit: 4})")
+        assert "Neuron 4 of layer 2" in text(browser, "inspector")
+        draw(browser, STROKES["1"])
+        assert max(browser.execute_script("return Array.from(explorer.state.pixels)")) == 255
+        assert complaints(browser) == []
+
+
+ACTIVATIONS = list(explorer.ACTIVATIONS)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_the_page_knows_every_activation_and_its_slope(page: Any, activation: str) -> None:
+    points = tf.constant(np.linspace(-6, 6, 25))  # 0 among them, where the slope of some is a matter of taste
+    points = tf.boolean_mask(points, points != 0)
+    with tf.GradientTape() as tape:
+        tape.watch(points)
+        values = keras.activations.get(activation)(points)
+    slopes = tape.gradient(values, points)
+    script = "const a = ACTIVATIONS[arguments[0]]; return arguments[1].map((z) => [a.value(z), a.slope(z)])"
+
+    found = np.array(page.execute_script(script, activation, np.asarray(points).tolist()))
+
+    np.testing.assert_allclose(found[:, 0], values, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(found[:, 1], slopes, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(explorer.ACTIVATIONS[activation](np.asarray(points)), values, rtol=1e-6, atol=1e-9)
+
+
+def test_the_page_knows_what_the_parameters_offer() -> None:
+    offered = params.ModelParams.model_json_schema()["properties"]["activation"]["enum"]
+
+    assert sorted(ACTIVATIONS) == sorted(offered)

@@ -1,0 +1,123 @@
+"""The MLflow UI in real Chromium, on the store of a finished pipeline: what people find where."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+from pipeline.core import files
+from tests.browser import chromium
+from tests.conftest import Repository
+from tests.imports import ROOT
+from tests.servers import free_port, wait_until_healthy
+
+SECONDS = 60  # for a page of the UI, which is drawn step by step
+
+
+@pytest.fixture(scope="module")
+def address(built: Repository) -> Iterator[str]:
+    """`make ui` on the built tree."""
+    port = free_port()
+    command = [sys.executable, "-m", "pipeline.ui", "--port", str(port)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        command,
+        cwd=built.paths.root,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_until_healthy(f"http://127.0.0.1:{port}", process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, 9)
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium(1400, 1800) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def run_page(address: str, built: Repository) -> str:
+    import mlflow
+
+    run_id = files.read_json(built.paths.registration)["run_id"]
+    experiment = mlflow.MlflowClient(built.paths.tracking_uri).get_run(run_id).info.experiment_id
+    return f"{address}/#/experiments/{experiment}/runs/{run_id}"
+
+
+def shows(browser: Any, *texts: str) -> None:
+    """Wait until the page shows each of `texts`."""
+    for text in texts:
+        WebDriverWait(browser, SECONDS).until(
+            lambda _, text=text: text in browser.find_element(By.TAG_NAME, "body").text,
+            f"no {text!r} at {browser.current_url}",
+        )
+
+
+def in_frame(browser: Any, selector: str) -> Any:
+    """Go into the frame in which the UI shows an HTML artifact, and wait for an element of it."""
+    frame = WebDriverWait(browser, SECONDS).until(lambda _: browser.find_elements(By.TAG_NAME, "iframe"), "no frame")[0]
+    browser.switch_to.frame(frame)
+    return WebDriverWait(browser, SECONDS).until(lambda _: browser.find_elements(By.CSS_SELECTOR, selector), f"no {selector}")[
+        0
+    ]
+
+
+def open_page(browser: Any, address: str) -> None:
+    browser.switch_to.default_content()
+    browser.get("about:blank")  # else only the part after # changes, and the old page is still there for a moment
+    browser.get(address)
+
+
+def test_the_run_shows_its_parameters_and_metrics(browser: Any, run_page: str) -> None:
+    open_page(browser, run_page)
+
+    shows(browser, "model.hidden_units", "(256,)", "test/accuracy", "data_fingerprint")
+
+
+def test_the_run_shows_its_curves(browser: Any, run_page: str) -> None:
+    open_page(browser, f"{run_page}/model-metrics")
+
+    shows(browser, "epoch", "val_accuracy")
+    plotted = "svg.main-svg .scatterlayer .trace"
+    WebDriverWait(browser, SECONDS).until(lambda _: browser.find_elements(By.CSS_SELECTOR, plotted), "no curve")
+
+
+def test_the_run_shows_its_pictures(browser: Any, run_page: str) -> None:
+    open_page(browser, f"{run_page}/artifacts/plots/worst_mistakes.png")
+
+    def drawn(_: Any) -> Any:
+        return browser.execute_script("return [...document.images].some((image) => image.naturalWidth > 500)")
+
+    shows(browser, "worst_mistakes.png")
+    WebDriverWait(browser, SECONDS).until(drawn, "no picture")
+
+
+def test_the_run_shows_the_explorer_and_it_works_there(browser: Any, run_page: str) -> None:
+    open_page(browser, f"{run_page}/artifacts/explorer/index.html")
+
+    assert in_frame(browser, "#answer .first .figure").text.endswith("%")
+    assert "203,530 parameters" in browser.find_element(By.ID, "about").text
+
+
+def test_the_run_shows_the_data_docs(browser: Any, run_page: str) -> None:
+    open_page(browser, f"{run_page}/artifacts/validation/data_docs/index.html")
+
+    assert in_frame(browser, "p").text == "none"  # what stands for the report in the built tree
+
+
+def test_the_model_page_shows_version_and_aliases(browser: Any, address: str) -> None:
+    open_page(browser, f"{address}/#/models/mnist-dense")
+
+    shows(browser, "mnist-dense", "Version 1", "challenger")
