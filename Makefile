@@ -30,6 +30,10 @@ lint: $(READY)  ## Check style and types
 ui: $(READY)  ## Browse the runs and models (PORT=5000)
 	@python -m pipeline.ui $(if $(PORT),--port "$$PORT")
 
+.PHONY: explore
+explore: $(READY)  ## Open the page that shows what the network does
+	@python -m pipeline.explore
+
 .PHONY: serve
 serve: $(READY)  ## Answer requests with the champion (PORT=5001, ALIAS=challenger)
 	@python -m pipeline.serve $(if $(PORT),--port "$$PORT") $(if $(ALIAS),--alias "$$ALIAS")
@@ -68,8 +72,9 @@ stale: $(READY)  ## Fail if the last turn of retraining is too long ago
 	@python -m pipeline.retrain --stale
 
 .PHONY: bench
-bench: $(READY)  ## Measure each stage's time and memory
+bench: $(READY)  ## Measure each stage, and the explorer's page
 	@python -m bench.memory
+	@python -m bench.pen
 
 .PHONY: setup
 setup: $(READY)  ## Make the virtual environment .venv

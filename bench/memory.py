@@ -1,22 +1,18 @@
 """What each stage costs: seconds and peak memory, beside a bare `import tensorflow` and the training data.
 
-`make bench` runs every stage once by itself on the data in place, and writes bench/results.md.
+`python -m bench.memory` runs every stage once by itself on the data in place.
 """
 
 import os
-import platform
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
-from importlib.metadata import version
-from pathlib import Path
 from typing import NamedTuple
 
+from bench import report
 from pipeline.core.paths import Paths
 
-STAGES = ("fetch", "validate", "train", "export", "evaluate", "register")
-RESULTS = Path(__file__).with_name("results.md")
+STAGES = ("fetch", "validate", "train", "export", "evaluate", "explain", "register")
 LIMIT = 1.3  # of the bare import plus the training data: what a stage's peak memory is to stay below
 
 
@@ -43,31 +39,19 @@ def measure(*arguments: str) -> Cost:
     return Cost(time.perf_counter() - start, kilobytes / 1024)
 
 
-def table(costs: dict[str, Cost], bare: Cost, data_megabytes: float) -> str:
+def section(costs: dict[str, Cost], bare: Cost, data_megabytes: float) -> str:
     """The results as Markdown."""
     allowed = LIMIT * (bare.peak_megabytes + data_megabytes)
     rows = [
-        f"| {stage} | {cost.seconds:.1f} | {cost.peak_megabytes:.0f} | {cost.peak_megabytes / allowed * LIMIT:.2f} |"
+        [stage, f"{cost.seconds:.1f}", f"{cost.peak_megabytes:.0f}", f"{cost.peak_megabytes / allowed * LIMIT:.2f}"]
         for stage, cost in costs.items()
     ]
-    return "\n".join(
-        [
-            "# Seconds and memory of each stage",
-            "",
-            f"Printed by `make bench` on {datetime.now(UTC):%Y-%m-%d}: {os.cpu_count()} cores, {platform.system()} "
-            f"{platform.machine()}, Python {platform.python_version()}, "
-            + ", ".join(f"{package} {version(package)}" for package in ("tensorflow", "great-expectations", "mlflow"))
-            + ". Times are of one run of each stage by itself, and swing with the machine.",
-            "",
-            f"The measure of memory is a process that does nothing but `import tensorflow` ({bare.peak_megabytes:.0f} MB, "
-            f"{bare.seconds:.1f} s) plus the training data ({data_megabytes:.0f} MB). No stage is to peak above {LIMIT} times "
-            f"that: {allowed:.0f} MB.",
-            "",
-            "| stage | seconds | peak memory, MB | times the measure |",
-            "|---|---|---|---|",
-            *rows,
-            "",
-        ]
+    described = report.machine("python -m bench.memory", "tensorflow", "great-expectations", "mlflow")
+    return (
+        f"{described} Times are of one run of each stage by itself, and swing with the machine.\n\n"
+        f"The measure of memory is a process that does nothing but `import tensorflow` ({bare.peak_megabytes:.0f} MB, "
+        f"{bare.seconds:.1f} s) plus the training data ({data_megabytes:.0f} MB). No stage is to peak above {LIMIT} times "
+        f"that: {allowed:.0f} MB.\n\n{report.table(['stage', 'seconds', 'peak memory, MB', 'times the measure'], rows)}\n"
     )
 
 
@@ -75,9 +59,8 @@ def main() -> int:
     data = (Paths().raw / "train_images.npy").stat().st_size / 2**20
     measure("-c", "import tensorflow")  # reads the library from disk, so that what follows measures memory and not the disk
     bare = measure("-c", "import tensorflow")
-    written = table({stage: measure("-m", f"pipeline.{stage}") for stage in STAGES}, bare, data)
-    RESULTS.write_text(written, encoding="utf-8")
-    print(written)
+    costs = {stage: measure("-m", f"pipeline.{stage}") for stage in STAGES}
+    report.put("Seconds and memory of each stage", section(costs, bare, data))
     return 0
 
 

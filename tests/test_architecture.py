@@ -52,6 +52,8 @@ def test_heavy_libraries_are_imported_where_they_belong(library: str) -> None:
         ("pipeline.train", set()),
         ("pipeline.drift", {"onnxruntime"}),
         ("pipeline.evaluate", {"onnxruntime"}),
+        ("pipeline.explain", {"onnxruntime"}),
+        ("pipeline.explore", set()),
         ("pipeline.predict", {"onnxruntime"}),
         ("pipeline.promote", {"onnxruntime"}),
         ("pipeline.rollback", set()),

@@ -20,7 +20,7 @@ from pipeline.core.paths import TIME_DEPENDENT, Paths
 from tests.conftest import SMALL, edit_params, write_source
 from tests.imports import ROOT, outputs
 
-STAGES = ["fetch", "validate", "train", "export", "evaluate", "register"]
+STAGES = ["fetch", "validate", "train", "export", "evaluate", "explain", "register"]
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def test_another_hidden_size_reruns_training_and_what_follows_in_an_experiment(c
     done = clone.run("dvc", "exp", "run", "--temp", "--name", "wider", "--set-param", "model.hidden_units=48")
 
     assert done.returncode == 0, done.stdout + done.stderr
-    assert ran(done.stdout) == ["train", "export", "evaluate", "register"]
+    assert ran(done.stdout) == ["train", "export", "evaluate", "explain", "register"]
     runs = mlflow.MlflowClient(clone.paths.tracking_uri).search_runs(["1"], "tags.dvc_experiment = 'wider'")
     assert [(run.info.run_name, run.data.params["model.hidden_units"]) for run in runs] == [("wider", "(48,)")]
     assert runs[0].data.metrics["test/accuracy"] > 0.5

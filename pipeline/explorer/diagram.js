@@ -110,7 +110,7 @@ class Diagram {
     for (let unit = 0; unit < part.count; unit++) {
       const y = part.top + (unit + 0.5) * part.cell;
       const thick = Math.max(2, part.cell - 8);
-      const room = part.width - 118;
+      const room = part.width - (start - part.left) - 112; // names at the left, figures at the right
       context.fillStyle = palette.panel.text;
       context.fillRect(start + 50, y - thick / 2, room, thick);
       context.fillStyle = palette.accent.text;

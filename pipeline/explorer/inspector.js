@@ -9,12 +9,10 @@ class Inspector {
     onChange((changed) => (changed.has("selected") ? this.draw() : this.later()));
   }
 
-  /** While the pen moves, the details follow a little behind it: the answer is what must not wait. */
+  /** The details follow when the pen rests: the answer is what must not wait. */
   later() {
-    this.waiting ??= setTimeout(() => {
-      this.waiting = null;
-      this.draw();
-    }, 60);
+    clearTimeout(this.waiting);
+    this.waiting = setTimeout(() => this.draw(), REST);
   }
 
   draw() {

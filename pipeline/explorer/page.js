@@ -11,6 +11,7 @@ const [HEIGHT, WIDTH] = content.shape;
 const PIXELS = HEIGHT * WIDTH;
 const CLASSES = content.classes;
 const NOUN = content.noun;
+const REST = 60; // milliseconds without a change, after which details are drawn
 
 const state = {
   pixels: new Uint8Array(PIXELS),

@@ -13,10 +13,8 @@ class Step {
   }
 
   later() {
-    this.waiting ??= setTimeout(() => {
-      this.waiting = null;
-      this.draw();
-    }, 60);
+    clearTimeout(this.waiting);
+    this.waiting = setTimeout(() => this.draw(), REST);
   }
 
   choose(place) {

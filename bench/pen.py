@@ -1,0 +1,81 @@
+"""From pen to probabilities on the explorer's page, measured in Chromium with real pointer events.
+
+`python -m bench.pen` draws circles with the mouse. Listeners before the page's own and behind it take the time in which the
+ten bars come to stand. The browser hands moves over once a frame, so what is counted from the move itself holds that wait.
+"""
+
+import math
+import statistics
+import sys
+from typing import Any
+
+from bench import report
+from pipeline.core.paths import Paths
+from tests.browser import chromium
+
+POINTS = 600
+LIMIT = 16.0  # milliseconds, in which a screen of 60 Hz shows the next frame
+
+LISTEN = """
+window.answered = [];
+window.since = [];
+window.drawn = [];
+let start;
+window.addEventListener("pointermove", () => (start = performance.now()), { capture: true });
+document.getElementById("pad").addEventListener("pointermove", (event) => {
+  answered.push(performance.now() - start);
+  since.push(performance.now() - event.timeStamp);
+  const { port1, port2 } = new MessageChannel();
+  port1.onmessage = () => drawn.push(performance.now() - event.timeStamp);
+  requestAnimationFrame(() => port2.postMessage(null));
+});
+const box = document.getElementById("pad").getBoundingClientRect();
+return [box.left + box.width / 2, box.top + box.height / 2];
+"""
+
+
+def strokes(browser: Any) -> list[list[float]]:
+    """Milliseconds of `POINTS` moves: from handing over to probabilities, from the event to those, and to the frame's end."""
+    browser.execute_script(
+        "explorer.state.selected = {kind: 'unit', layer: 0, unit: 0}; document.getElementById('clear').click()"
+    )
+    x, y = browser.execute_script(LISTEN)
+
+    def mouse(kind: str, turn: float, **more: Any) -> None:
+        at = {"x": x + 90 * math.cos(turn), "y": y + 110 * math.sin(turn)}
+        browser.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": kind, "button": "left", "clickCount": 1, **at, **more})
+
+    for stroke in range(POINTS // 60):
+        mouse("mousePressed", stroke)
+        for point in range(60):
+            mouse("mouseMoved", stroke + point / 10, buttons=1)
+        mouse("mouseReleased", stroke + 6)
+    return browser.execute_script("return [answered, since, drawn]")
+
+
+def row(name: str, times: list[float], bound: bool = False) -> list[str]:
+    last = statistics.quantiles(times, n=100)[98]
+    mark = f"{LIMIT:.0f}: {'reached' if last < LIMIT else 'not reached'}" if bound else ""
+    return [name, str(len(times)), f"{statistics.median(times):.1f}", f"{last:.1f}", mark]
+
+
+def main() -> int:
+    with chromium() as browser:
+        browser.get(Paths().page.absolute().as_uri())
+        version = browser.capabilities["browserVersion"]
+        answered, since, drawn = strokes(browser)
+    header = ["from - to", "moves", "median, ms", "99th percentile, ms", "at most"]
+    rows = [
+        row("the browser hands the move over - probabilities", answered, bound=True),
+        row("the move - probabilities", since, bound=True),
+        row("the move - the frame with the whole network", drawn),
+    ]
+    described = report.machine("python -m bench.pen").replace(
+        ", Python", f", Chromium {version} without a graphics card, Python"
+    )
+    report.put("From pen to probabilities", f"{described}\n\n{report.table(header, rows)}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
