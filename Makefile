@@ -5,6 +5,7 @@ SHELL := /bin/bash
 
 VENV := .venv
 READY := $(VENV)/.ready
+PEERS := $(VENV)/peers/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: help
@@ -72,9 +73,12 @@ stale: $(READY)  ## Fail if the last turn of retraining is too long ago
 	@python -m pipeline.retrain --stale
 
 .PHONY: bench
-bench: $(READY)  ## Measure each stage, and the explorer's page
-	@python -m bench.memory
-	@python -m bench.pen
+bench: $(READY) $(PEERS)  ## Measure everything against its limit and against others (20 minutes)
+	@python -m bench
+
+.PHONY: record
+record: $(READY)  ## Fit the same network for three minutes, with five seeds (20 minutes)
+	@python -m bench.record
 
 .PHONY: setup
 setup: $(READY)  ## Make the virtual environment .venv
@@ -112,5 +116,11 @@ $(READY): requirements.txt
 		python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(VENV)/uv.txt; \
 	fi
 	@rm -f $(READY)
-	@VIRTUAL_ENV=$(VENV) uv pip sync --quiet --require-hashes requirements.txt
+	@VIRTUAL_ENV=$(VENV) uv pip sync --quiet --compile-bytecode --require-hashes requirements.txt
 	@touch $(READY)
+
+# PyTorch and JAX, which only the measurements need.
+$(PEERS): bench/requirements.txt | $(READY)
+	@python -m venv $(VENV)/peers
+	@$(VENV)/peers/bin/python -m pip install --quiet --disable-pip-version-check --requirement bench/requirements.txt
+	@touch $(PEERS)

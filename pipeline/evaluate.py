@@ -93,9 +93,10 @@ def run(params: Params, paths: Paths) -> str:
     test = datasets.load(paths, "test")
     variants = {"float32": paths.onnx, "int8": paths.int8}
     figures, probabilities = {}, {}
+    perturbed, bins = scoring.perturb(test.images, params.evaluate), params.evaluate.calibration_bins
     for variant, path in variants.items():
         model = scoring.open_for(path, test.images, params.fetch.classes)
-        scored, probabilities[variant] = scoring.score(model, test, params.evaluate)
+        scored, probabilities[variant] = scoring.score(model, test, perturbed, bins)
         figures[variant] = {**scored, "bytes": path.stat().st_size}
     figures["int8"]["agreement"] = metrics.agreement(probabilities["float32"], probabilities["int8"])
 

@@ -69,7 +69,8 @@ def score(version: "Version", folder: Path, test: Split, params: Params) -> Cand
     folder.mkdir()
     float32, int8 = registry.download(version, folder)
     classes = params.fetch.classes
-    figures, probabilities = scoring.score(scoring.open_for(float32, test.images, classes), test, params.evaluate)
+    perturbed, bins = scoring.perturb(test.images, params.evaluate), params.evaluate.calibration_bins
+    figures, probabilities = scoring.score(scoring.open_for(float32, test.images, classes), test, perturbed, bins)
     quantised = scoring.open_for(int8, test.images, classes).predict(test.images)
     figures["int8_agreement"] = metrics.agreement(probabilities, quantised)
     figures["bytes"] = float32.stat().st_size

@@ -22,12 +22,22 @@ def free_port() -> int:
 
 
 @contextmanager
-def mlflow_server(folder: Path) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
-    """An MLflow server with a store of its own in `folder`: its address and its process."""
+def mlflow_server(
+    folder: Path, store: str = "", workers: int = 1, password: str = ""
+) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+    """An MLflow server with artifacts in `folder`: its address and its process.
+
+    Its store is SQLite in `folder`, or the database at `store`; with a password it asks for it, of the user admin.
+    """
     uri = f"http://127.0.0.1:{(port := free_port())}"
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "artifacts")]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--workers", str(workers), "--backend-store-uri", store or f"sqlite:///{folder}/server.db"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    if password:
+        command += ["--app-name", "basic-auth"]
+        environment |= {"MLFLOW_FLASK_SERVER_SECRET_KEY": "secret of the tests"}
+        environment |= {"MLFLOW_AUTH_CONFIG_PATH": str(_auth_config(folder, store, password))}
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
     try:
@@ -36,6 +46,51 @@ def mlflow_server(folder: Path) -> Iterator[tuple[str, "subprocess.Popen[bytes]"
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _auth_config(folder: Path, store: str, password: str) -> Path:
+    settings = {
+        "default_permission": "MANAGE",
+        "database_uri": store or f"sqlite:///{folder}/users.db",
+        "admin_username": "admin",
+        "admin_password": password,
+        "authorization_function": "mlflow.server.auth:authenticate_request_basic_auth",
+    }
+    path = folder / "auth.ini"
+    path.write_text("[mlflow]\n" + "".join(f"{key} = {value}\n" for key, value in settings.items()))
+    return path
+
+
+@contextmanager
+def postgres(folder: Path) -> Iterator[str]:
+    """A PostgreSQL cluster of our own with an empty database: its URI."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not programs:
+        pytest.skip("no PostgreSQL server is installed (Debian: apt install postgresql)")
+    binaries, data, port = programs[-1].parent, folder / "cluster", free_port()
+    # PostgreSQL refuses to run as root.
+    user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.getuid() == 0 else []
+    data.mkdir()
+    if user:
+        shutil.chown(data, "postgres", "postgres")
+        for parent in folder.parents[: len(folder.parents) - 2]:
+            parent.chmod(parent.stat().st_mode | 0o011)
+        folder.chmod(0o755)
+    quiet = {"check": True, "stdout": subprocess.DEVNULL, "cwd": "/"}
+    owner = ["--username=mlflow", "--auth=trust", "--encoding=UTF8", "--no-sync", "-D", str(data)]
+    subprocess.run([*user, str(binaries / "initdb"), *owner], **quiet)
+    options = ["-p", str(port), "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={data}"]
+    process = subprocess.Popen(
+        [*user, str(binaries / "postgres"), "-D", str(data), *options], cwd="/", stderr=subprocess.DEVNULL
+    )
+    try:
+        _wait_until_open(port, process, folder)
+        address = ["--host=127.0.0.1", f"--port={port}", "--username=mlflow"]
+        subprocess.run([str(binaries / "createdb"), *address, "mlflow"], **quiet)
+        yield f"postgresql://mlflow@127.0.0.1:{port}/mlflow"
+    finally:
+        process.terminate()
         process.wait()
 
 

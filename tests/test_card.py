@@ -3,6 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from pipeline.core import card
 from pipeline.core.datasets import Pixels
@@ -76,3 +77,10 @@ def test_vectors_show_different_labels(images: Pixels) -> None:
     chosen = card.vectors(images, np.array([1, 1, 0], np.uint8))
 
     np.testing.assert_array_equal(chosen, images[[0, 2]])
+
+
+@pytest.mark.parametrize(("hits", "count"), [(0, 5), (5, 5), (1, 3), (9908, 10_000)])
+def test_wilsons_interval_is_scipys(hits: int, count: int) -> None:
+    expected = binomtest(hits, count).proportion_ci(0.95, method="wilson")
+
+    assert card.wilson(hits / count, count) == pytest.approx((expected.low, expected.high), abs=1e-12)

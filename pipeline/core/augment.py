@@ -33,7 +33,7 @@ class Distort(keras.layers.Layer):  # type: ignore[misc]
         self.fields = fields(self.height, self.width, self.params.elastic_grid)
 
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        if not training:
+        if not training or self.params.none:
             return tf.cast(images, tf.float32)
         count = tf.shape(images)[0]
         drawn = 6 + 2 * self.params.elastic_grid**2

@@ -141,6 +141,11 @@ class DistortionParams(Section):
     elastic: Annotated[float, Field(ge=0)]
     elastic_grid: Annotated[int, Field(ge=2)]
 
+    @property
+    def none(self) -> bool:
+        """Whether images stay as they are."""
+        return not any((self.rotation, self.scale, self.shear, self.shift, self.elastic))
+
 
 class TrainParams(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)]

@@ -1,6 +1,6 @@
 """What a model is worth on labelled images: evaluate and promote score by the same figures."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +15,32 @@ from pipeline.core.params import EvaluateParams
 _LATENCY_CALLS = 2000
 
 
-def score(model: OnnxModel, test: Split, params: EvaluateParams) -> tuple[dict[str, Any], Probabilities]:
-    """The figures of one model on the test split, and its probabilities."""
+def perturb(images: Pixels, params: EvaluateParams) -> dict[str, list[Pixels]]:
+    """The images under each kind of change, by the name of the figure that it gives."""
+    moves = [(down * params.shift, right * params.shift) for down, right in perturbations.DIRECTIONS]
+    return {
+        "shifted_accuracy": [perturbations.shift(images, down, right) for down, right in moves],
+        "rotated_accuracy": [perturbations.rotate(images, degrees) for degrees in (-params.rotation, params.rotation)],
+        "noisy_accuracy": [perturbations.add_noise(images, params.noise)],
+    }
+
+
+def score(
+    model: OnnxModel, test: Split, perturbed: Mapping[str, Sequence[Pixels]], bins: int
+) -> tuple[dict[str, Any], Probabilities]:
+    """The figures of one model on the test split and on what `perturb` made of it, and its probabilities."""
     probabilities = model.predict(test.images)
     recalls = [row["recall"] for row in metrics.per_class(metrics.confusion(test.labels, probabilities))]
-
-    def robust(perturbed: Iterable[Pixels]) -> float:
-        return float(np.mean([metrics.accuracy(test.labels, model.predict(images)) for images in perturbed]))
-
+    robust = {
+        name: float(np.mean([metrics.accuracy(test.labels, model.predict(images)) for images in variants]))
+        for name, variants in perturbed.items()
+    }
     figures = {
         "accuracy": metrics.accuracy(test.labels, probabilities),
         "log_loss": metrics.log_loss(test.labels, probabilities),
-        "calibration_error": metrics.calibration_error(test.labels, probabilities, params.calibration_bins),
+        "calibration_error": metrics.calibration_error(test.labels, probabilities, bins),
         "worst_recall": min(recalls),
-        "shifted_accuracy": robust(
-            perturbations.shift(test.images, down * params.shift, right * params.shift)
-            for down, right in perturbations.DIRECTIONS
-        ),
-        "rotated_accuracy": robust(
-            perturbations.rotate(test.images, degrees) for degrees in (-params.rotation, params.rotation)
-        ),
-        "noisy_accuracy": robust([perturbations.add_noise(test.images, params.noise)]),
+        **robust,
     }
     return figures, probabilities
 

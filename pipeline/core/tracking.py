@@ -9,11 +9,12 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import mlflow
+from filelock import FileLock
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, RunStatus
 from mlflow.exceptions import MlflowException
 
@@ -116,12 +117,21 @@ def connect(params: Params, paths: Paths) -> str:
     mlflow.set_system_metrics_sampling_interval(_SAMPLING_SECONDS)
     mlflow.set_system_metrics_samples_before_logging(1)
     name = params.tracking.experiment
-    if paths.tracking_uri.startswith("sqlite:") and mlflow.get_experiment_by_name(name) is None:
-        # Named here, because MLflow's default is ./mlruns, wherever the process happens to stand.
-        mlflow.create_experiment(name, artifact_location=(paths.store / "artifacts").as_uri())
-    experiment = mlflow.set_experiment(name)
+    with _one_at_a_time(paths):
+        if paths.tracking_uri.startswith("sqlite:") and mlflow.get_experiment_by_name(name) is None:
+            # Named here, because MLflow's default is ./mlruns, wherever the process happens to stand.
+            mlflow.create_experiment(name, artifact_location=(paths.store / "artifacts").as_uri())
+        experiment = mlflow.set_experiment(name)
     mlflow.set_experiment_tag("mlflow.experimentKind", "custom_model_development")  # the UI's view for training runs
     return str(experiment.experiment_id)
+
+
+def _one_at_a_time(paths: Paths) -> AbstractContextManager[Any]:
+    """Pipelines that come upon a SQLite store that is not there yet would all make it, and trip over each other."""
+    if not paths.tracking_uri.startswith("sqlite:"):
+        return nullcontext()
+    paths.store.mkdir(parents=True, exist_ok=True)
+    return FileLock(paths.store / "mlflow.db.lock")
 
 
 def _end(status: int) -> None:
