@@ -5,6 +5,7 @@ ten bars come to stand. The browser hands moves over once a frame, so what is co
 """
 
 import math
+import shutil
 import statistics
 import sys
 from typing import Any
@@ -60,6 +61,9 @@ def row(name: str, times: list[float], bound: bool = False) -> list[str]:
 
 
 def main() -> int:
+    if not shutil.which("chromedriver"):
+        print("bench     no Chromium with its driver is installed: the pen on the explorer's page is not measured")
+        return 0
     with chromium() as browser:
         browser.get(Paths().page.absolute().as_uri())
         version = browser.capabilities["browserVersion"]

@@ -1,0 +1,7 @@
+"""All measurements but the record: `make bench`."""
+
+import sys
+
+from bench import commands, compute, memory, pen, scale
+
+sys.exit(max(part.main() for part in (compute, commands, scale, memory, pen)))

@@ -1,0 +1,105 @@
+"""The stages that read the training data, on 60 thousand to 2.4 million images: `python -m bench.scale`.
+
+The images are distorted copies of the training split. What is measured is what one more image costs: the difference between
+two sizes, so that imports are not in it.
+"""
+
+import sys
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from ruamel.yaml import YAML
+
+from bench import report
+from bench.memory import Cost, measure
+from bench.rows import Row, table
+from pipeline.core import datasets, imports, params
+from pipeline.core.paths import Paths
+
+SIZES = (60_000, 600_000, 2_400_000)
+STAGES = ("fetch", "validate", "train")
+_AT_ONCE = 10_000
+
+
+def write_source(folder: Path, images: int) -> None:
+    """IDX files of `images` training images, and of the test split as it is."""
+    with imports.lean_tensorflow():
+        from pipeline.core.augment import Distort
+    read, train, test = params.load(Path("params.yaml")), datasets.load(Paths(), "train"), datasets.load(Paths(), "test")
+    distort = Distort(read.train.distortion, 0)
+    count = len(train.labels)
+    with (folder / "train-images").open("wb") as file:
+        file.write(header(images, *train.images.shape[1:]))
+        for start in range(0, images, _AT_ONCE):
+            taken = train.images[start % count :][:_AT_ONCE]
+            copies = taken if start < count else np.asarray(distort(taken, training=True)).round().astype(np.uint8)
+            file.write(np.ascontiguousarray(copies).tobytes())
+    labels = np.resize(train.labels, images)
+    for name, array in (("train-labels", labels), ("test-images", test.images), ("test-labels", test.labels)):
+        (folder / name).write_bytes(header(*array.shape) + array.tobytes())
+
+
+def header(*shape: int) -> bytes:
+    """Of an IDX file of uint8."""
+    return bytes([0, 0, 8, len(shape)]) + np.array(shape, ">u4").tobytes()
+
+
+def write_params(folder: Path, images: int) -> None:
+    yaml = YAML()
+    content = yaml.load(Path("params.yaml"))
+    content["fetch"]["sources"] = ["source"]
+    content["fetch"]["max_bytes"] = 10**10
+    for key, file in content["fetch"]["files"].items():
+        file["name"], file["sha256"] = key.replace("_", "-"), None
+    content["validate"]["rows"]["train"] = [images, images]
+    content["validate"]["ink_fraction"] = content["validate"]["pixel_maximum"] = [0, 255]  # distortion thins some images out
+    content["train"]["epochs"] = 1
+    yaml.dump(content, folder / "params.yaml")
+
+
+def costs(images: int) -> tuple[dict[str, Cost], float]:
+    """What each stage takes on so many images, and the data's megabytes."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "source").mkdir()
+        write_source(folder / "source", images)
+        write_params(folder, images)
+        found = {stage: measure("-m", f"pipeline.{stage}", folder=folder) for stage in STAGES}
+        return found, (folder / "data" / "raw" / "train_images.npy").stat().st_size / 2**20
+
+
+def rows(found: dict[int, tuple[dict[str, Cost], float]]) -> list[Row]:
+    made = []
+    for stage in STAGES:
+        small, large = [
+            (found[more][0][stage].seconds - found[few][0][stage].seconds) / (more - few) for few, more in pairwise(SIZES)
+        ]
+        grown = found[SIZES[-1]][0][stage].peak_megabytes - found[SIZES[0]][0][stage].peak_megabytes
+        data = found[SIZES[-1]][1] - found[SIZES[0]][1]
+        made.append(
+            Row(f"{stage}: time of one more image, from {SIZES[1]:,} on", f"up to {SIZES[1]:,}", large / small, most=1.2)
+        )
+        made.append(Row(f"{stage}: growth of peak memory", "growth of the data", grown / data, most=1.0))
+    return made
+
+
+def main() -> int:
+    found = {images: costs(images) for images in SIZES}
+    cells = [
+        [
+            f"{images:,}",
+            f"{megabytes:.0f}",
+            *(f"{cost[stage].seconds:.1f} s, {cost[stage].peak_megabytes:.0f} MB" for stage in STAGES),
+        ]
+        for images, (cost, megabytes) in found.items()
+    ]
+    described = report.machine("python -m bench.scale", "tensorflow", "great-expectations")
+    figures = report.table(["training images", "MB", *STAGES], cells)
+    report.put("More images", f"{described} One run of each; train takes one epoch.\n\n{table(rows(found))}\n\n{figures}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

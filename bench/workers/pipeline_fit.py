@@ -1,0 +1,37 @@
+"""Epochs of the pipeline's own fit: `python -m bench.workers.pipeline_fit plain 128`, or `distorted 384` as in params.yaml."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from bench.workers.turns import Turns
+from pipeline.core import datasets, imports, params
+from pipeline.core.paths import Paths
+
+MANY = 1000  # epochs, so that turns end before they do
+NOTHING = {"rotation": 0, "scale": 0, "shear": 0, "shift": 0, "elastic": 0}
+
+
+def main(kind: str, batch: int) -> None:
+    read = params.load(Path("params.yaml"))
+    distortion = read.train.distortion.model_copy(update=NOTHING if kind == "plain" else {})
+    train = read.train.model_copy(update={"epochs": MANY, "batch_size": batch, "distortion": distortion})
+    data = datasets.load(Paths(), "train")
+    parts = np.arange(len(data.labels)), np.arange(0)
+    with imports.lean_tensorflow():
+        from pipeline.core import model, training
+    network = model.build(read.model, data.images.shape[1:], len(read.fetch.classes), train.seed)
+    turns = Turns()
+
+    def epoch_ended(number: int, figures: dict[str, float]) -> None:
+        if number > 1:
+            turns.done()
+        if not turns.wait():
+            raise SystemExit
+
+    training.fit(network, data, parts, train, epoch_ended)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

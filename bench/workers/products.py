@@ -1,0 +1,57 @@
+"""The float32 matrix products of the network 784-256-10, by NumPy's BLAS and into place.
+
+`python -m bench.workers.products training 128` makes those of an epoch of 60,000 images: of the forward pass, and of the
+gradients with respect to weights and hidden values. `... inference 10000` makes those of the forward pass of as many images.
+`... square 2048` multiplies two square matrices.
+"""
+
+import sys
+from collections.abc import Callable
+
+import numpy as np
+
+from bench.workers.turns import serve
+
+IMAGES, PIXELS, UNITS, CLASSES = 60_000, 784, 256, 10
+
+
+def training(batch: int) -> Callable[[], None]:
+    x, w1, w2 = _random(batch, PIXELS), _random(PIXELS, UNITS), _random(UNITS, CLASSES)
+    hidden, logits = _random(batch, UNITS), _random(batch, CLASSES)
+    grad1, grad2, back = np.empty_like(w1), np.empty_like(w2), np.empty_like(hidden)
+
+    def epoch() -> None:
+        for _ in range(IMAGES // batch):
+            np.matmul(x, w1, out=hidden)
+            np.matmul(hidden, w2, out=logits)
+            np.matmul(hidden.T, logits, out=grad2)
+            np.matmul(logits, w2.T, out=back)
+            np.matmul(x.T, back, out=grad1)
+
+    return epoch
+
+
+def inference(batch: int) -> Callable[[], None]:
+    x, w1, w2 = _random(batch, PIXELS), _random(PIXELS, UNITS), _random(UNITS, CLASSES)
+    hidden, logits = _random(batch, UNITS), _random(batch, CLASSES)
+
+    def calls() -> None:
+        for _ in range(IMAGES // batch):
+            np.matmul(x, w1, out=hidden)
+            np.matmul(hidden, w2, out=logits)
+
+    return calls
+
+
+def square(side: int) -> Callable[[], object]:
+    a, b = _random(side, side), _random(side, side)
+    out = np.empty_like(a)
+    return lambda: np.matmul(a, b, out=out)
+
+
+def _random(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).random(shape, np.float32) * 1e-3
+
+
+if __name__ == "__main__":
+    serve({"training": training, "inference": inference, "square": square}[sys.argv[1]](int(sys.argv[2])))
