@@ -5,6 +5,7 @@ SHELL := /bin/bash
 
 VENV := .venv
 READY := $(VENV)/.ready
+EXTRAS := $(VENV)/.remote $(VENV)/.sweep $(VENV)/.team
 PEERS := $(VENV)/peers/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
@@ -18,7 +19,7 @@ repro: $(READY)  ## Rebuild what changed, from data to registered model
 	@python -m pipeline.summary
 
 .PHONY: test
-test: $(READY)  ## Run the tests
+test: $(READY) $(EXTRAS)  ## Run the tests
 	@python -m pytest
 
 .PHONY: lint
@@ -55,6 +56,10 @@ rollback: $(READY)  ## Make the previous champion champion again (TAG=1: git tag
 retrain: $(READY)  ## Take a turn: fetch, rebuild, promote, publish (SEED=n, REQUIRE=better, FIRST=1)
 	@python -m pipeline.retrain $(if $(SEED),--seed "$$SEED") $(if $(REQUIRE),--require "$$REQUIRE") $(if $(FIRST),--first)
 
+.PHONY: sweep
+sweep: $(READY) $(VENV)/.sweep  ## Search for better parameters on Ray (RESUME=1: go on; RAY_ADDRESS: on that cluster)
+	@python -m pipeline.sweep $(if $(RESUME),--resume)
+
 .PHONY: drift
 drift: $(READY)  ## Compare images without labels with the training data (SOURCE=..., CHECK=1: fail on drift)
 	@python -m pipeline.drift "$${SOURCE:?say SOURCE=, a file or a folder of npy, npz or IDX files}" $(if $(CHECK),--check)
@@ -64,7 +69,7 @@ verify: $(READY)  ## Check that alias, record, run, file and git tag of the cham
 	@python -m pipeline.promote --verify
 
 .PHONY: remote
-remote: $(READY)  ## Keep outputs in a DVC remote, for this checkout (URL=...: a folder, ssh:// or s3://)
+remote: $(READY) $(VENV)/.remote  ## Keep outputs in a DVC remote, for this checkout (URL=...: a folder, ssh:// or s3://)
 	@if [ -n "$${URL:-}" ]; then python -m dvc remote add --local --force --default store "$$URL"; \
 		else echo "remote    none: URL names none, and outputs stay in this checkout"; fi
 
@@ -84,9 +89,12 @@ record: $(READY)  ## Fit the same network for three minutes, with five seeds (20
 setup: $(READY)  ## Make the virtual environment .venv
 
 .PHONY: lock
-lock: $(READY)  ## Resolve pyproject.toml anew into requirements.txt
-	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev --extra remote --generate-hashes \
-		--no-emit-index-url --custom-compile-command 'make lock' --output-file requirements.txt pyproject.toml
+lock: $(READY)  ## Resolve pyproject.toml anew into requirements.txt, and its extras into requirements/
+	@$(COMPILE) --upgrade --extra dev --output-file requirements.txt pyproject.toml
+	@for extra in remote sweep; do \
+		$(COMPILE) --upgrade --constraint requirements.txt --output-file requirements/$$extra.txt --extra $$extra pyproject.toml; \
+	done
+	@$(COMPILE) --upgrade --constraint requirements.txt --output-file requirements/team.txt --group team
 
 .PHONY: clean
 clean:  ## Remove .venv and caches; data and runs stay
@@ -97,6 +105,9 @@ clean:  ## Remove .venv and caches; data and runs stay
 ifneq (works,$(shell $(VENV)/bin/python -c 'print("works")' 2>/dev/null))
 $(shell rm -f $(READY))
 endif
+
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--custom-compile-command 'make lock'
 
 SUPPORTED := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 INTERPRETERS := $(PYTHON) python3 python3.13 python3.12 python3.11
@@ -115,9 +126,14 @@ $(READY): requirements.txt
 		sed -n '/^uv==/,/# via/p' requirements.txt > $(VENV)/uv.txt; \
 		python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(VENV)/uv.txt; \
 	fi
-	@rm -f $(READY)
+	@rm -f $(READY) $(EXTRAS)
 	@VIRTUAL_ENV=$(VENV) uv pip sync --quiet --compile-bytecode --require-hashes requirements.txt
 	@touch $(READY)
+
+# What goes beyond the pipeline itself: installed when it is asked for.
+$(EXTRAS): $(VENV)/.%: requirements/%.txt $(READY)
+	@VIRTUAL_ENV=$(VENV) uv pip install --quiet --require-hashes --requirement $<
+	@touch $@
 
 # PyTorch and JAX, which only the measurements need.
 $(PEERS): bench/requirements.txt | $(READY)

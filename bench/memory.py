@@ -4,8 +4,10 @@
 """
 
 import os
+import re
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -22,11 +24,14 @@ class Cost(NamedTuple):
     """What one process took, as the operating system counted it."""
 
     seconds: float
-    peak_megabytes: float
+    peak_megabytes: float  # resident, with the pages of files that it mapped and the system may take back
+    private_megabytes: float  # without those, as far as the system tells: Linux does
 
 
 def measure(*arguments: str, folder: Path = Path()) -> Cost:
     """Run Python with `arguments` in `folder` to its end, silently.
+
+    The process that asks must be small: until it starts its program, a child counts as large as its parent.
 
     Raises:
         RuntimeError: it failed.
@@ -35,12 +40,30 @@ def measure(*arguments: str, folder: Path = Path()) -> Cost:
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen([sys.executable, *arguments], cwd=folder, env=environment, **silent) as process:
+        watched = Private(process.pid)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"{' '.join(arguments)} exited with {process.returncode}: run `make repro` first")
     kilobytes = usage.ru_maxrss / (1024 if sys.platform == "darwin" else 1)  # macOS counts bytes
-    return Cost(time.perf_counter() - start, kilobytes / 1024)
+    return Cost(time.perf_counter() - start, kilobytes / 1024, watched.peak / 1024)
+
+
+class Private(threading.Thread):
+    """Watches the private memory of a process until it is gone; `peak` is in kilobytes."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self.status, self.peak = Path(f"/proc/{pid}/status"), 0
+        self.start()
+
+    def run(self) -> None:
+        try:
+            while found := re.search(r"RssAnon:\s+(\d+)", self.status.read_text()):
+                self.peak = max(self.peak, int(found[1]))
+                time.sleep(0.01)
+        except OSError:
+            pass  # it is gone, or this is no Linux
 
 
 def section(costs: dict[str, Cost], bare: Cost, data_megabytes: float) -> str:

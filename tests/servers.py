@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.imports import ROOT
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -30,14 +32,16 @@ def mlflow_server(
     Its store is SQLite in `folder`, or the database at `store`; with a password it asks for it, of the user admin.
     """
     uri = f"http://127.0.0.1:{(port := free_port())}"
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", str(workers), "--backend-store-uri", store or f"sqlite:///{folder}/server.db"]
-    command += ["--artifacts-destination", str(folder / "artifacts")]
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    store, artifacts = store or f"sqlite:///{folder}/server.db", str(folder / "artifacts")
     if password:
-        command += ["--app-name", "basic-auth"]
-        environment |= {"MLFLOW_FLASK_SERVER_SECRET_KEY": "secret of the tests"}
-        environment |= {"MLFLOW_AUTH_CONFIG_PATH": str(_auth_config(folder, store, password))}
+        command = [str(ROOT / "team" / "server.sh")]
+        settings = {"STORE": store, "ARTIFACTS": artifacts, "PASSWORD": password, "SECRET": "of the tests"}
+        settings |= {"PORT": str(port), "WORKERS": str(workers), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    else:
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+        command += ["--workers", str(workers), "--backend-store-uri", store, "--artifacts-destination", artifacts]
+        settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment = os.environ | settings
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
     try:
@@ -47,19 +51,6 @@ def mlflow_server(
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-def _auth_config(folder: Path, store: str, password: str) -> Path:
-    settings = {
-        "default_permission": "MANAGE",
-        "database_uri": store or f"sqlite:///{folder}/users.db",
-        "admin_username": "admin",
-        "admin_password": password,
-        "authorization_function": "mlflow.server.auth:authenticate_request_basic_auth",
-    }
-    path = folder / "auth.ini"
-    path.write_text("[mlflow]\n" + "".join(f"{key} = {value}\n" for key, value in settings.items()))
-    return path
 
 
 @contextmanager

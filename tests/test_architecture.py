@@ -21,9 +21,11 @@ HEAVY = {
     "keras": {"pipeline.core.augment", "pipeline.core.model", "pipeline.core.training"},
     "tf2onnx": {"pipeline.export"},
     "great_expectations": {"pipeline.core.expectations"},
-    "mlflow": {"pipeline.core.registry", "pipeline.core.tracking"},
+    "mlflow": {"pipeline.core.registry", "pipeline.core.sweep_runs", "pipeline.core.tracking"},
     "onnxruntime": {"pipeline.core.inference"},
-    "matplotlib": {"pipeline.core.drift_plots", "pipeline.core.plots"},
+    "matplotlib": {"pipeline.core.drift_plots", "pipeline.core.plots", "pipeline.core.sweep_plots"},
+    "ray": {"pipeline.core.cluster", "pipeline.core.trials"},
+    "optuna": {"pipeline.core.trials"},
 }
 
 
@@ -59,12 +61,13 @@ def test_heavy_libraries_are_imported_where_they_belong(library: str) -> None:
         ("pipeline.rollback", set()),
         ("pipeline.serve", {"onnxruntime"}),
         ("pipeline.summary", set()),
+        ("pipeline.sweep", set()),
         ("pipeline.ui", set()),
         ("pipeline.core.inference", {"onnxruntime"}),
     ],
 )
 def test_importing_a_module_loads_no_other_heavy_library(module: str, allowed: set[str]) -> None:
-    watched = [*HEAVY, "pandas", "scipy.stats", "sklearn", "dvc"]
+    watched = [*HEAVY, "pandas", "scipy.stats", "sklearn", "dvc", "psycopg"]
     code = f"import {module}, json, sys; print(json.dumps([name for name in {watched!r} if name in sys.modules]))"
 
     printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout
@@ -89,7 +92,7 @@ def test_every_file_that_stages_exchange_is_declared_in_dvc_yaml() -> None:
     known = paths.Paths()
     files_named = {path.as_posix() for name, path in vars(known).items() if path.as_posix().startswith("data/")}
     folders = {known.validation.as_posix(), known.model.as_posix(), known.evaluation.as_posix()}
-    commands = (known.drift, known.turn)  # their folders
+    commands = (known.drift, known.turn, known.sweep)  # their folders
     written_by_commands = {known.promotion.as_posix(), *(folder.as_posix() for folder in commands)} | {
         name for name in files_named if any(Path(name).is_relative_to(folder) for folder in commands)
     }

@@ -193,6 +193,22 @@ class BusyPortError(PipelineError):
     """A server cannot listen where it is to."""
 
 
+class MissingExtraError(PipelineError):
+    """A package is not there that only some commands need."""
+
+    def __init__(self, package: str, target: str) -> None:
+        super().__init__(
+            f"{package}: expected this package, found none.\nNothing was started. `{target}` installs it and what it needs."
+        )
+
+
+class SweepError(PipelineError):
+    """A sweep cannot begin or go on."""
+
+    def __init__(self, expected: str, found: str, remedy: str) -> None:
+        super().__init__(f"sweep: expected {expected}, found {found}.\nNo trial was started. {remedy}")
+
+
 class TooFewImagesError(PipelineError):
     """So few images say nothing about drift."""
 

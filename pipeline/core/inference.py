@@ -22,7 +22,7 @@ INPUT, OUTPUT = "image", "probabilities"
 
 Probabilities = npt.NDArray[np.float32]
 
-_BATCH = 10_000  # images a call: throughput has levelled off, and memory does not grow with the data
+_BATCH = 2000  # images a call: as floats they stay near the processor, which makes it a tenth faster than five times as many
 _ERROR = 3  # onnxruntime's severity
 
 # Name, type, and which of the dimensions have a size that the file fixes.

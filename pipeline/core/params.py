@@ -216,6 +216,29 @@ class ServeParams(Section):
     max_bytes: Annotated[int, Field(gt=0)]
 
 
+class RangeParams(Section):
+    """Numbers between two, both possible; with `log` evenly by their logarithm."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+class ChoicesParams(Section):
+    choices: Annotated[tuple[Any, ...], BeforeValidator(_pair), Field(min_length=1)]
+
+
+class SweepParams(Section):
+    """`space` is by dotted names of the sections model and train."""
+
+    trials: Annotated[int, Field(ge=1)]
+    grace: Annotated[int, Field(ge=1)]
+    reduction: Annotated[float, Field(gt=1)]
+    retries: Annotated[int, Field(ge=0)]
+    cores: Annotated[float, Field(gt=0)]
+    space: Annotated[dict[str, RangeParams | ChoicesParams], Field(min_length=1)]
+
+
 class TrackingParams(Section):
     experiment: Name
     model: Name
@@ -235,6 +258,7 @@ class Params(Section):
     retrain: RetrainParams
     drift: DriftParams
     serve: ServeParams
+    sweep: SweepParams
     tracking: TrackingParams
 
 

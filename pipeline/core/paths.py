@@ -41,6 +41,7 @@ class Paths:
         self.card = self.evaluation / "model_card.md"
         self.contract = self.evaluation / "contract.json"
 
+        self.sweep = root / "data" / "sweep"
         self.explorer = root / "data" / "explorer"
         self.page = self.explorer / "index.html"
 

@@ -17,7 +17,7 @@ from pipeline.core.errors import DivergedError
 from pipeline.core.params import TrainParams
 from pipeline.core.snapshots import Recorder
 
-_BATCHES_A_CALL = 10  # at most: enough to hide the start of a call, and 3 MB of MNIST at a batch of 384
+_IMAGES_A_CALL = 4000  # at most, but for a larger batch: enough to hide the start of a call, and 3 MB of MNIST
 _VALIDATION_BATCH = 2000  # at most
 
 Rows = npt.NDArray[np.intp]
@@ -119,7 +119,8 @@ def _plan(count: int, batch_size: int) -> tuple[int, int, int]:
     """
     size = min(batch_size, count)
     whole = count // size
-    candidates = range(min(whole, _BATCHES_A_CALL // 2), min(whole, _BATCHES_A_CALL) + 1)
+    most = min(whole, max(1, _IMAGES_A_CALL // size))
+    candidates = range((most + 1) // 2, most + 1)
     batches = max(candidates, key=lambda number: (whole // number * number, number))  # that leaves the fewest images over
     return whole // batches, batches, size
 

@@ -1,0 +1,112 @@
+"""Search for better parameters: trials of the pipeline's own fit on Ray, compared on the validation images.
+
+What was found is offered as a DVC experiment; nothing is applied. The test split is not read.
+"""
+
+import argparse
+import csv
+import io
+import shutil
+import subprocess
+import sys
+from typing import Any
+
+from pipeline.core import console, datasets, files, space
+from pipeline.core.errors import MissingExtraError, SweepError
+from pipeline.core.params import Params
+from pipeline.core.paths import Paths
+
+_SHOWN = 5  # trials of the table on the console
+
+
+def table(trials: list[Any]) -> str:
+    """trials.csv: a row a trial, the best first."""
+    out = io.StringIO()
+    names = sorted({name for trial in trials for name in trial.config})
+    figures = ["val_loss", "val_accuracy", "loss", "accuracy"]
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["trial", "epochs", *figures, *names])
+    for trial in trials:
+        found = [trial.figures.get(name, "") for name in figures]
+        writer.writerow([trial.name, trial.epochs, *found, *(trial.config[name] for name in names)])
+    return out.getvalue()
+
+
+def options_of(config: dict[str, Any]) -> list[str]:
+    """The parameters as `dvc exp run` takes them."""
+    return [f"--set-param={name}={value}" for name, value in sorted(config.items())]
+
+
+def offer(trial: Any) -> str:
+    """Queue a DVC experiment of the best trial's parameters; return its name.
+
+    Raises:
+        SweepError: DVC does not take it.
+    """
+    name = f"sweep-{trial.name.replace('_', '-')}"
+    command = [sys.executable, "-m", "dvc", "exp", "run", "--queue", "--name", name, *options_of(trial.config)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        found = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1]
+        raise SweepError("DVC to queue the experiment", found, f"By hand: dvc {' '.join(command[3:])}")
+    return name
+
+
+def report(trials: list[Any], params: Params, paths: Paths) -> None:
+    """Write the table and the plot, and print the best few."""
+    from pipeline.core import plots, sweep_plots
+
+    files.write_text(paths.sweep / "trials.csv", table(trials))
+    with files.replacing(paths.sweep / "parallel.png") as part:
+        plots.save(sweep_plots.parallel(trials, params), part)
+    for trial in trials[:_SHOWN]:
+        settings = ", ".join(f"{name.rpartition('.')[2]} {_short(value)}" for name, value in sorted(trial.config.items()))
+        found = "failed" if trial.failed else f"val_loss {trial.figures['val_loss']:.4f}, {trial.epochs} epochs"
+        console.say("", f"{found}: {settings}")
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
+    space.check(params)
+    data = datasets.load(paths, "train")
+    parts = datasets.hold_out(datasets.train_rows(paths), params.train.validation_split)
+    if not len(parts[1]):
+        raise SweepError("images held out for validation", "none", "Set train.validation_split in params.yaml.")
+    try:
+        from pipeline.core import cluster, sweep_runs, trials
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(error.name or "ray", "make sweep") from error
+    if options.resume and not trials.can_resume(paths.sweep):
+        raise SweepError(f"a sweep to resume in {paths.sweep}", "none", "Start one without --resume.")
+
+    record = paths.sweep / "sweep.json"
+    begun = files.read_json(record)["run_id"] if options.resume else None
+    if not options.resume:
+        shutil.rmtree(paths.sweep, ignore_errors=True)
+    parent = sweep_runs.open_parent(params, paths, begun)
+    files.write_json(record, {"run_id": parent})
+    with cluster.connected() as machines:
+        console.say("sweep", f"{params.sweep.trials} trials of at most {params.train.epochs} epochs on {machines} machine(s)")
+        found = trials.search(data, parts, params, paths.sweep, sweep_runs.Recorder(parent, params, paths), options.resume)
+    complete = len(found) >= params.sweep.trials
+    if found:
+        report(found, params, paths)
+    sweep_runs.close_parent(parent, found, complete, paths.sweep, paths)
+    if not complete:
+        console.say("sweep", f"interrupted after {len(found)} trials; `make sweep RESUME=1` goes on from here")
+        return console.INTERRUPTED
+    if found[0].failed:
+        console.say("sweep", "every trial failed; see their runs in MLflow")
+        return 1
+    name = offer(found[0])
+    console.say("sweep", f"best queued as experiment {name}: `dvc queue start` runs it, `dvc exp apply {name}` takes it")
+    return 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m pipeline.sweep", description=__doc__)
+    parser.add_argument("--resume", action="store_true", help="go on with a sweep that was interrupted")
+    sys.exit(console.run_command(parser, run))

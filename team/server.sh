@@ -1,0 +1,39 @@
+#!/bin/sh
+# The team's MLflow server: PostgreSQL behind it, artifacts through it, a password before it.
+#
+#   STORE      where runs and users are kept: postgresql://user:password@host/database
+#   ARTIFACTS  where artifacts are kept: a folder, or s3://bucket/path
+#   PASSWORD   of the user admin, who makes the others; read when the store is new
+#   SECRET     signs the forms of the sign-up page: any long random text, the same on each start
+#   HOST PORT  where it listens, 127.0.0.1 and 5000 unless told; put TLS in front before it listens elsewhere
+#   HOSTS      the names that it is asked by, when it listens elsewhere: mlflow.example.org,mlflow.example.org:443
+#   WORKERS    processes that answer, 4 unless told
+set -eu
+: "${STORE:?the database, postgresql://user:password@host/database}"
+: "${ARTIFACTS:?the folder or bucket for artifacts}"
+: "${PASSWORD:?a password for the user admin}"
+: "${SECRET:?a long random text}"
+
+umask 077
+settings=$(mktemp -d)
+trap 'rm -rf "$settings"' EXIT INT TERM
+# The file is read by Python's configparser, to which % is a sign of its own.
+escaped() { printf '%s' "$1" | sed 's/%/%%/g'; }
+cat > "$settings/auth.ini" <<END
+[mlflow]
+default_permission = EDIT
+database_uri = $(escaped "$STORE")
+admin_username = admin
+admin_password = $(escaped "$PASSWORD")
+authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+END
+
+export MLFLOW_AUTH_CONFIG_PATH="$settings/auth.ini"
+export MLFLOW_FLASK_SERVER_SECRET_KEY="$SECRET"
+export MLFLOW_BACKEND_STORE_URI="$STORE"  # not an argument, which every user of the machine could read
+export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
+python -m mlflow server --app-name basic-auth --host "${HOST:-127.0.0.1}" --port "${PORT:-5000}" \
+	--workers "${WORKERS:-4}" --artifacts-destination "$ARTIFACTS" ${HOSTS:+--allowed-hosts "$HOSTS"} &
+server=$!
+trap 'kill "$server"; wait "$server"; rm -rf "$settings"' INT TERM
+wait "$server"
