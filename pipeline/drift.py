@@ -11,23 +11,10 @@ from pipeline.core import console, datasets, drift, files, inputs, scoring
 from pipeline.core.datasets import Pixels
 from pipeline.core.drift import Check, Features
 from pipeline.core.errors import TooFewImagesError
-from pipeline.core.inference import OnnxModel
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 
 DRIFTED = 3  # exit code of --check
-
-
-def reference(model: OnnxModel, images: Pixels, params: Params, paths: Paths) -> Features:
-    """The training images as they are, and what the model decides on those of them that are held out for validation.
-
-    On images that it was fitted on a model is surer than on any others: where none are held out, confidence is left out.
-    """
-    _, held_out = datasets.hold_out(datasets.train_rows(paths), params.train.validation_split)
-    if len(held_out):
-        return {**drift.of_images(images), **drift.of_decisions(model.predict(images[held_out]))}
-    decided = drift.of_decisions(model.predict(images))
-    return {**drift.of_images(images), drift.DECIDED: decided[drift.DECIDED]}
 
 
 def report(expected: Features, served: Features, checks: list[Check], onnx_sha256: str, params: Params) -> dict[str, Any]:
@@ -65,10 +52,8 @@ def draw(expected: Features, served: Features, checks: list[Check], images: Pixe
 
 def say(checks: list[Check], images: int, params: Params, paths: Paths) -> None:
     """Print each check with what was found and from where on it is drift, and the verdict."""
-    for check in checks:
-        bound = f"drift from {params.drift.smallest_effect:g} on, with p of at most {params.drift.alpha:g}"
-        mark = "  drifted" if check.drifted else "  same"
-        console.say(mark, f"{check.check}: {check.found}; {bound}")
+    for mark, text in drift.lines(checks, params.drift):
+        console.say(mark, text)
     if not any(check.check == drift.CONFIDENCE for check in checks):
         console.say(
             "  left out", f"{drift.CONFIDENCE}: train.validation_split holds no images out that would tell what is usual"
@@ -84,7 +69,7 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     images = inputs.read_arrays(Path(options.source), model.image_shape)
     if len(images) < params.drift.minimum_images:
         raise TooFewImagesError(options.source, params.drift.minimum_images, len(images))
-    expected = reference(model, train, params, paths)
+    expected = drift.reference(model, train, params, paths)
     served = {**drift.of_images(images), **drift.of_decisions(model.predict(images))}
     checks = drift.compare(expected, served, model.classes, params.drift)
     content = report(expected, served, checks, files.sha256(paths.onnx), params)

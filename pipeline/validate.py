@@ -43,7 +43,9 @@ def _summarise(images: datasets.Pixels) -> pd.DataFrame:
             "mean": flat.mean(axis=1),
             "minimum": flat.min(axis=1),
             "maximum": flat.max(axis=1),
-            "content_hash": np.frombuffer(b"".join(hashlib.blake2b(row, digest_size=8).digest() for row in flat), np.uint64),
+            "content_hash": np.frombuffer(
+                b"".join(hashlib.blake2b(row.data, digest_size=8).digest() for row in flat), np.uint64
+            ),
         }
     )
 

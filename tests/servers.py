@@ -81,7 +81,7 @@ def postgres(folder: Path) -> Iterator[str]:
         subprocess.run([str(binaries / "createdb"), *address, "mlflow"], **quiet)
         yield f"postgresql://mlflow@127.0.0.1:{port}/mlflow"
     finally:
-        process.terminate()
+        process.send_signal(signal.SIGINT)  # at once, whoever is connected
         process.wait()
 
 

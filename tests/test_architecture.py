@@ -24,7 +24,7 @@ HEAVY = {
     "mlflow": {"pipeline.core.registry", "pipeline.core.sweep_runs", "pipeline.core.tracking"},
     "onnxruntime": {"pipeline.core.inference"},
     "matplotlib": {"pipeline.core.drift_plots", "pipeline.core.plots", "pipeline.core.sweep_plots"},
-    "ray": {"pipeline.core.cluster", "pipeline.core.trials"},
+    "ray": {"pipeline.core.bulk", "pipeline.core.cluster", "pipeline.core.trials"},
     "optuna": {"pipeline.core.trials"},
 }
 
@@ -59,6 +59,7 @@ def test_heavy_libraries_are_imported_where_they_belong(library: str) -> None:
         ("pipeline.predict", {"onnxruntime"}),
         ("pipeline.promote", {"onnxruntime"}),
         ("pipeline.rollback", set()),
+        ("pipeline.score", {"onnxruntime"}),
         ("pipeline.serve", {"onnxruntime"}),
         ("pipeline.summary", set()),
         ("pipeline.sweep", set()),

@@ -46,7 +46,7 @@ def bounds(alpha: float, smallest_effect: float) -> DriftParams:
 @pytest.fixture(scope="module")
 def reference(built: Repository) -> Features:
     images = datasets.open_split(built.paths, "train").images
-    return verb.reference(OnnxModel(built.paths.onnx), images, built.params, built.paths)
+    return drift.reference(OnnxModel(built.paths.onnx), images, built.params, built.paths)
 
 
 @pytest.fixture(scope="module")

@@ -1,85 +1,24 @@
 """The whole pipeline as people run it: the real `dvc repro`, on a small real subset, in a clone of the tree."""
 
-import hashlib
-import os
-import shutil
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import onnxruntime
 import pytest
-from ruamel.yaml import YAML
 
 from pipeline.core import files
 from pipeline.core.datasets import Split
-from pipeline.core.paths import TIME_DEPENDENT, Paths
-from tests.conftest import SMALL, edit_params, write_source
-from tests.imports import ROOT, outputs
+from pipeline.core.paths import TIME_DEPENDENT
+from tests.clones import Clone, git, make_clone, ran
+from tests.conftest import edit_params
 
 STAGES = ["fetch", "validate", "train", "export", "evaluate", "explain", "register"]
 
 
-@dataclass(frozen=True)
-class Clone:
-    paths: Paths
-
-    def run(self, *command: str) -> "subprocess.CompletedProcess[str]":
-        """Run a Python module in the clone, as `make` does: with this environment's interpreter first on the path."""
-        environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "120"}
-        return subprocess.run(
-            [sys.executable, "-m", *command],
-            cwd=self.paths.root,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def repro(self, *options: str) -> str:
-        """`dvc repro`, which must succeed; return what it prints."""
-        done = self.run("dvc", "repro", *options)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def digests(self) -> dict[str, str]:
-        """SHA-256 of every file below the outputs that dvc.yaml declares."""
-        stages = YAML(typ="safe").load(self.paths.root / "dvc.yaml")["stages"].values()
-        found = [self.paths.root / out for stage in stages for out in sorted(outputs(stage))]
-        whole = [file for path in found for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()]
-        return {file.relative_to(self.paths.root).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in whole}
-
-
-def ran(printed: str) -> list[str]:
-    """The stages that DVC says it ran."""
-    return [line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage")]
-
-
-def git(root: Path, *arguments: str) -> None:
-    identity = ("-c", "user.name=Test", "-c", "user.email=test@example.org")
-    subprocess.run(["git", *identity, *arguments], cwd=root, check=True, capture_output=True)
-
-
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory, subset: dict[str, Split]) -> Clone:
-    """What a clone of the working tree would hold, with the parameters for the subset committed."""
-    root = tmp_path_factory.mktemp("clone")
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True
-    ).stdout.splitlines()
-    for name in (name for name in listed if (ROOT / name).is_file() and not name.startswith("data/embedded/t")):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, root / name)
-    source = write_source(tmp_path_factory.mktemp("source"), subset)
-    edit_params(root / "params.yaml", SMALL | {"fetch.sources": [str(source)], "model.hidden_units": [32]})
-    (root / "dvc.lock").unlink()
-    git(root, "init", "--quiet")
-    git(root, "add", "--all")
-    git(root, "commit", "--quiet", "--message", "Clone")
-    return Clone(Paths(root))
+    return make_clone(tmp_path_factory.mktemp("clone"), subset, {"model.hidden_units": [32]})
 
 
 @pytest.fixture(scope="module")

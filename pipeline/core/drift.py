@@ -8,15 +8,17 @@ A difference is drift when it is significant, so that few images raise no alarm 
 for a trifle.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.core import datasets
 from pipeline.core.datasets import Pixels
-from pipeline.core.inference import Probabilities
-from pipeline.core.params import DriftParams
+from pipeline.core.inference import OnnxModel, Probabilities
+from pipeline.core.params import DriftParams, Params
+from pipeline.core.paths import Paths
 
 Features = Mapping[str, npt.NDArray[np.float64]]
 
@@ -56,6 +58,18 @@ def of_decisions(probabilities: Probabilities) -> Features:
     }
 
 
+def reference(model: OnnxModel, images: Pixels, params: Params, paths: Paths) -> Features:
+    """The training images as they are, and what the model decides on those of them that are held out for validation.
+
+    On images that it was fitted on a model is surer than on any others: where none are held out, confidence is left out.
+    """
+    _, held_out = datasets.hold_out(datasets.train_rows(paths), params.train.validation_split)
+    if len(held_out):
+        return {**of_images(images), **of_decisions(model.predict(images[held_out]))}
+    decided = of_decisions(model.predict(images))
+    return {**of_images(images), DECIDED: decided[DECIDED]}
+
+
 def compare(reference: Features, served: Features, classes: int, params: DriftParams) -> list[Check]:
     """Compare what the reference has, feature by feature; the numbers of images may differ, from feature to feature too.
 
@@ -78,6 +92,12 @@ def compare(reference: Features, served: Features, classes: int, params: DriftPa
         Check(name, effect, corrected[name], corrected[name] <= params.alpha and effect >= params.smallest_effect)
         for name, (effect, _) in found.items()
     ]
+
+
+def lines(checks: Sequence[Check], params: DriftParams) -> list[tuple[str, str]]:
+    """Each check for a person: the verdict, and what was found beside what would be drift."""
+    bound = f"drift from {params.smallest_effect:g} on, with p of at most {params.alpha:g}"
+    return [("  drifted" if check.drifted else "  same", f"{check.check}: {check.found}; {bound}") for check in checks]
 
 
 def shares(decided: npt.NDArray[np.float64], classes: int) -> npt.NDArray[np.float64]:

@@ -209,6 +209,13 @@ class SweepError(PipelineError):
         super().__init__(f"sweep: expected {expected}, found {found}.\nNo trial was started. {remedy}")
 
 
+class ScoreError(PipelineError):
+    """Scores cannot go where they were to go."""
+
+    def __init__(self, expected: str, found: str) -> None:
+        super().__init__(f"{expected}, found {found}.\nWhat is there is untouched. Give another --out, or empty that folder.")
+
+
 class TooFewImagesError(PipelineError):
     """So few images say nothing about drift."""
 

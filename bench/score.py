@@ -1,0 +1,56 @@
+"""Bulk scoring against one process of ONNX Runtime on all cores: `python -m bench.score`.
+
+Both score 1.2 million images, copies of the training split, from .npy files; the one process reads and predicts, and writes
+nothing.
+"""
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from bench import report
+from bench.rows import seconds
+from bench.turns import ROUNDS
+from pipeline.core import bulk, cluster, datasets, shards
+from pipeline.core.inference import OnnxModel
+from pipeline.core.paths import Paths
+
+COPIES, ROWS = 20, 20_000
+
+
+def one_process(source: Path, model: OnnxModel) -> float:
+    start = time.perf_counter()
+    for block in shards.blocks(source, ROWS, model.image_shape):
+        model.predict(shards.read(block, model.image_shape))
+    return time.perf_counter() - start
+
+
+def on_ray(source: Path, model: OnnxModel, onnx: Path) -> float:
+    with tempfile.TemporaryDirectory() as out:
+        start = time.perf_counter()
+        blocks = shards.blocks(source, ROWS, model.image_shape)
+        sum(bulk.score(blocks, onnx, [str(number) for number in range(model.classes)], Path(out)))
+        return time.perf_counter() - start
+
+
+def main() -> int:
+    paths = Paths()
+    images, model = datasets.open_split(paths, "train").images, OnnxModel(paths.onnx)
+    taken: dict[str, list[float]] = {"one process of ONNX Runtime": [], "pipeline.score on Ray": []}
+    with tempfile.TemporaryDirectory() as folder, cluster.connected():
+        source = Path(folder)
+        for copy in range(COPIES):
+            np.save(source / f"{copy:02d}.npy", images)
+        for _ in range(ROUNDS):
+            taken["one process of ONNX Runtime"].append(one_process(source, model))
+            taken["pipeline.score on Ray"].append(on_ray(source, model, paths.onnx))
+    described, count = report.machine("python -m bench.score", "ray", "onnxruntime"), COPIES * len(images)
+    report.put("Bulk scoring", f"{described} {count:,} images; Ray was running.\n\n{seconds(taken, count)}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""Score images in bulk: every image of a source once, into Parquet files, with the checks of drift and of validation.
+
+What was cut short is gone on with: the same command scores what is left.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.core import console, datasets, drift, files, shards
+from pipeline.core.errors import MissingExtraError, ScoreError
+from pipeline.core.inference import OnnxModel
+from pipeline.core.params import Params
+from pipeline.core.paths import Paths
+from pipeline.core.shards import Block
+
+_ROWS = 20_000  # images a block: 16 MB of MNIST, some tenths of a second
+_COMPARED = 100_000  # images at most that are compared with the training data
+_BOUNDED = {"pixel minimum": "pixel_minimum", "pixel maximum": "pixel_maximum", "ink fraction": "ink_fraction"}
+
+
+def plan(blocks: Sequence[Block], model: Path) -> dict[str, Any]:
+    """What scores.json holds: what is scored, and by what. The same command finds the same."""
+    return {
+        "onnx_sha256": files.sha256(model),
+        "images": sum(b.stop - b.start for b in blocks),
+        "parts": [b.key for b in blocks],
+    }
+
+
+def claim(folder: Path, planned: Mapping[str, Any]) -> None:
+    """Write the plan into the folder, or raise ScoreError if it holds another's scores."""
+    path = folder / "scores.json"
+    if path.exists() and files.read_json(path) != planned:
+        raise ScoreError(f"{folder}: expected a new folder, or the scores of these images by this model", "others")
+    files.write_json(path, planned)
+
+
+def out_of_bounds(found: Sequence[Mapping[str, Any]], params: Params) -> dict[str, int]:
+    """How many images break what every training image must keep, by the name of the bound."""
+    counts = {}
+    for name, column in _BOUNDED.items():
+        low, high = getattr(params.validate_, column)
+        counts[name] = sum(int(((part[column] < low) | (part[column] > high)).sum()) for part in found)
+    return counts
+
+
+def compared(found: Sequence[Mapping[str, Any]]) -> drift.Features:
+    """The figures that drift compares, of evenly spaced images."""
+    total = sum(len(part["decided"]) for part in found)
+    step = max(1, -(-total // _COMPARED))
+    renamed = {"ink_fraction": "ink_fraction", "mean_intensity": "mean_intensity", drift.CONFIDENCE: "confidence"}
+    renamed[drift.DECIDED] = "decided"
+    return {
+        name: np.concatenate([part[column] for part in found])[::step].astype(np.float64) for name, column in renamed.items()
+    }
+
+
+def check(found: Sequence[Mapping[str, Any]], model: OnnxModel, params: Params, paths: Paths) -> dict[str, Any]:
+    """Print and return what the checks say of the images that were scored."""
+    broken = out_of_bounds(found, params)
+    for name, count in broken.items():
+        if count:
+            console.say("  outside", f"{name}: {count:,} images are outside what a training image may have")
+    served = compared(found)
+    if len(served[drift.DECIDED]) < params.drift.minimum_images:
+        console.say("  left out", f"drift: it is judged from {params.drift.minimum_images:,} images on")
+        return {"out_of_bounds": broken}
+    expected = drift.reference(model, datasets.load(paths, "train").images, params, paths)
+    checks = drift.compare(expected, served, model.classes, params.drift)
+    for mark, text in drift.lines(checks, params.drift):
+        console.say(mark, text)
+    return {"out_of_bounds": broken, "drift": {each.check: each._asdict() for each in checks}}
+
+
+def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
+    path, folder = Path(options.model or paths.onnx), Path(options.out)
+    model = OnnxModel(path)
+    classes = json.loads(model.metadata.get("classes", "null")) or [str(number) for number in range(model.classes)]
+    blocks = shards.blocks(Path(options.source), _ROWS, model.image_shape)
+    planned = plan(blocks, path)
+    try:
+        from pipeline.core import bulk, cluster
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(error.name or "ray", "make .venv/.sweep") from error
+    claim(folder, planned)
+    left = [block for block in blocks if not bulk.part_file(folder, block).exists()]
+    before = planned["images"] - sum(block.stop - block.start for block in left)
+    if before:
+        console.say("score", f"{before:,} images have been scored before")
+    if left:
+        with cluster.connected(), console.progress("scoring", "image", total=planned["images"], initial=before) as bar:
+            for images in bulk.score(left, path, classes, folder):
+                bar.update(images)
+    scored = bulk.count(folder, blocks)
+    if scored != planned["images"]:
+        raise ScoreError(f"{folder}: expected {planned['images']:,} scores, one an image", f"{scored:,}")
+    content = check(list(bulk.figures(folder, blocks)), model, params, paths)
+    files.write_json(folder / "checks.json", content)
+    console.say("score", f"{scored:,} images in {len(blocks)} part(s): {folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m pipeline.score", description=__doc__)
+    parser.add_argument("source", help="an npy, npz, IDX or Parquet file of uint8 images, or a folder of such")
+    parser.add_argument(
+        "--out", required=True, metavar="DIR", help="where the Parquet files go, for every machine of a cluster"
+    )
+    parser.add_argument("--model", metavar="FILE", help="an ONNX file; data/model/model.onnx where not given")
+    sys.exit(console.run_command(parser, run))

@@ -1,0 +1,163 @@
+"""Bulk scoring on a real Ray: every image once, whatever the file, and gone on with after a kill."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyarrow import Table, parquet
+
+from pipeline.core import files, shards
+from pipeline.core.datasets import Pixels, Split
+from pipeline.core.errors import UnreadablePictureError
+from pipeline.core.inference import OnnxModel
+from pipeline.core.paths import Paths
+from tests.conftest import Repository, idx
+from tests.imports import ROOT
+
+pytest.importorskip("ray", reason="Ray is not installed (make .venv/.sweep)")
+
+
+def write_parquet(path: Path, images: Pixels, rows: int) -> None:
+    table = Table.from_pydict({"image": [image.tobytes() for image in images], "other": list(range(len(images)))})
+    parquet.write_table(table, path, row_group_size=rows)
+
+
+@pytest.fixture
+def source(tmp_path: Path, subset: dict[str, Split]) -> tuple[Path, Pixels]:
+    """The test images in files of every kind, and all of them in the order of the files' names."""
+    folder, images = tmp_path / "source", subset["test"].images
+    folder.mkdir()
+    np.save(folder / "a.npy", images[:300])
+    (folder / "b-ubyte").write_bytes(idx(images[300:500]))
+    np.savez_compressed(folder / "c.npz", images=images[500:600])
+    write_parquet(folder / "d.parquet", images[600:], 150)
+    return folder, images
+
+
+@pytest.fixture
+def tree(built: Repository, tmp_path: Path) -> Paths:
+    root = tmp_path / "tree"
+    shutil.copytree(built.paths.root, root, ignore=shutil.ignore_patterns("mlruns", "source"))
+    return Paths(root)
+
+
+def started(tree: Paths, *arguments: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "pipeline.score", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment.pop("RAY_ADDRESS", None)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=tree.root, env=environment, text=True, start_new_session=True, **pipes)
+
+
+def score(tree: Paths, *arguments: str) -> tuple[int, str, str]:
+    process = started(tree, *arguments)
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def scored(folder: Path) -> Table:
+    return parquet.read_table([str(path) for path in sorted(folder.glob("*.parquet"))])
+
+
+def test_every_image_of_every_kind_of_file_is_scored_once_as_one_process_does(
+    source: tuple[Path, Pixels], tree: Paths, tmp_path: Path
+) -> None:
+    folder, images = source
+    code, printed, error = score(tree, str(folder), "--out", str(tmp_path / "out"))
+
+    assert code == 0, error
+    found = scored(tmp_path / "out")
+    expected = OnnxModel(tree.onnx, threads=1).predict(images)
+    np.testing.assert_allclose(np.array(found["probabilities"].to_pylist()), expected, rtol=0, atol=1e-6)
+    assert found["label"].to_pylist() == [str(digit) for digit in expected.argmax(axis=1)]
+    assert found["row"].to_pylist() == [*range(300), *range(200), *range(100), *range(400)]
+    assert "1,000 images in 6 part(s)" in printed
+    assert "same    confidence" in printed
+    assert "outside" not in printed
+
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.parquet")}
+    code, printed, error = score(tree, str(folder), "--out", str(tmp_path / "out"))
+    assert code == 0, error
+    assert "1,000 images have been scored before" in printed
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+    (tmp_path / "other").mkdir()
+    np.save(tmp_path / "other" / "images.npy", 255 - images)
+    code, _, error = score(tree, str(tmp_path / "other"), "--out", str(tmp_path / "out"))
+    assert code == 1
+    assert "expected a new folder, or the scores of these images by this model" in error
+
+    code, printed, error = score(tree, str(tmp_path / "other"), "--out", str(tmp_path / "inverted"))
+    assert code == 0, error
+    assert "pixel minimum: 1,000 images are outside" in printed
+    assert "drifted ink_fraction" in printed
+    assert files.read_json(tmp_path / "inverted" / "checks.json")["out_of_bounds"]["pixel minimum"] == 1000
+
+
+def test_a_kill_leaves_whole_parts_and_the_next_call_scores_the_rest(
+    tree: Paths, subset: dict[str, Split], tmp_path: Path
+) -> None:
+    source, out = tmp_path / "source", tmp_path / "out"
+    source.mkdir()
+    images = np.concatenate([subset["train"].images] * 8)
+    for part in range(24):
+        np.save(source / f"{part:02d}.npy", images[1000 * part : 1000 * (part + 1)])
+    process = started(tree, str(source), "--out", str(out))
+    while len(list(out.glob("*.parquet"))) < 3:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    time.sleep(1)  # for Ray's processes to see that they are alone
+    left = len(list(out.glob("*.parquet")))
+
+    code, printed, error = score(tree, str(source), "--out", str(out))
+
+    assert code == 0, error
+    assert f"{1000 * left:,} images have been scored before" in printed
+    found = scored(out)
+    assert found.num_rows == len(images)
+    np.testing.assert_array_equal(found["decided"].to_numpy(), OnnxModel(tree.onnx).predict(images).argmax(axis=1))
+
+
+def test_large_files_are_cut_into_blocks_that_are_read_by_themselves(source: tuple[Path, Pixels]) -> None:
+    folder, images = source
+
+    blocks = shards.blocks(folder, 90, (28, 28))
+
+    assert [block.stop - block.start for block in blocks if block.name == "a.npy"] == [90, 90, 90, 30]
+    assert [block.stop - block.start for block in blocks if block.name == "d.parquet"] == [150, 150, 100]
+    np.testing.assert_array_equal(np.concatenate([shards.read(block, (28, 28)) for block in blocks]), images)
+    assert len({block.key for block in blocks}) == len(blocks)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.npy", b"no array", "an .npy file"),
+        ("a.parquet", b"no table", "a Parquet file"),
+        ("a-ubyte", b"\0\0\x08\x03" + b"\0" * 12, "an IDX file|at least one element"),
+    ],
+)
+def test_what_holds_no_images_is_named(tmp_path: Path, name: str, content: bytes, expected: str) -> None:
+    (tmp_path / name).write_bytes(content)
+
+    with pytest.raises(UnreadablePictureError, match=f"{name}: expected ({expected})"):
+        shards.blocks(tmp_path, 10, (28, 28))
+
+
+def test_images_of_another_size_are_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((3, 5, 5), np.uint8))
+    write_parquet(tmp_path / "b.parquet", np.zeros((3, 5, 5), np.uint8), 3)
+
+    with pytest.raises(UnreadablePictureError, match=r"a.npy: expected uint8 images \(n, 28, 28\), found uint8 \(3, 5, 5\)"):
+        shards.blocks(tmp_path / "a.npy", 10, (28, 28))
+    (block,) = shards.blocks(tmp_path / "b.parquet", 10, (28, 28))
+    with pytest.raises(UnreadablePictureError, match="expected 784 bytes an image"):
+        shards.read(block, (28, 28))
