@@ -95,9 +95,9 @@ def test_every_image_of_every_kind_of_file_is_scored_once_as_one_process_does(
 
     code, printed, error = score(tree, str(tmp_path / "other"), "--out", str(tmp_path / "inverted"))
     assert code == 0, error
-    assert "pixel minimum: 1,000 images are outside" in printed
+    assert "ink fraction: 1,000 images are outside" in printed
     assert "drifted ink_fraction" in printed
-    assert files.read_json(tmp_path / "inverted" / "checks.json")["out_of_bounds"]["pixel minimum"] == 1000
+    assert files.read_json(tmp_path / "inverted" / "checks.json")["out_of_bounds"]["ink fraction"] == 1000
 
 
 def test_a_kill_leaves_whole_parts_and_the_next_call_scores_the_rest(

@@ -56,7 +56,7 @@ def wait(processes: list["subprocess.Popen[str]"]) -> None:
 
 def assert_nothing_is_lost(trees: list[Path], uri: str) -> None:
     """Each tree's run is finished, with every point of its curves and every file, and is a version of its own."""
-    client = mlflow.MlflowClient(uri)
+    client = mlflow.MlflowClient(uri, uri)
     versions = set()
     for tree in trees:
         paths = Paths(tree)
