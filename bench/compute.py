@@ -20,11 +20,11 @@ TRAINING = {
 }
 DISTORTION = {"plain": ["pipeline_fit", "plain", "384"], "distorted": ["pipeline_fit", "distorted", "384"]}
 INFERENCE = {
-    "products": ["products", "inference", "10000"],
-    "float32": ["predict", "onnx", "10000", "60000"],
-    "int8": ["predict", "int8", "10000", "60000"],
-    "Keras predict": ["predict", "keras", "10000", "60000"],
-    "PyTorch": ["torch_predict"],
+    "products": ["products", "inference", "10000", "240000"],
+    "float32": ["predict", "onnx", "10000", "240000"],
+    "int8": ["predict", "int8", "10000", "240000"],
+    "Keras predict": ["predict", "keras", "10000", "240000"],
+    "PyTorch": ["torch_predict", "240000"],
 }
 ONE = {
     "Identity": ["predict", "identity", "1", "2000"],
@@ -65,7 +65,7 @@ def inference() -> tuple[list[Row], str]:
         Row("size of the int8 file", "float32", size, most=0.26),
         Row("decisions of int8 on the test split", "float32", float(np.mean(decided[0] == decided[1])), least=0.999),
     ]
-    figures = "60,000 images, 10,000 a call:\n\n" + seconds(many, images=60_000)
+    figures = "240,000 images, 10,000 a call:\n\n" + seconds(many, images=240_000)
     return rows, figures + "\n\n2,000 images, one a call:\n\n" + seconds(one, images=2_000)
 
 

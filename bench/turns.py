@@ -4,12 +4,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
 ROUNDS = 7
+REST = 0.5  # seconds; OpenBLAS's threads take some hundredths
 PEERS = Path(".venv/peers/bin/python")
 
 
@@ -20,7 +22,8 @@ class Worker(NamedTuple):
     answers: IO[str]
 
     def turn(self) -> float:
-        """Seconds of one turn."""
+        """Seconds of one turn, after a rest in which the threads of the one before stop waiting for work at full speed."""
+        time.sleep(REST)
         self.turns.write("turn\n")
         self.turns.flush()
         return float(self.answers.readline() or "nan")

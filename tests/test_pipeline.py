@@ -1,5 +1,6 @@
 """The whole pipeline as people run it: the real `dvc repro`, on a small real subset, in a clone of the tree."""
 
+import getpass
 from pathlib import Path
 
 import mlflow
@@ -9,9 +10,10 @@ import pytest
 
 from pipeline.core import files
 from pipeline.core.datasets import Split
-from pipeline.core.paths import TIME_DEPENDENT
+from pipeline.core.paths import TIME_DEPENDENT, Paths
 from tests.clones import Clone, git, make_clone, ran
 from tests.conftest import edit_params
+from tests.servers import ssh_server
 
 STAGES = ["fetch", "validate", "train", "export", "evaluate", "explain", "register"]
 
@@ -40,6 +42,26 @@ def test_a_second_repro_runs_nothing(clone: Clone, first: str) -> None:
 
     assert ran(printed) == []
     assert "up to date" in printed
+
+
+def test_who_clones_gets_everything_by_ssh_and_rebuilds_nothing(clone: Clone, first: str, tmp_path: Path) -> None:
+    (tmp_path / "ssh").mkdir()
+    with ssh_server(tmp_path / "ssh") as (port, key):
+        address = f"ssh://{getpass.getuser()}@127.0.0.1:{port}{tmp_path}/store"
+        own_key = ("remote", "modify", "--local", "store", "keyfile", str(key))
+        for command in (("remote", "add", "--default", "store", address), own_key, ("push",)):
+            done = clone.run("dvc", *command)
+            assert done.returncode == 0, done.stderr
+        git(clone.paths.root, "commit", "--all", "--quiet", "--message", "Keep outputs there")
+        git(tmp_path, "clone", "--quiet", str(clone.paths.root), "fresh")
+        fresh = Clone(Paths(tmp_path / "fresh"))
+        for command in (own_key, ("pull",)):
+            done = fresh.run("dvc", *command)
+            assert done.returncode == 0, done.stderr
+
+    assert ran(fresh.repro()) == []
+    assert fresh.digests() == clone.digests()
+    clone.run("dvc", "remote", "remove", "store")
 
 
 def test_the_metrics_are_those_of_the_served_file(clone: Clone, first: str, subset: dict[str, Split]) -> None:

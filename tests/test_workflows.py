@@ -28,6 +28,7 @@ def steps(path: Path) -> list[dict[str, Any]]:
     [
         *(("vendor.github-workflows", path, []) for path in WORKFLOWS),
         ("vendor.gitlab-ci", GITLAB, ["--data-transform", "gitlab-ci"]),
+        ("vendor.compose-spec", ROOT / "team" / "compose.yaml", []),
     ],
     ids=str,
 )

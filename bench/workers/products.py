@@ -1,7 +1,8 @@
 """The float32 matrix products of the network 784-256-10, by NumPy's BLAS and into place.
 
 `python -m bench.workers.products training 128` makes those of an epoch of 60,000 images: of the forward pass, and of the
-gradients with respect to weights and hidden values. `... inference 10000` makes those of the forward pass of as many images.
+gradients with respect to weights and hidden values. `... inference 10000 240000` makes those of the
+forward pass of 240,000 images, 10,000 at a time.
 `... square 2048` multiplies two square matrices.
 """
 
@@ -15,13 +16,13 @@ from bench.workers.turns import serve
 IMAGES, PIXELS, UNITS, CLASSES = 60_000, 784, 256, 10
 
 
-def training(batch: int) -> Callable[[], None]:
+def training(batch: int, images: int = IMAGES) -> Callable[[], None]:
     x, w1, w2 = _random(batch, PIXELS), _random(PIXELS, UNITS), _random(UNITS, CLASSES)
     hidden, logits = _random(batch, UNITS), _random(batch, CLASSES)
     grad1, grad2, back = np.empty_like(w1), np.empty_like(w2), np.empty_like(hidden)
 
     def epoch() -> None:
-        for _ in range(IMAGES // batch):
+        for _ in range(images // batch):
             np.matmul(x, w1, out=hidden)
             np.matmul(hidden, w2, out=logits)
             np.matmul(hidden.T, logits, out=grad2)
@@ -31,12 +32,12 @@ def training(batch: int) -> Callable[[], None]:
     return epoch
 
 
-def inference(batch: int) -> Callable[[], None]:
+def inference(batch: int, images: int = IMAGES) -> Callable[[], None]:
     x, w1, w2 = _random(batch, PIXELS), _random(PIXELS, UNITS), _random(UNITS, CLASSES)
     hidden, logits = _random(batch, UNITS), _random(batch, CLASSES)
 
     def calls() -> None:
-        for _ in range(IMAGES // batch):
+        for _ in range(images // batch):
             np.matmul(x, w1, out=hidden)
             np.matmul(hidden, w2, out=logits)
 
@@ -54,4 +55,4 @@ def _random(*shape: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    serve({"training": training, "inference": inference, "square": square}[sys.argv[1]](int(sys.argv[2])))
+    serve({"training": training, "inference": inference, "square": square}[sys.argv[1]](*map(int, sys.argv[2:])))
