@@ -4,6 +4,7 @@ import gzip
 import os
 import shutil
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,15 +48,23 @@ def from_idx(content: bytes) -> Pixels:
     return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
 
 
+def _forget_store() -> None:
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    if mlflow := sys.modules.get("mlflow"):
+        mlflow.set_tracking_uri(None)
+        mlflow.set_registry_uri(None)
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
 @pytest.fixture(autouse=True)
 def _own_store() -> Iterator[None]:
-    """MLflow writes the store that it was pointed at into the environment, where the next test would find it.
+    """MLflow keeps the store that it was pointed at, in itself and in the environment, where the next test would find it.
 
-    Taken out before the test, for what wider fixtures left, and after it, for those that are made before the next.
+    Forgotten before the test, for what wider fixtures left, and after it, for those that are made before the next.
     """
-    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    _forget_store()
     yield
-    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    _forget_store()
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,7 @@ def copy(built: Repository, tmp_path: Path) -> Repository:
 
 @pytest.mark.parametrize(
     ("total", "expected"),
-    [(1, [0]), (2, [0, 1]), (256, [0, 1, 2, 4, 8, 16, 32, 64, 128]), (3, [0, 1, 2])],
+    [(1, [0]), (2, [0, 1]), (256, [0, 1, 2, 4, 8, 16, 32, 64, 128]), (3, [0, 1, 2]), (25, [0, 1, 2, 3, 4, 5, 7, 11, 17])],
 )
 def test_moments_begin_at_the_start_and_stand_apart_by_a_factor(total: int, expected: list[int]) -> None:
     assert snapshots.moments(total) == expected

@@ -1,6 +1,7 @@
 """The whole pipeline as people run it: the real `dvc repro`, on a small real subset, in a clone of the tree."""
 
 import getpass
+import shutil
 from pathlib import Path
 
 import mlflow
@@ -46,14 +47,17 @@ def test_a_second_repro_runs_nothing(clone: Clone, first: str) -> None:
 
 def test_who_clones_gets_everything_by_ssh_and_rebuilds_nothing(clone: Clone, first: str, tmp_path: Path) -> None:
     (tmp_path / "ssh").mkdir()
+    team = Clone(Paths(tmp_path / "team"))
+    shutil.copytree(clone.paths.root, team.paths.root, symlinks=True)
     with ssh_server(tmp_path / "ssh") as (port, key):
         address = f"ssh://{getpass.getuser()}@127.0.0.1:{port}{tmp_path}/store"
         own_key = ("remote", "modify", "--local", "store", "keyfile", str(key))
         for command in (("remote", "add", "--default", "store", address), own_key, ("push",)):
-            done = clone.run("dvc", *command)
+            done = team.run("dvc", *command)
             assert done.returncode == 0, done.stderr
-        git(clone.paths.root, "commit", "--all", "--quiet", "--message", "Keep outputs there")
-        git(tmp_path, "clone", "--quiet", str(clone.paths.root), "fresh")
+        git(team.paths.root, "add", "--all")
+        git(team.paths.root, "commit", "--quiet", "--message", "Keep outputs there")
+        git(tmp_path, "clone", "--quiet", str(team.paths.root), "fresh")
         fresh = Clone(Paths(tmp_path / "fresh"))
         for command in (own_key, ("pull",)):
             done = fresh.run("dvc", *command)
@@ -61,7 +65,6 @@ def test_who_clones_gets_everything_by_ssh_and_rebuilds_nothing(clone: Clone, fi
 
     assert ran(fresh.repro()) == []
     assert fresh.digests() == clone.digests()
-    clone.run("dvc", "remote", "remove", "store")
 
 
 def test_the_metrics_are_those_of_the_served_file(clone: Clone, first: str, subset: dict[str, Split]) -> None:

@@ -45,9 +45,14 @@ class Recorder:
 
 
 def moments(total: int) -> list[int]:
-    """After which of `total` steps to take a snapshot: 0, then each later by the same factor, because most happens early."""
-    spread = {round(float(step)) for step in np.geomspace(1, max(1, total), COUNT)}
-    return sorted({0} | {step for step in spread if step < total})
+    """After which of `total` steps to take a snapshot: 0, then each later by the same factor, because most happens early.
+
+    Where the factor would name a step twice, the next one is taken: a short training is shown in as many moments.
+    """
+    taken = [0]
+    for step in np.geomspace(1, max(1, total), COUNT):
+        taken.append(max(taken[-1] + 1, round(float(step))))
+    return [step for step in taken if step < total] or [0]
 
 
 def save(taken: Sequence[Snapshot], path: Path) -> None:
