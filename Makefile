@@ -22,6 +22,10 @@ repro: $(READY)  ## Rebuild what changed, from data to registered model
 test: $(READY) $(EXTRAS)  ## Run the tests
 	@python -m pytest
 
+.PHONY: chaos
+chaos: $(READY) $(EXTRAS)  ## Make every fault happen, many times, and write docs/reliability.md (3 hours; ONLY=tests/chaos/test_kills.py)
+	@CHAOS=1 python -m pytest $(if $(ONLY),"$$ONLY",tests/chaos)
+
 .PHONY: lint
 lint: $(READY)  ## Check style and types
 	@python -m ruff check .
