@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 VENV := .venv
 READY := $(VENV)/.ready
-EXTRAS := $(VENV)/.remote $(VENV)/.sweep $(VENV)/.team
+EXTRAS := $(VENV)/.chaos $(VENV)/.remote $(VENV)/.sweep $(VENV)/.team
 PEERS := $(VENV)/peers/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
@@ -98,7 +98,9 @@ lock: $(READY)  ## Resolve pyproject.toml anew into requirements.txt, and its ex
 	@for extra in remote sweep; do \
 		$(COMPILE) --upgrade --constraint requirements.txt --output-file requirements/$$extra.txt --extra $$extra pyproject.toml; \
 	done
-	@$(COMPILE) --upgrade --constraint requirements.txt --output-file requirements/team.txt --group team
+	@for group in chaos team; do \
+		$(COMPILE) --upgrade --constraint requirements.txt --output-file requirements/$$group.txt --group $$group; \
+	done
 
 .PHONY: clean
 clean:  ## Remove .venv and caches; data and runs stay

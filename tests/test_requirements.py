@@ -35,8 +35,8 @@ def test_an_extra_takes_nothing_that_is_there_in_another_version(path: Path) -> 
 
 
 def test_the_pipeline_does_not_need_what_extras_bring() -> None:
-    apart = {"dvc-s3", "dvc-ssh", "flask-wtf", "optuna", "psycopg", "ray", "torch", "jax"}
+    apart = {"atheris", "dvc-s3", "dvc-ssh", "flask-wtf", "optuna", "psycopg", "ray", "torch", "jax"}
 
     assert not apart & pinned(BASE).keys()
     brought = {name for path in EXTRAS for name in pinned(path)}
-    assert {"dvc-s3", "dvc-ssh", "flask-wtf", "optuna", "psycopg", "ray"} <= brought
+    assert {"atheris", "dvc-s3", "dvc-ssh", "flask-wtf", "optuna", "psycopg", "ray"} <= brought
