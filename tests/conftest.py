@@ -24,7 +24,7 @@ from pipeline.core.paths import Paths
 from tests.imports import ROOT
 
 # A store or a repository that the person who runs the tests has set is none of the tests' business.
-for variable in ("DVC_ROOT", "DVC_EXP_NAME", "MLFLOW_TRACKING_URI", "PIPELINE_DEBUG"):
+for variable in ("DVC_ROOT", "DVC_EXP_NAME", "MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_URI", "PIPELINE_DEBUG"):
     os.environ.pop(variable, None)
 
 EMBEDDED = ROOT / "data" / "embedded"
@@ -49,11 +49,11 @@ def from_idx(content: bytes) -> Pixels:
 
 
 def _forget_store() -> None:
-    os.environ.pop("MLFLOW_TRACKING_URI", None)
     if mlflow := sys.modules.get("mlflow"):
         mlflow.set_tracking_uri(None)
         mlflow.set_registry_uri(None)
-        os.environ.pop("MLFLOW_TRACKING_URI", None)
+    for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        os.environ.pop(variable, None)
 
 
 @pytest.fixture(autouse=True)

@@ -27,6 +27,7 @@ from pipeline.core.urls import redacted, redacted_text
 
 ONNX_SHA256 = "onnx_sha256"  # the tag of a run and of a model version
 
+_KIND = "mlflow.experimentKind"  # has the UI show the view for training runs
 _CURVE = "epoch/"  # sorts the curves before everything else that the UI draws
 _REBUILT = "rebuilt_from"  # the tag that names the run that a store lost, or never had
 _SAMPLING_SECONDS = 1  # a training of two seconds shows in the system metrics too
@@ -118,12 +119,21 @@ def connect(params: Params, paths: Paths) -> str:
     mlflow.set_system_metrics_samples_before_logging(1)
     name = params.tracking.experiment
     with _one_at_a_time(paths):
-        if paths.tracking_uri.startswith("sqlite:") and mlflow.get_experiment_by_name(name) is None:
-            # Named here, because MLflow's default is ./mlruns, wherever the process happens to stand.
-            mlflow.create_experiment(name, artifact_location=(paths.store / "artifacts").as_uri())
+        if mlflow.get_experiment_by_name(name) is None:
+            _create_experiment(name, paths)
         experiment = mlflow.set_experiment(name)
-    mlflow.set_experiment_tag("mlflow.experimentKind", "custom_model_development")  # the UI's view for training runs
     return str(experiment.experiment_id)
+
+
+def _create_experiment(name: str, paths: Paths) -> None:
+    """Make the experiment, unless another pipeline makes it at this moment."""
+    # Named here, because MLflow's default is ./mlruns, wherever the process happens to stand. A server has its own place.
+    place = (paths.store / "artifacts").as_uri() if paths.tracking_uri.startswith("sqlite:") else None
+    try:
+        mlflow.create_experiment(name, artifact_location=place, tags={_KIND: "custom_model_development"})
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
 
 
 def _one_at_a_time(paths: Paths) -> AbstractContextManager[Any]:
