@@ -27,13 +27,16 @@ def build(params: ModelParams, image_shape: tuple[int, int], classes: int, seed:
 
 
 def _layers(params: ModelParams, classes: int, seed: int) -> list[keras.Layer]:
-    """The layers from image to probabilities, in order, by names that do not change from build to build."""
-    scale, flatten = keras.layers.Rescaling(1 / _PIXEL_MAX, name="scale"), keras.layers.Flatten(name="flatten")
+    """The layers from image to probabilities, in order, by names that do not change from build to build.
+
+    Flattened first, because the converter then scales by one product; of an image of rows it adds an offset of zero as well.
+    """
+    flatten, scale = keras.layers.Flatten(name="flatten"), keras.layers.Rescaling(1 / _PIXEL_MAX, name="scale")
     hidden = [
         _dense(units, params.activation, f"hidden_{number}", seed + number)
         for number, units in enumerate(params.hidden_units, 1)
     ]
-    return [scale, flatten, *hidden, _dense(classes, "softmax", "probabilities", seed)]
+    return [flatten, scale, *hidden, _dense(classes, "softmax", "probabilities", seed)]
 
 
 def _dense(units: int, activation: str, name: str, seed: int) -> keras.layers.Dense:

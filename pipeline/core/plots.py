@@ -213,7 +213,7 @@ def hidden_neurons(kernel: npt.NDArray[np.float32], image_shape: tuple[int, ...]
 def layer_diagram(image_shape: tuple[int, ...], layers: Sequence[Dense]) -> Figure:
     """The layers from image to probabilities, with the arithmetic of their parameters."""
     size = "x".join(map(str, image_shape))
-    boxes = [("image", f"{size}\nuint8"), ("scale, flatten", f"{layers[0].kernel.shape[0]:,}\n0 to 1")]
+    boxes = [("image", f"{size}\nuint8"), ("flatten, scale", f"{layers[0].kernel.shape[0]:,}\n0 to 1")]
     for number, layer in enumerate(layers, 1):
         inputs, units = layer.kernel.shape
         name = "probabilities" if number == len(layers) else f"dense {number}"
