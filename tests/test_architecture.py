@@ -21,7 +21,7 @@ HEAVY = {
     "keras": {"pipeline.core.augment", "pipeline.core.model", "pipeline.core.training"},
     "tf2onnx": {"pipeline.export"},
     "great_expectations": {"pipeline.core.expectations"},
-    "mlflow": {"pipeline.core.registry", "pipeline.core.sweep_runs", "pipeline.core.tracking"},
+    "mlflow": {"pipeline.core.connection", "pipeline.core.registry", "pipeline.core.sweep_runs", "pipeline.core.tracking"},
     "onnxruntime": {"pipeline.core.inference"},
     "matplotlib": {"pipeline.core.drift_plots", "pipeline.core.plots", "pipeline.core.sweep_plots"},
     "ray": {"pipeline.core.bulk", "pipeline.core.cluster", "pipeline.core.trials"},

@@ -131,6 +131,60 @@ class TrackingError(PipelineError):
         )
 
 
+class CredentialsError(PipelineError):
+    """The MLflow server wants to know who asks, and did not hear it."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(
+            f"MLflow store {uri}: expected to be let in, found user or password wrong or missing.\n"
+            "Files already written stay. Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, and repeat."
+        )
+
+
+class BusyStoreError(PipelineError):
+    """Another process does not let go of the SQLite store."""
+
+    def __init__(self, path: Path, seconds: float) -> None:
+        super().__init__(
+            f"MLflow store {path}: expected to read and write it, found it locked by another process for {seconds:g} s.\n"
+            f"Nothing in it is lost, and files already written stay. `fuser {path}` names that process: "
+            "let it end, or end it, and repeat."
+        )
+
+
+class UnreadableStoreError(PipelineError):
+    """The SQLite store is damaged, or is something else."""
+
+    def __init__(self, path: Path, found: str) -> None:
+        super().__init__(
+            f"MLflow store {path}: expected a whole SQLite database, found {found}.\n"
+            "It is left as it is. Put a backup in its place if there is one, or begin a new store: "
+            f"`mv {path} {path}.damaged`, and `make register` puts the current results into it, curves included."
+        )
+
+
+class OlderStoreError(PipelineError):
+    """The SQLite store is of an older MLflow."""
+
+    def __init__(self, path: Path, found: str, expected: str, backup: Path) -> None:
+        super().__init__(
+            f"MLflow store {path}: expected the schema {expected} of this MLflow, found {found}, of an older one.\n"
+            f"It is left as it is, and {backup} is a copy. To go on with this MLflow: `mlflow db upgrade sqlite:///{path}`, "
+            "and repeat."
+        )
+
+
+class NewerStoreError(PipelineError):
+    """The SQLite store is of an MLflow that is newer than the one installed."""
+
+    def __init__(self, path: Path, found: str, expected: str) -> None:
+        super().__init__(
+            f"MLflow store {path}: expected the schema {expected} of this MLflow, found {found}, of a newer one.\n"
+            f"It is left as it is. Install that MLflow (`make setup` in a tree of that time), or put back a copy of the store "
+            f"from before: `ls {path}.*.bak`."
+        )
+
+
 class AlteredModelError(PipelineError):
     """A registered file is not the one that was registered."""
 

@@ -8,48 +8,60 @@ import io
 import json
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import mlflow
-from filelock import FileLock
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, RunStatus
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 
-from pipeline.core import console, datasets, files
+from pipeline.core import console, datasets, files, runner
+from pipeline.core.connection import answering as answering  # verbs ask for these here
+from pipeline.core.connection import connect as connect
+from pipeline.core.connection import environment, first_line, put_in
 from pipeline.core.datasets import Part, Split
-from pipeline.core.errors import TrackingError
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
-from pipeline.core.urls import redacted, redacted_text
+from pipeline.core.runner import Runner
+from pipeline.core.urls import redacted
 
 ONNX_SHA256 = "onnx_sha256"  # the tag of a run and of a model version
 
-_KIND = "mlflow.experimentKind"  # has the UI show the view for training runs
 _CURVE = "epoch/"  # sorts the curves before everything else that the UI draws
 _REBUILT = "rebuilt_from"  # the tag that names the run that a store lost, or never had
-_SAMPLING_SECONDS = 1  # a training of two seconds shows in the system metrics too
+# While a training waits for it, a server is asked twice at most, and not waited for as long as else.
+_IN_TRAINING = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "15", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+_WAIT_SECONDS, _WAIT_SHARE = 5, 0.1  # of a training, to wait for the store in all: the larger of the two
 
 
 class LiveRun:
-    """A run that is shown while it goes on. A store that stops answering costs a warning, not the training."""
+    """A run that is shown while it goes on. A store that stops answering, or is slow, costs a warning, not the training."""
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
-        self.answers = True
+        self.answers = self.live = True
+        self.begun, self.waited = time.monotonic(), 0.0
 
     def log_epoch(self, epoch: int, figures: Mapping[str, float]) -> None:
-        if not self.answers:
+        if not self.live:
             return
+        asked = time.monotonic()
         try:
             mlflow.log_metrics({f"{_CURVE}{name}": value for name, value in figures.items()}, step=epoch)
         except MlflowException as error:
             self.answers = False
-            console.say(
-                "train", f"warning: the MLflow store stopped answering ({_first_line(error)}); register will complete the run"
-            )
+            self._give_up(f"stopped answering ({first_line(error)})")
+            return
+        self.waited += time.monotonic() - asked
+        if self.waited > max(_WAIT_SECONDS, _WAIT_SHARE * (time.monotonic() - self.begun)):
+            self._give_up(f"is slow: it took {self.waited:.1f} s of this training")
+
+    def _give_up(self, reason: str) -> None:
+        self.live = False
+        console.say("train", f"warning: the MLflow store {reason}; register will complete the run")
 
 
 @contextmanager
@@ -57,22 +69,25 @@ def training_run(params: Params, paths: Paths) -> Iterator[LiveRun]:
     """Open a run with the parameters and the dataset in it, and end it as FINISHED, FAILED or KILLED.
 
     Raises:
-        TrackingError: the store does not answer, before any training.
+        TrackingError: the store does not answer, before any training. What else `answering` raises, too.
     """
     with answering(paths):
-        connect(params, paths)
-        run = mlflow.start_run(run_name=os.environ.get("DVC_EXP_NAME"), log_system_metrics=True)
-    status = RunStatus.FAILED
+        experiment, here = connect(params, paths), runner.this_process(paths.store)
+        _end_orphans(experiment, here)
+        run = mlflow.start_run(run_name=os.environ.get("DVC_EXP_NAME"), tags=here.tags(), log_system_metrics=True)
+    status, live = RunStatus.FAILED, LiveRun(run.info.run_id)
     try:
         with answering(paths):
             _describe(params, paths)
-        yield LiveRun(run.info.run_id)
+        with environment(_IN_TRAINING):
+            live.begun = time.monotonic()
+            yield live
         status = RunStatus.FINISHED
     except KeyboardInterrupt:
         status = RunStatus.KILLED
         raise
     finally:
-        _end(status)
+        _end(status, live)
 
 
 @contextmanager
@@ -85,10 +100,14 @@ def completed_run(params: Params, paths: Paths) -> Iterator[str]:
         TrackingError: the store does not answer; inside, too.
     """
     with answering(paths):
-        experiment = connect(params, paths)
+        experiment, here = connect(params, paths), runner.this_process(paths.store)
+        _end_orphans(experiment, here)
         recorded = files.read_json(paths.run)
         run_id = _find(recorded["run_id"], experiment)
-        with mlflow.start_run(run_id=run_id, run_name=None if run_id else os.environ.get("DVC_EXP_NAME")) as run:
+        if run_id:
+            mlflow.MlflowClient().log_batch(run_id, tags=[RunTag(*tag) for tag in here.tags().items()])
+        name = None if run_id else os.environ.get("DVC_EXP_NAME")
+        with mlflow.start_run(run_id=run_id, run_name=name, tags=None if run_id else here.tags()) as run:
             if run_id is None:
                 mlflow.set_tags({_REBUILT: recorded["run_id"], "trained": recorded["started"]})
                 _describe(params, paths)
@@ -97,60 +116,24 @@ def completed_run(params: Params, paths: Paths) -> Iterator[str]:
             yield str(run.info.run_id)
 
 
-@contextmanager
-def answering(paths: Paths) -> Iterator[None]:
-    """Turn MLflow's errors into ours, and hold back the lines that it prints past its log."""
-    try:
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            yield
-    except MlflowException as error:
-        raise TrackingError(redacted(paths.tracking_uri), _first_line(error)) from error
-
-
-def _first_line(error: Exception) -> str:
-    return redacted_text(str(error).strip().splitlines()[0])[:200]
-
-
-def connect(params: Params, paths: Paths) -> str:
-    """Point MLflow at the store, make the experiment if it is not there, and return its identifier."""
-    mlflow.set_tracking_uri(paths.tracking_uri)
-    mlflow.set_registry_uri(paths.tracking_uri)
-    mlflow.set_system_metrics_sampling_interval(_SAMPLING_SECONDS)
-    mlflow.set_system_metrics_samples_before_logging(1)
-    name = params.tracking.experiment
-    with _one_at_a_time(paths):
-        if mlflow.get_experiment_by_name(name) is None:
-            _create_experiment(name, paths)
-        experiment = mlflow.set_experiment(name)
-    return str(experiment.experiment_id)
-
-
-def _create_experiment(name: str, paths: Paths) -> None:
-    """Make the experiment, unless another pipeline makes it at this moment."""
-    # Named here, because MLflow's default is ./mlruns, wherever the process happens to stand. A server has its own place.
-    place = (paths.store / "artifacts").as_uri() if paths.tracking_uri.startswith("sqlite:") else None
-    try:
-        mlflow.create_experiment(name, artifact_location=place, tags={_KIND: "custom_model_development"})
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-
-
-def _one_at_a_time(paths: Paths) -> AbstractContextManager[Any]:
-    """Pipelines that come upon a SQLite store that is not there yet would all make it, and trip over each other."""
-    if not paths.tracking_uri.startswith("sqlite:"):
-        return nullcontext()
-    paths.store.mkdir(parents=True, exist_ok=True)
-    return FileLock(paths.store / "mlflow.db.lock")
-
-
-def _end(status: int) -> None:
+def _end(status: int, live: LiveRun) -> None:
     """End the active run. A store that has gone leaves nothing to end, and register rebuilds what it lacks."""
     try:
-        with redirect_stdout(io.StringIO()):
+        with redirect_stdout(io.StringIO()), environment(_IN_TRAINING):
             mlflow.end_run(RunStatus.to_string(status))
     except MlflowException as error:
-        console.say("train", f"warning: the MLflow store did not take the end of the run ({_first_line(error)})")
+        if live.answers:  # else it has been told
+            console.say("train", f"warning: the MLflow store did not take the end of the run ({first_line(error)})")
+
+
+def _end_orphans(experiment: str, here: Runner) -> None:
+    """End the runs of this checkout whose process is gone, as after a power cut. Others' runs go on, and so do those alive."""
+    client = mlflow.MlflowClient()
+    ours = f"attributes.status = 'RUNNING' and tags.`{runner.HOST}` = '{here.host}'"
+    for run in client.search_runs([experiment], ours, max_results=1000):
+        owner = runner.of(run.data.tags)
+        if owner and runner.is_gone(owner, here):
+            client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
 
 
 def _find(run_id: str, experiment: str) -> str | None:
@@ -178,7 +161,8 @@ def _describe(params: Params, paths: Paths) -> None:
         split, parts = datasets.open_split(paths, name), datasets.parts(manifest, name)
         for part, rows in zip(parts, datasets.slices([part.rows for part in parts]), strict=True):
             inputs.append(_dataset(part, Split(split.images[rows], split.labels[rows]), paths, context))
-    mlflow.MlflowClient().log_inputs(mlflow.active_run().info.run_id, inputs)
+    client, run_id = mlflow.MlflowClient(), mlflow.active_run().info.run_id
+    put_in(lambda: client.log_inputs(run_id, inputs))
 
 
 def _dataset(part: Part, split: Split, paths: Paths, context: str) -> DatasetInput:
@@ -265,7 +249,7 @@ def log_report(
     """
     with answering(paths):
         connect(params, paths)
-        with mlflow.start_run(run_name=name):
+        with mlflow.start_run(run_name=name, tags=runner.this_process(paths.store).tags()):
             mlflow.set_tags({"report": name, **tags})
             mlflow.log_metrics(dict(figures))
             mlflow.log_artifacts(str(folder))
