@@ -25,13 +25,13 @@ def free_port() -> int:
 
 @contextmanager
 def mlflow_server(
-    folder: Path, store: str = "", workers: int = 1, password: str = ""
+    folder: Path, store: str = "", workers: int = 1, password: str = "", port: int = 0
 ) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
     """An MLflow server with artifacts in `folder`: its address and its process.
 
     Its store is SQLite in `folder`, or the database at `store`; with a password it asks for it, of the user admin.
     """
-    uri = f"http://127.0.0.1:{(port := free_port())}"
+    uri = f"http://127.0.0.1:{(port := port or free_port())}"
     store, artifacts = store or f"sqlite:///{folder}/server.db", str(folder / "artifacts")
     if password:
         command = [str(ROOT / "team" / "server.sh")]

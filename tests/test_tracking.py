@@ -1,12 +1,8 @@
-"""The MLflow store, for real: SQLite, and a server that is killed."""
+"""The MLflow store, for real: what is in a run, and that it is there once. What befalls stores: tests/chaos/test_store.py."""
 
 import hashlib
 import json
-import os
 import shutil
-import signal
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +10,13 @@ import mlflow
 import numpy as np
 import pytest
 
-from pipeline import register, train
+from pipeline import register
 from pipeline.core import datasets, files, tracking
 from pipeline.core.datasets import Split
-from pipeline.core.errors import MissingInputError, TrackingError
+from pipeline.core.errors import MissingInputError
 from pipeline.core.inference import OnnxModel
 from pipeline.core.paths import Paths
 from tests.conftest import Repository, idx, small_repository
-from tests.servers import free_port, mlflow_server
 
 
 @pytest.fixture
@@ -185,46 +180,3 @@ def test_a_run_that_cannot_be_described_is_a_failed_one(repository: Repository, 
 
     runs = client.search_runs([client.get_experiment_by_name("mnist").experiment_id])
     assert [run.info.status for run in runs] == ["FAILED"]
-
-
-def test_a_server_that_is_not_there_stops_training_before_it_starts(
-    repository: Repository, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://someone:secret@127.0.0.1:{free_port()}")
-    repository.paths.keras.unlink()
-
-    with pytest.raises(TrackingError, match=r"MLflow store http://127\.0\.0\.1:\d+: expected an answer") as caught:
-        train.run(repository.params, repository.paths)
-
-    assert "secret" not in str(caught.value)
-    assert not repository.paths.keras.exists()
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
-    """A real MLflow server on a store of its own."""
-    with mlflow_server(tmp_path) as started:
-        yield started
-
-
-def test_a_server_that_dies_in_mid_training_costs_a_warning_and_loses_nothing(
-    repository: Repository,
-    client: Any,
-    server: tuple[str, "subprocess.Popen[bytes]"],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    uri, process = server
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    with tracking.training_run(repository.params, repository.paths) as live:
-        live.log_epoch(1, {"loss": 0.5})
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        live.log_epoch(2, {"loss": 0.4})
-        live.log_epoch(3, {"loss": 0.3})
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
-
-    assert capsys.readouterr().out.count("warning: the MLflow store stopped answering") == 1
-    register.run(repository.params, repository.paths)
-    run_id = files.read_json(repository.paths.registration)["run_id"]
-    assert [point.step for point in client.get_metric_history(run_id, "epoch/loss")] == [1, 2]

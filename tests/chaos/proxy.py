@@ -1,0 +1,65 @@
+"""A proxy before a server, by which the server can be made slow, or to fail."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import requests
+
+_OF_A_HOP = {"connection", "content-encoding", "content-length", "date", "server", "transfer-encoding"}
+
+
+class Proxy(ThreadingHTTPServer):
+    """Hands requests on to `target`: each after `delay` seconds; or answers `status` to all, where it is not 0."""
+
+    daemon_threads = True
+
+    def __init__(self, target: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.target, self.delay, self.status = target, 0.0, 0
+        self.seen: list[str] = []
+        self.uri = f"http://127.0.0.1:{self.server_address[1]}"
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Whoever asked did not wait for the answer."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Proxy
+
+    def _hand_on(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.server.seen.append(self.path)
+        time.sleep(self.server.delay)
+        if self.server.status:
+            self.send_error(self.server.status)
+            return
+        headers = {name: value for name, value in self.headers.items() if name.lower() != "host"}
+        answer = requests.request(self.command, self.server.target + self.path, data=body, headers=headers, timeout=60)
+        self.send_response(answer.status_code)
+        for name, value in answer.headers.items():
+            if name.lower() not in _OF_A_HOP:
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(answer.content)))
+        self.end_headers()
+        self.wfile.write(answer.content)
+
+    do_DELETE = do_GET = do_PATCH = do_POST = do_PUT = _hand_on  # noqa: N815
+
+    def log_message(self, *arguments: object) -> None:
+        """Nothing: the test says what came of it."""
+
+
+@contextmanager
+def proxy(target: str) -> Iterator[Proxy]:
+    server = Proxy(target)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,498 @@
+"""MLflow stores that fail: orphaned runs, a server that is away, slow or broken, and a SQLite file that is not what it was."""
+
+import csv
+import os
+import random
+import re
+import shlex
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+import mlflow
+import mlflow.db
+import pytest
+import sqlalchemy
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from click.testing import CliRunner
+from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
+
+from pipeline import register
+from pipeline.core import files, store, tracking
+from pipeline.core.errors import (
+    BusyStoreError,
+    CredentialsError,
+    NewerStoreError,
+    OlderStoreError,
+    PipelineError,
+    TrackingError,
+    UnreadableStoreError,
+)
+from pipeline.core.paths import Paths
+from tests.chaos.conftest import LONG, Chaos
+from tests.chaos.proxy import Proxy, proxy
+from tests.conftest import Repository
+from tests.imports import ROOT
+from tests.servers import free_port, mlflow_server
+
+CHANCE = random.Random(0)  # noqa: S311
+KIND = "MLflow"
+PASSWORD = "a password of the tests"  # noqa: S105
+MIGRATIONS = Path(mlflow.__file__).parent / "store" / "db_migrations"
+
+
+@pytest.fixture
+def repository(built: Repository, tmp_path: Path) -> Repository:
+    """A copy of the built tree with a store of its own, in which nothing is yet."""
+    return fresh(built, tmp_path / "tree")
+
+
+def fresh(built: Repository, root: Path) -> Repository:
+    shutil.copytree(built.paths.root / "data", root / "data")
+    shutil.copy(built.paths.params, root)
+    return Repository(built.params, Paths(root))
+
+
+def assert_complete(made: Repository) -> None:
+    """The registered run is finished, and holds each point of the curves, each figure and each file, once."""
+    client, paths = mlflow.MlflowClient(made.paths.tracking_uri), made.paths
+    run = client.get_run(files.read_json(paths.registration)["run_id"])
+    assert run.info.status == "FINISHED"
+    rows = paths.history.read_text(encoding="utf-8").splitlines()
+    for curve in ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"):
+        points = sorted(client.get_metric_history(run.info.run_id, f"epoch/{curve}"), key=lambda point: point.step)
+        column = rows[0].split(",").index(curve)
+        assert [(point.step, pytest.approx(point.value)) for point in points] == [
+            (int(row.split(",")[0]), float(row.split(",")[column])) for row in rows[1:]
+        ]
+    assert run.data.metrics["test/accuracy"] == files.read_json(paths.metrics)["accuracy"]
+    assert run.data.params["train.epochs"] == str(made.params.train.epochs)
+    held = {entry.path for folder in ("", "onnx", "plots") for entry in client.list_artifacts(run.info.run_id, folder)}
+    assert held >= {"params.yaml", "history.csv", "onnx/model.onnx", "onnx/model.int8.onnx", "plots/worst_mistakes.png"}
+    version = client.get_model_version_by_alias(made.params.tracking.model, "challenger")
+    assert (version.run_id, version.tags["onnx_sha256"]) == (run.info.run_id, files.sha256(paths.onnx))
+
+
+class Server:
+    """An MLflow server that can be killed and started again, with what it keeps, at the same address."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port = folder, free_port()
+        self.start()
+
+    def start(self) -> None:
+        self.context = mlflow_server(self.folder, port=self.port)
+        self.uri, self.process = self.context.__enter__()
+
+    def kill(self) -> None:
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def end(self) -> None:
+        self.context.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    started = Server(tmp_path_factory.mktemp("server"))
+    yield started
+    started.end()
+
+
+@pytest.fixture
+def between(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """A proxy before the server, which the pipeline takes for the server."""
+    with proxy(server.uri) as started:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", started.uri)
+        yield started
+
+
+# Imports MLflow once, and is as many trainings as it is told; each says who it is, and goes on until there is a file `go`.
+TRAININGS = """
+import os, sys, time
+from pathlib import Path
+from pipeline.core import params, tracking
+from pipeline.core.paths import Paths
+
+paths = Paths()
+given = params.load(paths.params)
+children = []
+for _ in range(int(sys.argv[1])):
+    if not (child := os.fork()):
+        try:
+            with tracking.training_run(given, paths) as live:
+                os.write(1, f"{os.getpid()} {live.run_id}\\n".encode())
+                while not Path("go").exists():
+                    time.sleep(0.05)
+        except Exception as error:
+            os.write(1, f"failed {error!r}\\n".encode())
+        os._exit(0)
+    children.append(child)
+for child in children:
+    os.waitpid(child, 0)
+"""
+
+
+def orphaned(repository: Repository, count: int, killed: int) -> tuple[list[str], list[str]]:
+    """Of `count` trainings at once kill `killed`, then start another; the states of the killed ones and of the others."""
+    root, environment = repository.paths.root, os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", TRAININGS, str(count)]
+    process = subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        runs = dict(process.stdout.readline().split(maxsplit=1) for _ in range(count))
+        assert "failed" not in runs, runs
+        runs = {pid: run.strip() for pid, run in runs.items()}
+        victims = list(runs)[:killed]
+        for pid in victims:
+            os.kill(int(pid), signal.SIGKILL)
+        time.sleep(0.2)
+        register.run(repository.params, repository.paths)
+        client = mlflow.MlflowClient(repository.paths.tracking_uri)
+        dead = [client.get_run(runs[pid]).info.status for pid in victims]
+        alive = [client.get_run(run).info.status for pid, run in runs.items() if pid not in victims]
+    finally:
+        (root / "go").touch()
+        process.communicate(timeout=120)
+        (root / "go").unlink()
+    return dead, alive + [client.get_run(run).info.status for pid, run in runs.items() if pid not in victims]
+
+
+@pytest.mark.parametrize("where", ["SQLite", "a server"])
+def test_a_killed_training_is_marked_and_those_that_go_on_beside_it_are_not(
+    where: str, repository: Repository, server: Server, chaos: Chaos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if where == "a server":
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    rounds, count, killed = chaos.tries(1, 10), chaos.tries(3, 8), chaos.tries(1, 4)
+    marked = lost = 0
+    for _ in range(rounds):
+        dead, others = orphaned(repository, count, killed)
+        marked += dead.count("KILLED")
+        expected = ["RUNNING"] * (count - killed) + ["FINISHED"] * (count - killed)
+        lost += sum(found != wanted for found, wanted in zip(others, expected, strict=True))
+
+    fault = f"SIGKILL of {killed} of {count} trainings at once, {where}: marked at the next start, the others left alone"
+    chaos.count(KIND, fault, rounds * killed, marked, lost)
+
+
+def refused(repository: Repository, uri: str, error: type[PipelineError], says: str) -> bool:
+    """Whether training ends in `error` within ten seconds, without a model and without the password in its message."""
+    repository.paths.keras.unlink(missing_ok=True)
+    begun = time.monotonic()
+    with pytest.raises(error) as caught, tracking.training_run(repository.params, repository.paths):
+        raise AssertionError("training began")
+    assert time.monotonic() - begun < 10
+    assert uri in str(caught.value)
+    assert says in str(caught.value)
+    assert "secret" not in str(caught.value)
+    return True
+
+
+def test_a_server_that_does_not_serve_is_told_within_ten_seconds(
+    repository: Repository, between: Proxy, chaos: Chaos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = chaos.tries(1, 20)
+    between.status = 500
+    ended = sum(refused(repository, between.uri, TrackingError, "500") for _ in range(tries))
+    chaos.count(KIND, "a server that answers 500, at the start", tries, ended)
+
+    uri = f"127.0.0.1:{free_port()}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://someone:secret@{uri}")
+    ended = sum(refused(repository, f"http://{uri}", TrackingError, "expected an answer") for _ in range(tries))
+    chaos.count(KIND, "no server, at the start", tries, ended)
+
+
+def test_a_network_that_swallows_everything_is_told_within_ten_seconds(
+    repository: Repository, chaos: Chaos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = chaos.tries(1, 5)
+    with full_backlog() as uri:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        ended = sum(refused(repository, uri, TrackingError, "none within") for _ in range(tries))
+
+    chaos.count(KIND, "a network that swallows everything, at the start", tries, ended)
+
+
+@contextmanager
+def full_backlog() -> Iterator[str]:
+    """An address at which nothing answers, nor refuses: the queue of its socket is full."""
+    with socket.socket() as listening, ExitStack() as waiting:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for _ in range(4):
+            connecting = waiting.enter_context(socket.socket())
+            connecting.setblocking(False)
+            connecting.connect_ex(listening.getsockname())
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+def test_a_wrong_password_is_told_as_that(repository: Repository, chaos: Chaos, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not LONG:
+        pytest.skip("tests/test_team.py tries it once")
+    tries = chaos.tries(1, 20)
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "a wrong secret")
+    with mlflow_server(repository.paths.root, password=PASSWORD) as (uri, _):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        ended = sum(refused(repository, uri, CredentialsError, "user or password wrong") for _ in range(tries))
+
+    chaos.count(KIND, "a wrong password, at the start", tries, ended)
+
+
+def retrained(repository: Repository, before_epoch: Callable[[int], None]) -> float:
+    """Show the epochs of history.csv as a training does, and note the run as train does; return the seconds of the fit."""
+    with repository.paths.history.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    with tracking.training_run(repository.params, repository.paths) as live:
+        begun = time.monotonic()
+        for row in rows:
+            epoch = int(row.pop("epoch"))
+            before_epoch(epoch)
+            live.log_epoch(epoch, {name: float(value) for name, value in row.items()})
+        seconds = time.monotonic() - begun
+    files.write_json(repository.paths.run, files.read_json(repository.paths.run) | {"run_id": live.run_id})
+    return seconds
+
+
+def longer(repository: Repository, epochs: int) -> None:
+    """Make a history of so many epochs."""
+    head, first, *_ = repository.paths.history.read_text(encoding="utf-8").splitlines()
+    figures = first.partition(",")[2]
+    rows = "".join(f"{epoch},{figures}\n" for epoch in range(1, epochs + 1))
+    files.write_text(repository.paths.history, f"{head}\n{rows}")
+
+
+def test_a_server_killed_in_mid_training_costs_a_warning_and_register_makes_the_run_whole(
+    repository: Repository, server: Server, chaos: Chaos, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    longer(repository, 6)
+    tries, survived = chaos.tries(1, 20), 0
+    for _ in range(tries):
+        capsys.readouterr()
+        last = CHANCE.randint(2, 6)
+        retrained(repository, lambda epoch, last=last: server.kill() if epoch == last else None)
+        told = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+        with pytest.raises(TrackingError, match="Start the server"):
+            register.run(repository.params, repository.paths)
+        server.start()
+        register.run(repository.params, repository.paths)
+        assert_complete(repository)
+        survived += len(told) == 1 and "stopped answering" in told[0]
+
+    chaos.count(
+        KIND, "SIGKILL of the server in mid-training: training ends well, register makes the run whole", tries, survived
+    )
+
+
+def test_a_server_that_breaks_in_mid_training_costs_a_warning(
+    repository: Repository, between: Proxy, chaos: Chaos, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tries, survived = chaos.tries(1, 20), 0
+    for _ in range(tries):
+        capsys.readouterr()
+        retrained(repository, lambda epoch: setattr(between, "status", 500 if epoch == 2 else 0))
+        told = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+        between.status = 0
+        register.run(repository.params, repository.paths)
+        assert_complete(repository)
+        survived += len(told) == 1 and "stopped answering" in told[0]
+
+    chaos.count(KIND, "a server that answers 500 from mid-training on", tries, survived)
+
+
+def test_a_slow_server_does_not_make_training_slow(
+    repository: Repository, between: Proxy, chaos: Chaos, capsys: pytest.CaptureFixture[str]
+) -> None:
+    delay, epochs = chaos.tries(3, 10), 100
+    longer(repository, epochs)
+    if LONG:
+        between.delay = delay  # from the start
+    seconds = retrained(repository, lambda epoch: setattr(between, "delay", delay))
+    asked = sum(path.endswith("log-batch") for path in between.seen)
+    between.delay = 0
+    register.run(repository.params, repository.paths)
+
+    told = capsys.readouterr().out
+    assert_complete(repository)
+    assert seconds < 5 + 2 * delay
+    assert asked < epochs / 4
+    assert told.count("is slow: it took") == 1
+    assert not LONG or "takes 10.0 s an answer" in told
+    chaos.count(KIND, f"a server that takes {delay} s an answer: training waits for two at most", 1, 1)
+
+
+def test_a_server_that_hangs_in_mid_training_does_not_hang_training(
+    repository: Repository, server: Server, chaos: Chaos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not LONG:
+        pytest.skip("takes a minute")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    longer(repository, 50)
+    try:
+        seconds = retrained(repository, lambda epoch: os.killpg(server.process.pid, signal.SIGSTOP) if epoch == 2 else None)
+    finally:
+        os.killpg(server.process.pid, signal.SIGCONT)
+    register.run(repository.params, repository.paths)
+
+    assert_complete(repository)
+    chaos.count(KIND, "a server that hangs (SIGSTOP) in mid-training: half a minute is lost at most", 1, int(seconds < 35))
+
+
+def of_schema(revision: str, database: Path) -> None:
+    """Make the store that an MLflow of that schema made, with an experiment in it."""
+    engine = sqlalchemy.create_engine(f"sqlite:///{database}")
+    InitialBase.metadata.create_all(engine)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        columns = "experiment_id, name, artifact_location, lifecycle_stage"
+        connection.execute(sqlalchemy.text(f"INSERT INTO experiments ({columns}) VALUES (7, 'kept', '', 'active')"))  # noqa: S608
+    engine.dispose()
+
+
+def content(database: Path) -> list[str]:
+    with closing(sqlite3.connect(database)) as connection:
+        return list(connection.iterdump())
+
+
+def test_an_older_store_is_copied_and_goes_on_by_the_command_that_the_error_names(
+    repository: Repository, chaos: Chaos
+) -> None:
+    schemas = [script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()][1:]
+    chosen, survived = schemas[:: chaos.tries(len(schemas), 6)], 0
+    paths = repository.paths
+    for revision in chosen:
+        shutil.rmtree(paths.store, ignore_errors=True)
+        paths.store.mkdir()
+        of_schema(revision, paths.database)
+        before = content(paths.database)
+        with pytest.raises(OlderStoreError) as caught:
+            register.run(repository.params, paths)
+        assert content(paths.database) == before == content(paths.database.with_name(f"mlflow.db.{revision}.bak"))
+        (named,) = re.findall(r"`mlflow db ([^`]*)`", str(caught.value))
+        assert CliRunner().invoke(mlflow.db.commands, shlex.split(named)).exit_code == 0
+        register.run(repository.params, paths)
+        assert_complete(repository)
+        survived += mlflow.MlflowClient(paths.tracking_uri).get_experiment_by_name("kept").experiment_id == "7"
+
+    chaos.count(KIND, "a store of an older MLflow: a copy, the command, and on", len(chosen), survived)
+
+
+def damage(kind: str, whole: bytes) -> bytes:
+    """A SQLite file that something happened to, at a place that chance picks."""
+    place = CHANCE.randrange(1, len(whole) // 4096) * 4096
+    return {
+        "cut short": whole[: place + CHANCE.randrange(4096)],
+        "with a page of garbage": whole[:place] + CHANCE.randbytes(4096) + whole[place + 4096 :],
+        "overwritten with garbage": CHANCE.randbytes(len(whole)),
+        "of zero bytes": b"",
+    }[kind]
+
+
+@pytest.fixture(scope="module")
+def whole(built: Repository) -> bytes:
+    """The store of the built tree."""
+    return built.paths.database.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["cut short", "with a page of garbage", "overwritten with garbage", "of zero bytes"])
+def test_a_damaged_store_is_left_alone_and_the_documented_way_brings_the_run_back(
+    kind: str, repository: Repository, whole: bytes, chaos: Chaos
+) -> None:
+    tries, survived, lost, paths = chaos.tries(2, 20), 0, 0, repository.paths
+    for number in range(tries):
+        shutil.rmtree(paths.store, ignore_errors=True)
+        paths.store.mkdir()
+        paths.database.write_bytes(damaged := damage(kind, whole))
+        try:
+            register.run(repository.params, paths)
+        except UnreadableStoreError as error:
+            lost += paths.database.read_bytes() != damaged
+            (move,) = re.findall(r"`(mv [^`]*)`", str(error))
+            if LONG or (kind, number) == ("of zero bytes", 0):
+                subprocess.run(shlex.split(move), check=True)
+                register.run(repository.params, paths)
+                assert_complete(repository)
+            survived += 1
+        else:  # chance picked a page that holds nothing
+            assert_complete(repository)
+            survived += 1
+
+    chaos.count(KIND, f"a store {kind}: told, left as it is, and the run brought back", tries, survived, lost)
+
+
+def test_a_store_of_a_newer_mlflow_is_left_alone(repository: Repository, whole: bytes, chaos: Chaos) -> None:
+    repository.paths.store.mkdir()
+    repository.paths.database.write_bytes(whole)
+    with closing(sqlite3.connect(repository.paths.database)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'fedcba987654'")
+    before = files.sha256(repository.paths.database)
+
+    with pytest.raises(NewerStoreError, match="Install that MLflow"):
+        register.run(repository.params, repository.paths)
+
+    assert files.sha256(repository.paths.database) == before
+    chaos.count(KIND, "a store of a newer MLflow: told, and left as it is", 1, 1)
+
+
+@contextmanager
+def locked(database: Path, seconds: float) -> Iterator[None]:
+    """Another process writes for so long, and lets nobody else."""
+    code = "import sqlite3, sys, time; writer = sqlite3.connect(sys.argv[1], isolation_level=None)"
+    code += f"; writer.execute('BEGIN EXCLUSIVE'); print('locked', flush=True); time.sleep({seconds})"
+    command = [sys.executable, "-c", code, str(database)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield
+        process.kill()
+
+
+def test_a_store_that_another_process_locks_is_waited_for_and_then_told(
+    repository: Repository, chaos: Chaos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register.run(repository.params, repository.paths)
+    tries, told = chaos.tries(1, 5), 0
+    for _ in range(tries):
+        with locked(repository.paths.database, 2):
+            register.run(repository.params, repository.paths)
+        assert_complete(repository)
+        if not LONG:
+            monkeypatch.setattr(store, "PATIENCE", 1)
+        with locked(repository.paths.database, 60), pytest.raises(BusyStoreError, match="fuser"):
+            register.run(repository.params, repository.paths)
+        register.run(repository.params, repository.paths)
+        assert_complete(repository)
+        told += 1
+
+    chaos.count(KIND, "a store that another process locks: waited for, then told, and nothing lost", tries, told)
+
+
+def test_a_store_that_another_process_locks_in_mid_training_costs_a_warning(
+    repository: Repository, chaos: Chaos, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if not LONG:
+        pytest.skip("MLflow waits for twenty seconds, twice")
+    with ExitStack() as stack:
+        retrained(
+            repository,
+            lambda epoch: stack.enter_context(locked(repository.paths.database, 300)) if epoch == 2 else None,
+        )
+    register.run(repository.params, repository.paths)
+
+    told = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+    assert_complete(repository)
+    chaos.count(KIND, "a store that another process locks in mid-training", 1, int(len(told) == 1))
