@@ -2,11 +2,9 @@
 
 import csv
 import io
-import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -59,13 +57,9 @@ def draw(paths: Paths, test: Split, probabilities: Probabilities, params: Params
         "hidden_neurons": plots.hidden_neurons(layers[0].kernel, test.images.shape[1:]),
         "layers": plots.layer_diagram(test.images.shape[1:], layers),
     }
-    with TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "plots"  # open to other users, as the temporary folder and a copy of it are not
-        folder.mkdir()
+    with files.replacing_folder(paths.plots) as folder:
         for name, figure in figures.items():
             plots.save(figure, folder / f"{name}.png")
-        shutil.rmtree(paths.plots, ignore_errors=True)
-        shutil.copytree(folder, paths.plots)
 
 
 def _columns(history: Path) -> dict[str, list[float]]:

@@ -5,7 +5,6 @@ What identifies the data is the SHA-256 of each IDX file's decompressed content,
 
 import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -134,8 +133,7 @@ def _fetch_into_place(params: FetchParams, raw: Path, base: int | None) -> tuple
     """
     raw.mkdir(parents=True, exist_ok=True)
     probe = sources.Probe(params.timeout)
-    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=raw.parent) as temporary:
-        folder = Path(temporary)
+    with files.scratch(raw) as folder:
         origin = f"from {fetch(params, probe, folder)}" if base is None else f"already in {raw}"
         rows = _join(params, probe, raw if base else folder, slice(base), folder)
         for name in datasets.FILES:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 
@@ -40,6 +41,7 @@ def main() -> int:
         print(f"error: {found}", file=sys.stderr)
         return 1
     print(f"The MLflow UI is at http://{ports.HOST}:{port} in a few seconds; Ctrl-C ends it.", flush=True)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     environment = os.environ | {"MLFLOW_LOGGING_LEVEL": "WARNING", "PYTHONWARNINGS": "ignore"}
     try:
         return subprocess.run(command(paths, port), env=environment, check=False).returncode

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,10 +27,13 @@ def command(edit: Edit, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A tree and a command line without arguments; what run_stage sets for its process is put back."""
     monkeypatch.setattr(sys, "argv", ["tiny"])
     monkeypatch.delenv(DEBUG, raising=False)
-    handler, disabled = signal.getsignal(signal.SIGTERM), logging.root.manager.disable
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    handlers, disabled = [signal.getsignal(number) for number in numbers], logging.root.manager.disable
     with warnings.catch_warnings():
         yield
-    signal.signal(signal.SIGTERM, handler)
+    signal.set_wakeup_fd(-1)
+    for number, handler in zip(numbers, handlers, strict=True):
+        signal.signal(number, handler)
     logging.disable(disabled)
 
 
@@ -195,39 +199,118 @@ def test_a_command_ends_in_one_line_when_something_is_wrong(
     assert capsys.readouterr().err == "error: as it is\n"
 
 
-WAITING = """
-import signal, sys, time
-from pipeline.core import console
+INTERRUPTED = "\ntiny interrupted; `dvc repro` goes on from here.\n"
+NUMBERS = [signal.SIGTERM, signal.SIGINT]
+STAGE = """
+import hashlib, os, signal, sys, time
+from pathlib import Path
+from pipeline.core import console, files, interrupts
 
 def run(params, paths):
-    try:
-        print("ready", flush=True)
-        time.sleep(60)
-    finally:
-        print("cleaned up", flush=True)
+    with files.replacing(paths.onnx) as part, interrupts.last(lambda: print("run ended", flush=True)):
+        part.touch()
+        try:
+            print("ready", os.getpid(), flush=True)
+            {at}
+        finally:
+            print("cleaned up", flush=True)
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells switch Ctrl-C off for what runs in the background
 sys.exit(console.run_stage("tiny", run))
 """
+NATIVE = "hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"  # a quarter of an hour in which no handler runs
+SWALLOWING = """
+            try:
+                time.sleep(60)
+            except BaseException:
+                time.sleep(60)
+"""
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_lets_a_stage_clean_up_and_is_exit_code_130(number: signal.Signals) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", WAITING],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+def start(at: str, **environment: str) -> "subprocess.Popen[str]":
+    """A stage that is at the statement `at` when this returns."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", STAGE.format(at=at)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == f"ready {process.pid}\n"
+    return process
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_signal_lets_a_stage_clean_up_and_is_exit_code_130(number: signal.Signals) -> None:
+    with start("time.sleep(60)") as process:
         process.send_signal(number)
+        process.send_signal(number)  # as impatient people do
         out, err = process.communicate(timeout=30)
 
     assert process.returncode == 130
     assert out == "cleaned up\n"
-    assert err == "\ntiny interrupted; `dvc repro` goes on from here.\n"
+    assert err == INTERRUPTED
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("at", [NATIVE, SWALLOWING], ids=["native", "swallowing"])
+def test_a_stage_that_does_not_take_a_signal_ends_all_the_same(at: str, number: signal.Signals) -> None:
+    with start(at) as process:
+        time.sleep(0.3)  # until it is within
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+
+    assert process.returncode == 130
+    assert out == "run ended\n"
+    assert err == INTERRUPTED
+    assert not list(Path("data/model").iterdir())
+
+
+def test_an_interruption_out_of_an_exec_is_exit_code_130_too() -> None:
+    with start("exec('time.sleep(60)')") as process:
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+
+    assert (process.returncode, err) == (130, INTERRUPTED)
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_signal_amid_the_first_imports_is_one_line(number: signal.Signals) -> None:
+    send = f"import os, sys; sys.argv = ['-m']; import pipeline; os.kill(os.getpid(), {number})"
+
+    done = subprocess.run([sys.executable, "-c", send], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (130, "\ninterrupted before anything was begun.\n")
+
+
+def test_a_stage_ends_when_dvc_is_gone() -> None:
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {STAGE.format(at='time.sleep(60)')!r}])"
+    with subprocess.Popen(
+        [sys.executable, "-c", parent],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "DVC_STAGE": "tiny"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as dvc:
+        assert dvc.stdout is not None
+        assert dvc.stdout.readline().startswith("ready")
+        dvc.kill()
+        out, err = dvc.communicate(timeout=30)  # until the stage, too, has closed them
+
+    assert out == "cleaned up\n"
+    assert err == INTERRUPTED
+
+
+def test_what_a_killed_stage_left_is_gone_after_the_next(capsys: pytest.CaptureFixture[str]) -> None:
+    with start("time.sleep(60)") as process:
+        left = list(Path("data/model").iterdir())
+        process.kill()
+    assert left == [Path(f"data/model/.model.{process.pid}.part.onnx")] == list(Path("data/model").iterdir())
+
+    assert console.run_stage("tiny", works) == 0
+
+    assert not list(Path("data/model").iterdir())
 
 
 def test_native_output_is_held_back(capfd: pytest.CaptureFixture[str]) -> None:

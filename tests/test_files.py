@@ -1,6 +1,8 @@
 import hashlib
 import json
 import math
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,59 @@ def test_the_part_stands_beside_the_file_with_its_suffix(tmp_path: Path) -> None
 
     assert part.parent == tmp_path
     assert part.suffix == ".onnx"
+
+
+def test_a_folder_is_replaced_with_all_that_is_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "plots"
+    files.write_text(path / "old.png", "old")
+
+    with files.replacing_folder(path) as part:
+        files.write_text(part / "pictures" / "new.png", "new")
+        assert [found.name for found in path.iterdir()] == ["old.png"]
+
+    assert [found.relative_to(path).as_posix() for found in path.rglob("*.png")] == ["pictures/new.png"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_keeps_the_old_folder_and_leaves_no_part(tmp_path: Path) -> None:
+    path = tmp_path / "plots"
+    files.write_text(path / "old.png", "old")
+
+    def fail_half_way() -> None:
+        with files.replacing_folder(path) as part:
+            files.write_text(part / "new.png", "half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail_half_way()
+
+    assert (path / "old.png").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_where_a_folder_is_to_be_stays(tmp_path: Path) -> None:
+    path = tmp_path / "plots"
+    path.write_text("a file")
+
+    with pytest.raises(NotADirectoryError) as refusal, files.replacing_folder(path) as part:
+        files.write_text(part / "new.png", "new")
+
+    assert refusal.value.filename == str(path)
+    assert path.read_text() == "a file"
+
+
+def test_parts_of_processes_that_are_gone_are_discarded_and_those_of_living_ones_stay(tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as gone:
+        pass
+    left = [tmp_path / name for name in (f"raw/.images.{gone.pid}.part.npy", f".model.{gone.pid}.part.int8.onnx")]
+    living = [tmp_path / name for name in (f".model.{os.getppid()}.part.onnx", "a.1.part", ".hidden", "model.onnx")]
+    for path in (*left, *living, tmp_path / f".plots.{gone.pid}.part" / "deep" / "picture.png"):
+        files.write_text(path, "text")
+
+    files.discard_parts(tmp_path)
+
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(living)
+    assert not (tmp_path / f".plots.{gone.pid}.part").exists()
 
 
 def test_json_is_the_same_bytes_each_time_and_ends_with_a_newline(tmp_path: Path) -> None:

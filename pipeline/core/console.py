@@ -4,19 +4,17 @@ import argparse
 import errno
 import logging
 import os
-import signal
 import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 from tqdm import tqdm
 
-from pipeline.core import params
+from pipeline.core import files, interrupts, params
 from pipeline.core.errors import PipelineError
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
@@ -25,9 +23,10 @@ Stage = Callable[[Params, Paths], str]
 Command = Callable[[argparse.Namespace, Params, Paths], int]
 
 DEBUG = "PIPELINE_DEBUG"
-INTERRUPTED = 130  # 128 + SIGINT, as shells count it
+INTERRUPTED = interrupts.EXIT
 
 _DISK = (errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC)  # errors of writing, which name no file
+_REMEDIES = dict.fromkeys((errno.EISDIR, errno.ENOTDIR, errno.EEXIST), "Move away what is there, and repeat.")
 
 _START = time.monotonic()
 
@@ -51,48 +50,52 @@ def run_stage(name: str, run: Stage) -> int:
         say(name, f"{run(params, paths)} · {time.monotonic() - _START:.1f} s")
         return 0
 
-    return _guarded(f"{name} interrupted; `dvc repro` goes on from here.", act, "--debug" in arguments)
+    return _guarded(f"{name} interrupted; `dvc repro` goes on from here.", act, "--debug" in arguments, bounded=True)
 
 
 def run_command(parser: argparse.ArgumentParser, act: Command) -> int:
     """Run a command that has arguments of its own, as `run_stage` runs a stage. It prints what it has to say itself.
 
-    Its exit code is what `act` returns; 2 where the arguments are wrong, and otherwise as for a stage.
+    Its exit code is what `act` returns; 2 where the arguments are wrong, and otherwise as for a stage. Interrupted, it takes
+    the time that it needs to end.
     """
     parser.add_argument("--debug", action="store_true", help="show tracebacks and what the libraries log")
     options = parser.parse_args()
-    return _guarded("interrupted.", lambda params, paths: act(options, params, paths), options.debug)
+    return _guarded("interrupted.", lambda params, paths: act(options, params, paths), options.debug, bounded=False)
 
 
-def _guarded(interrupted: str, act: Callable[[Params, Paths], int], debug: bool) -> int:
+def _guarded(interrupted: str, act: Callable[[Params, Paths], int], debug: bool, bounded: bool) -> int:
     debug = debug or os.environ.get(DEBUG, "0") not in ("", "0")
-    signal.signal(signal.SIGTERM, _interrupt)
+    paths = Paths()
     try:
-        if not debug:
-            _quieten()
-        paths = Paths()
-        return act(params.load(paths.params), paths)
+        with interrupts.last(lambda: files.discard_parts(paths.data)):
+            interrupts.start(interrupted, bounded)
+            if not debug:
+                _quieten()
+            files.discard_parts(paths.data)
+            return act(params.load(paths.params), paths)
     except KeyboardInterrupt:
+        files.discard_parts(paths.data)
         print(f"\n{interrupted}", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
+        interrupts.stop()
         if debug:
             raise
         print(f"error: {_explain(error)}", file=sys.stderr)
         return 1
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    finally:
+        interrupts.stop()
 
 
 def _explain(error: Exception) -> str:
     if isinstance(error, PipelineError):
         return str(error)
     if isinstance(error, OSError) and (error.filename or error.errno in _DISK):
+        remedy = _REMEDIES.get(error.errno or 0, "Mend the folder's permissions or free some room, and repeat.")
         return (
-            f"{error.filename or 'the disk'}: expected to read or write it, found: {error.strerror}.\n"
-            "What was complete before is untouched. Mend the folder's permissions or free some room, and repeat."
+            f"{error.filename2 or error.filename or 'the disk'}: expected to read or write it, found: {error.strerror}.\n"
+            f"What was complete before is untouched. {remedy}"
         )
     found = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
     return f"unexpected {found}\nThis is a defect of the pipeline: {DEBUG}=1 shows the traceback."

@@ -1,9 +1,7 @@
 """What the data must be: Great Expectations suites over one row an image. The only importer of great_expectations."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import great_expectations as gx
@@ -13,7 +11,7 @@ from great_expectations.core.run_identifier import RunIdentifier
 from great_expectations.data_context.types.base import ProgressBarsConfig
 from scipy.stats import chi2
 
-from pipeline.core import data_docs
+from pipeline.core import data_docs, files
 from pipeline.core.params import Bounds, ValidateParams
 
 _EXTRA = "extra-"
@@ -164,12 +162,10 @@ def check(tables: Mapping[str, pd.DataFrame], suites: Mapping[str, list[Any]], r
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     source = context.data_sources.add_pandas("data")
     results: dict[str, Any] = {}
-    with TemporaryDirectory(prefix="data-docs-") as temporary:
-        folder = Path(temporary) / "docs"  # open to other users, as the temporary folder and a copy of it are not
-        folder.mkdir()
+    with files.replacing_folder(docs) as folder:
         for site in context.get_site_names():
             context.delete_data_docs_site(site)
-        context.add_data_docs_site(data_docs.SITE, data_docs.site(str(folder)))
+        context.add_data_docs_site(data_docs.SITE, data_docs.site(str(folder.absolute())))
         for name, table in tables.items():
             definition = context.validation_definitions.add(
                 gx.ValidationDefinition(
@@ -187,8 +183,6 @@ def check(tables: Mapping[str, pd.DataFrame], suites: Mapping[str, list[Any]], r
             (results[name],) = checked.run_results.values()
         context.build_data_docs()
         data_docs.finish(folder, _subject)
-        shutil.rmtree(docs, ignore_errors=True)
-        shutil.copytree(folder, docs)
     return [_outcome(name, result) for name, checked in results.items() for result in checked.results]
 
 

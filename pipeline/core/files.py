@@ -1,14 +1,19 @@
 """Files that are whole or absent: written beside their place, flushed to disk, then renamed."""
 
+import errno
 import hashlib
 import json
 import os
+import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pipeline.core.errors import MissingInputError, UnusableInputError
+
+_PART = re.compile(r"\..*\.(\d+)\.part(\..*)?")
 
 
 @contextmanager
@@ -18,17 +23,79 @@ def replacing(path: Path) -> Iterator[Path]:
     The temporary name keeps the suffix, by which Keras and ONNX choose a format.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    part = _beside(path)
     try:
         yield part
-        descriptor = os.open(part, os.O_RDWR)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _flush(part)
         os.replace(part, path)
+        _flush(path.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """As `replacing`, for a folder with all that is in it: yield an empty one. For a moment there is neither old nor new."""
+    with scratch(path) as part, scratch(path.with_name(f"{path.name}.old")) as old:
+        yield part
+        for written in (*part.rglob("*"), part):
+            _flush(written)
+        if path.is_dir():
+            path.rename(old)
+        elif path.exists():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+        part.rename(path)
+        _flush(path.parent)
+
+
+@contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """Yield an empty folder on the disk of `path`, beside it, which is gone when the block ends."""
+    part = _beside(path)
+    part.mkdir(parents=True)
+    try:
+        yield part
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+
+
+def _flush(path: Path) -> None:
+    """Have the disk hold a file, or what a folder lists, whatever happens to the machine."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def discard_parts(folder: Path) -> None:
+    """Remove what `replacing` and `scratch` left below `folder`: of this process, and of those that were killed in it."""
+    for above, folders, names in os.walk(folder):
+        for name in [*folders, *names]:
+            if (found := _PART.fullmatch(name)) and _over(int(found[1])):
+                left = Path(above, name)
+                if name in folders:
+                    folders.remove(name)
+                    shutil.rmtree(left, ignore_errors=True)
+                else:
+                    left.unlink(missing_ok=True)
+
+
+def _over(pid: int) -> bool:
+    """Whether there is no process `pid`, or only this one, which has just begun, or is about to end."""
+    if pid == os.getpid():
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # another user's
+        return False
+    return False
 
 
 def write_text(path: Path, text: str) -> None:

@@ -4,7 +4,6 @@ import json
 import re
 import zipfile
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import keras
 
@@ -64,8 +63,8 @@ def save(network: keras.Model, path: Path) -> None:
 
     Keras puts the time into the archive, twice, and addresses in memory for objects that layers share.
     """
-    with files.replacing(path) as part, TemporaryDirectory() as folder:
-        timed = Path(folder) / "timed.keras"
+    with files.replacing(path) as part, files.scratch(path.with_name("timed")) as folder:
+        timed = folder / "timed.keras"
         network.save(timed)
         with zipfile.ZipFile(timed) as source, zipfile.ZipFile(part, "w") as target:
             for name in sorted(source.namelist()):

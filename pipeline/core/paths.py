@@ -13,6 +13,7 @@ class Paths:
     def __init__(self, root: Path = Path()) -> None:
         self.root = root
         self.params = root / "params.yaml"
+        self.data = root / "data"
 
         self.raw = root / "data" / "raw"
         self.manifest = self.raw / "manifest.json"

@@ -126,6 +126,11 @@ def _end(status: int, live: LiveRun) -> None:
             console.say("train", f"warning: the MLflow store did not take the end of the run ({first_line(error)})")
 
 
+def kill(run_id: str) -> None:
+    """Mark the run as KILLED from any thread: only the one that opened it knows it as active."""
+    mlflow.MlflowClient().set_terminated(run_id, RunStatus.to_string(RunStatus.KILLED))
+
+
 def _end_orphans(experiment: str, here: Runner) -> None:
     """End the runs of this checkout whose process is gone, as after a power cut. Others' runs go on, and so do those alive."""
     client = mlflow.MlflowClient()

@@ -1,0 +1,98 @@
+"""Ctrl-C and SIGTERM: whatever the main thread of a stage is at, the process ends soon, and says so."""
+
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+EXIT = 130  # 128 + SIGINT, as shells count it
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_GRACE = 1.2  # seconds to unwind in, before the process is ended from the side
+_LAST = 0.4  # seconds for what has to be done even then
+_PARENT = 0.5  # seconds between two looks at whether DVC is still there
+
+_last: list[Callable[[], None]] = []
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked the process to end.
+
+    A class of its own because Python, where a plain KeyboardInterrupt came out of an `exec`, which libraries run at import,
+    ends the process by SIGINT later, whatever exit code it was given.
+    """
+
+
+def start(line: str, bounded: bool) -> None:
+    """Raise Interrupted in the main thread at a signal, from now on.
+
+    Args:
+        line: what a person reads where the process has to be ended from the side.
+        bounded: the process ends in time, whatever the main thread is at; further signals are not to disturb its cleaning up.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if bounded:
+            stop()
+        raise Interrupted
+
+    if bounded:
+        _watch(line)
+    for number in _SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:  # as shells leave SIGINT to what runs in the background
+            signal.signal(number, handle)
+
+
+def stop() -> None:
+    """Ignore signals: the exit code is settled, and Python puts back what would end the process by them while it exits."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _watch(line: str) -> None:
+    """End the process from the side where Interrupted does not get it to end.
+
+    Python runs no handler while the main thread is in native code, such as a compilation, and libraries swallow exceptions:
+    a thread of its own gets to know of the signal as well. Under DVC it is as good as a signal when DVC is gone: whoever
+    starts DVC anew is not to meet this stage at work.
+    """
+    stderr = os.dup(2)  # which may be held back when the time comes
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    threading.Thread(target=_wait, args=(line, reading, stderr), name="signals", daemon=True).start()
+
+
+def _wait(line: str, reading: int, stderr: int) -> None:
+    parent = os.getppid() if "DVC_STAGE" in os.environ else None
+    while True:
+        if select.select([reading], [], [], _PARENT)[0]:
+            if os.read(reading, 1)[0] in _SIGNALS:
+                break
+        elif parent not in (None, os.getppid()):
+            os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_GRACE)
+    acting = threading.Thread(target=_act, daemon=True)
+    acting.start()
+    acting.join(_LAST)
+    os.write(stderr, f"\n{line}\n".encode())
+    os._exit(EXIT)
+
+
+def _act() -> None:
+    for act in tuple(_last):
+        act()
+
+
+@contextmanager
+def last(act: Callable[[], None]) -> Iterator[None]:
+    """Have `act` called, in another thread, if the process has to be ended from the side while inside."""
+    _last.append(act)
+    try:
+        yield
+    finally:
+        _last.remove(act)
