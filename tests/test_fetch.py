@@ -1,3 +1,4 @@
+import base64
 import gzip
 import hashlib
 import json
@@ -276,25 +277,40 @@ def test_when_all_sources_fail_each_is_listed_with_its_reason(edit: Edit, data: 
     ]
 
 
-def test_credentials_in_addresses_are_never_shown(
+def test_queries_of_addresses_are_never_shown(
     edit: Edit, data: Data, site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     publish(site, data)
     write_source(tmp_path / "source", data)
-    with_secrets = [
-        address.replace("http://", "http://someone:hunter2@") + "?token=hunter3#hunter4"
-        for address in (web.closed(), site.url)
-    ]
+    with_secrets = [f"{address}?v=hunter3#hunter4" for address in (web.closed(), site.url)]
 
-    site.answers[f"/{FIRST}.gz?token=hunter3"] = web.status(500)
+    site.answers[f"/{FIRST}.gz?v=hunter3"] = web.status(500)
     fetch.run(edit(SMALL | {"fetch.sources": [*with_secrets, "source"]}), Paths())
     with pytest.raises(NoSourceError) as refusal:
         fetch.run(edit(SMALL | {"fetch.sources": with_secrets}), Paths())
 
     shown = capsys.readouterr().out + str(refusal.value)
     assert site.url in shown
-    assert "someone" not in shown
     assert "hunter" not in shown
+
+
+def test_a_source_that_asks_for_a_password_gets_it_from_netrc(
+    edit: Edit, data: Data, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish(site, data)
+    expected = f"Basic {base64.b64encode(b'someone:hunter2').decode()}"
+    site.answers = {path: web.to_whom(expected, answer) for path, answer in site.answers.items()}
+    params = edit(SMALL | {"fetch.sources": [site.url]})
+    with pytest.raises(NoSourceError, match="HTTP 401"):
+        fetch.run(params, Paths())
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login someone password hunter2\n")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+
+    fetch.run(params, Paths())
+
+    assert_equal(in_place(), data)
+    assert "hunter2" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("fault", ["no source", "mismatch"])

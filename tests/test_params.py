@@ -156,7 +156,7 @@ def test_hidden_units_are_a_number_or_a_list(written: object, units: tuple[int, 
     [
         ("a.npz", "a.npz"),
         ("folder/a.NPZ", "a.NPZ"),
-        ("https://example.org/b/a.npz?signature=x/y", "a.npz"),
+        ("https://example.org/b/a.npz?download=x/y", "a.npz"),
         ("folder.npz/", None),
         ("https://example.org/?name=a.npz", None),
     ],

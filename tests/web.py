@@ -83,6 +83,11 @@ def status(code: int) -> Answer:
     return lambda handler: handler.send_error(code)
 
 
+def to_whom(authorization: str, answer: Answer) -> Answer:
+    """The answer for who brings this Authorization, and 401 for others."""
+    return lambda handler: (answer if handler.headers.get("Authorization") == authorization else status(401))(handler)
+
+
 def redirect(address: str) -> Answer:
     def answer(handler: Handler) -> None:
         handler.send_response(302)

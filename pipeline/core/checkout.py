@@ -9,6 +9,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from pipeline.core.errors import CheckoutError
+from pipeline.core.urls import redacted_text
 
 # For commits and tags on machines where nobody has set a name, as in CI.
 _IDENTITY = {
@@ -54,7 +55,9 @@ class Checkout:
         if done.returncode != 0:
             said = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
             shown = " ".join(command).replace(f"{sys.executable} -m ", "")
-            raise CheckoutError(shown[:100], said[-1] if said else f"exit code {done.returncode}")
+            raise CheckoutError(
+                redacted_text(shown)[:100], redacted_text(said[-1]) if said else f"exit code {done.returncode}"
+            )
         return done.stdout.strip()
 
     def _environment(self) -> dict[str, str]:

@@ -5,6 +5,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
+from pipeline.core.urls import redacted_text
+
 # Where pydantic speaks of Python, in the words of YAML.
 _EXPECTED = {
     "invalid_key": "keys that are text",
@@ -35,7 +37,7 @@ def describe(fault: Any, model: type[BaseModel]) -> str:
     if told := fault.get("ctx", {}).get("found"):
         return f"{where}: expected {expected}, found {told}"
     found = list(fault["input"]) if isinstance(fault["input"], tuple) else fault["input"]
-    return f"{where or 'top level'}: expected {expected}, found {found!r}"
+    return f"{where or 'top level'}: expected {expected}, found {redacted_text(repr(found))}"
 
 
 def _suggestion(location: list[str], model: type[BaseModel]) -> str:

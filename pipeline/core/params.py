@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline.core import faults
+from pipeline.core import faults, urls
 from pipeline.core.errors import InvalidParamsError
 
 
@@ -28,7 +28,16 @@ def _sequence(value: Any) -> Any:
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
+def _without_secret(address: str) -> str:
+    """params.yaml is committed, DVC copies it into dvc.lock, and MLflow keeps it with the run."""
+    if urls.carries_secret(address):
+        expected = "an address without credentials (a user and a password go into ~/.netrc, which is read)"
+        raise PydanticCustomError("secret", expected, {"found": f"{urls.redacted(address)} with some"})
+    return address
+
+
 Name = Annotated[str, Field(min_length=1)]
+Source = Annotated[Name, AfterValidator(_without_secret)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Bounds = Annotated[tuple[float, float], BeforeValidator(_pair), AfterValidator(_ordered)]
@@ -57,7 +66,7 @@ class ExtraParams(Section):
     """Further training data: an .npz file, or two IDX files named `images` and `labels` in a folder."""
 
     name: Annotated[str, Field(pattern="^[A-Za-z0-9._-]{1,80}$")]
-    source: Name
+    source: Source
     images: Name | None = None
     labels: Name | None = None
     sha256: Sha256 | None = None
@@ -96,7 +105,7 @@ class FetchParams(Section):
     dataset: Name
     licence: Name
     classes: Annotated[tuple[Name, ...], BeforeValidator(_pair), Field(min_length=2, max_length=256)]
-    sources: Annotated[tuple[Name, ...], BeforeValidator(_pair), Field(min_length=1)]
+    sources: Annotated[tuple[Source, ...], BeforeValidator(_pair), Field(min_length=1)]
     timeout: Seconds
     deadline: Seconds
     max_bytes: Annotated[int, Field(gt=0)]
@@ -273,9 +282,9 @@ def load(path: Path) -> Params:
     except FileNotFoundError as error:
         raise InvalidParamsError(path, ["expected this file in the current folder, found none"]) from error
     except (YAMLError, UnicodeDecodeError) as error:
-        raise InvalidParamsError(path, [f"expected YAML, found {' '.join(str(error).split())}"]) from error
+        raise InvalidParamsError(path, [f"expected YAML, found {urls.redacted_text(' '.join(str(error).split()))}"]) from error
     if not isinstance(content, dict):
-        raise InvalidParamsError(path, [f"expected sections, found {content!r}"])
+        raise InvalidParamsError(path, [f"expected sections, found {urls.redacted_text(repr(content))}"])
     try:
         return Params.model_validate(content)
     except ValidationError as error:

@@ -3,6 +3,8 @@
 import re
 
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+_QUERY = re.compile(r"(://[^\s?#'\"]*)[?#][^\s'\"]*")
+_SECRET = re.compile(r"[?&#;][^=&;]*(auth|credential|key|pass|pwd|secret|sig|token)[^=&;]*=", re.IGNORECASE)
 
 
 def redacted(address: str) -> str:
@@ -15,5 +17,10 @@ def redacted(address: str) -> str:
 
 
 def redacted_text(text: str) -> str:
-    """A message without the credentials of the URLs in it."""
-    return _CREDENTIALS.sub("", text)
+    """A message without the credentials, queries and fragments of the URLs in it."""
+    return _QUERY.sub(r"\1", _CREDENTIALS.sub("", text))
+
+
+def carries_secret(address: str) -> bool:
+    """Whether a URL holds a user or a password, or a query that is named as a secret is."""
+    return "://" in address and bool(_CREDENTIALS.search(address) or _SECRET.search(address))
