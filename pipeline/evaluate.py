@@ -91,7 +91,7 @@ def run(params: Params, paths: Paths) -> str:
     for variant, path in variants.items():
         model = scoring.open_for(path, test.images, params.fetch.classes)
         scored, probabilities[variant] = scoring.score(model, test, perturbed, bins)
-        figures[variant] = {**scored, "bytes": path.stat().st_size}
+        figures[variant] = {**scored, "bytes": path.stat().st_size, "sha256": files.sha256(path)}
     figures["int8"]["agreement"] = metrics.agreement(probabilities["float32"], probabilities["int8"])
 
     files.write_json(paths.metrics, {**figures["float32"], "int8": figures["int8"]})

@@ -3,13 +3,13 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pipeline.core import console, inputs
-from pipeline.core.errors import PipelineError
+from pipeline.core import console, files, inputs
+from pipeline.core.errors import OtherModelError, PipelineError
 from pipeline.core.inference import OnnxModel
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
@@ -41,19 +41,32 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
         yield f"  {change}"
 
 
-def open_model(source: str, params: Params, paths: Paths) -> OnnxModel:
-    """The model in the file `source`, or of the registry where `source` is a `models:/` address."""
+def open_model(source: str, sha256: str | None, params: Params, paths: Paths) -> OnnxModel:
+    """The model in the file `source`, or of the registry where `source` is a `models:/` address.
+
+    Raises:
+        OtherModelError: its SHA-256 is not `sha256`, or, in the registry, not the one that its version is tagged with.
+    """
     if not source.startswith("models:/"):
-        return OnnxModel(Path(source))
+        return _checked(Path(source), source, [sha256])
     from pipeline.core import registry, tracking  # MLflow takes seconds, and a file does without
 
     with tracking.answering(paths), TemporaryDirectory(prefix="predict-") as folder:
         tracking.connect(params, paths)
-        return OnnxModel(registry.download_uri(source, Path(folder)) / "model.onnx")
+        path = registry.download_uri(source, Path(folder)) / "model.onnx"
+        return _checked(path, source, [sha256, registry.tagged_sha256(source)])
+
+
+def _checked(path: Path, source: str, hashes: Sequence[str | None]) -> OnnxModel:
+    """Open `path` unless one of the `hashes` that are given is another file's."""
+    for expected in filter(None, hashes):
+        if (found := files.sha256(path)) != expected.lower():
+            raise OtherModelError(source, expected, found)
+    return OnnxModel(path)
 
 
 def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
-    model = open_model(options.model or str(paths.onnx), params, paths)
+    model = open_model(options.model or str(paths.onnx), options.sha256, params, paths)
     classes = json.loads(model.metadata.get("classes", "null")) or [str(number) for number in range(model.classes)]
     results, failed = [], False
     for name in options.files:
@@ -74,5 +87,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m pipeline.predict", description=__doc__)
     parser.add_argument("files", nargs="+", metavar="FILE")
     parser.add_argument("--model", help="an ONNX file, or models:/NAME@ALIAS; data/model/model.onnx where not given")
+    parser.add_argument("--sha256", metavar="HEX", help="what the ONNX file must be: another is not opened")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     sys.exit(console.run_command(parser, run))

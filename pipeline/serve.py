@@ -1,38 +1,63 @@
 """Serve a registered model on this machine by MLflow's scoring server: pixels in, probabilities out."""
 
 import argparse
+import os
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from pipeline.core import console, ports
-from pipeline.core.errors import BusyPortError, NoVersionError
+from pipeline.core import console, guard, ports
+from pipeline.core.errors import BusyPortError, ExposedError, NoVersionError
 from pipeline.core.guard import Guard
-from pipeline.core.inference import INPUT
+from pipeline.core.inference import INPUT, OnnxModel
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 
+TOKEN = "SERVE_TOKEN"  # the variable that holds it  # noqa: S105 - a name, no secret
+_SHORTEST = 16  # characters of a token that nobody guesses
+
+
+def credentials(host: str, expose: str) -> tuple[tuple[str, ...], str]:
+    """The names by which the server may be asked, and the token that it asks for: none where it serves this machine alone.
+
+    Raises:
+        ExposedError: it would listen elsewhere without names and a token.
+    """
+    if host == ports.HOST:
+        return guard.LOCAL, ""
+    names, token = tuple(name.strip().lower() for name in expose.split(",") if name.strip()), os.environ.get(TOKEN, "")
+    if not names:
+        raise ExposedError(host, "--expose and the names that it is asked by", "none")
+    if len(token) < _SHORTEST:
+        raise ExposedError(host, f"a token of at least {_SHORTEST} characters in {TOKEN}", f"one of {len(token)}")
+    return names, token
+
 
 def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
-    if found := ports.problem(options.port, "serve"):
+    names, token = credentials(options.host, options.expose)
+    if found := ports.problem(options.port, "serve", options.host):
         raise BusyPortError(found)
     import uvicorn
 
     from pipeline.core import registry, tracking  # MLflow takes seconds: after the parameters have proved right
 
     name = params.tracking.model
-    with tracking.answering(paths):
+    with tracking.answering(paths), TemporaryDirectory(prefix="serve-") as folder:
         tracking.connect(params, paths)
         version = registry.aliased(name, options.alias)
         if version is None:
             raise NoVersionError(
                 name, options.alias, "`make promote` names a champion; `make serve ALIAS=challenger` serves that."
             )
-        app, shape = registry.scoring_app(version)
-    guarded = Guard(app, INPUT, shape, params.serve.max_bytes)
+        onnx, _ = registry.download(version, Path(folder))
+        shape = OnnxModel(onnx).image_shape  # which refuses what is no such model, before MLflow opens it
+        app = registry.scoring_app(onnx.parent)
+    guarded = Guard(app, INPUT, shape, params.serve.max_bytes, names, token)
     console.say(
-        "serve", f"{name} version {version.number} ({options.alias}) at http://{ports.HOST}:{options.port}; Ctrl-C ends it"
+        "serve", f"{name} version {version.number} ({options.alias}) at http://{options.host}:{options.port}; Ctrl-C ends it"
     )
     try:
-        uvicorn.run(guarded, host=ports.HOST, port=options.port, log_level="error", server_header=False)
+        uvicorn.run(guarded, host=options.host, port=options.port, log_level="error", server_header=False)
     except KeyboardInterrupt:  # raised once it has answered what was under way
         return 0
     return 0
@@ -41,5 +66,11 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m pipeline.serve", description=__doc__)
     parser.add_argument("--port", type=int, default=5001)
+    parser.add_argument(
+        "--host", default=ports.HOST, help="listen on this address, with --expose; this machine alone if not given"
+    )
+    parser.add_argument(
+        "--expose", default="", metavar="NAMES", help=f"with --host: names it is asked by, a,b; token in {TOKEN}"
+    )
     parser.add_argument("--alias", default="champion", help="which version: champion, challenger or previous")
     sys.exit(console.run_command(parser, run))

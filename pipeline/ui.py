@@ -10,15 +10,19 @@ from pipeline.core import ports
 from pipeline.core.paths import Paths
 from pipeline.core.urls import redacted
 
+# MLflow lets in whoever asks by a name such as 10.evil.example, which may be anybody's name for this machine.
+_NAMES = "localhost,127.0.0.1,localhost:*,127.0.0.1:*"
+
 
 def command(paths: Paths, port: int) -> list[str]:
-    """The MLflow server over the default store, reachable from this machine only."""
+    """The MLflow server over the default store, reachable from this machine only. It shows artifacts, and takes none."""
     return [
         *(sys.executable, "-m", "mlflow", "server"),
         *("--backend-store-uri", f"sqlite:///{paths.database}"),
         *("--registry-store-uri", f"sqlite:///{paths.database}"),
         *("--default-artifact-root", (paths.store / "artifacts").as_uri()),
         *("--host", ports.HOST, "--port", str(port), "--workers", "1"),
+        *("--allowed-hosts", _NAMES, "--cors-allowed-origins", f"http://{ports.HOST}:{port}", "--no-serve-artifacts"),
         *("--uvicorn-opts", "--log-level warning"),
     ]
 
@@ -28,6 +32,13 @@ def problem(paths: Paths, port: int) -> str | None:
     if not paths.database.exists():
         return f"{paths.database}: expected a store, found none. `make repro` makes it, `make register` makes it again."
     return ports.problem(port, "ui")
+
+
+def environment() -> dict[str, str]:
+    """This process's, without what could widen the server or switch its checks off."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_SERVER_")}
+    own = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_LOGGING_LEVEL": "WARNING", "PYTHONWARNINGS": "ignore"}
+    return kept | own
 
 
 def main() -> int:
@@ -42,9 +53,8 @@ def main() -> int:
         return 1
     print(f"The MLflow UI is at http://{ports.HOST}:{port} in a few seconds; Ctrl-C ends it.", flush=True)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    environment = os.environ | {"MLFLOW_LOGGING_LEVEL": "WARNING", "PYTHONWARNINGS": "ignore"}
     try:
-        return subprocess.run(command(paths, port), env=environment, check=False).returncode
+        return subprocess.run(command(paths, port), env=environment(), check=False).returncode
     except KeyboardInterrupt:
         return 0
 

@@ -52,7 +52,16 @@ def written(contract: dict[str, Any]) -> str:
 def test_the_card_says_what_a_user_has_to_know(contract: dict[str, Any]) -> None:
     text = written(contract)
 
-    for expected in ("animals", "CC0", "f" * 64, "b" * 64, "uint8 `(batch, 4, 5)`", "float32 `(batch, 3)`", "cat, dog, eel"):
+    for expected in (
+        "animals",
+        "CC0",
+        "a" * 64,
+        "f" * 64,
+        "b" * 64,
+        "uint8 `(batch, 4, 5)`",
+        "float32 `(batch, 3)`",
+        "cat, dog, eel",
+    ):
         assert expected in text
     for parameter in ("`model.hidden_units`: 7, 8", "`train.seed`: 3", "shift 1.0"):
         assert parameter in text

@@ -64,6 +64,7 @@ def card(manifest: Figures, chosen: Figures, metrics: Figures, per_class: Sequen
             f"# Model card: {manifest['dataset']}",
             "",
             *_use(contract, manifest),
+            *_files(contract["files"]),
             *_data(manifest),
             *_training(chosen),
             *_results(metrics, test, chosen["evaluate"]),
@@ -97,6 +98,11 @@ def _use(contract: Figures, manifest: Figures) -> list[str]:
         "`contract.json` holds test vectors: images with the probabilities to expect.",
         "",
     ]
+
+
+def _files(files: Mapping[str, str]) -> list[str]:
+    rows = [f"| {name} | `{sha256}` |" for name, sha256 in files.items()]
+    return ["## Files", "", "| file | SHA-256 |", "|---|---|", *rows, ""]
 
 
 def _data(manifest: Figures) -> list[str]:

@@ -191,7 +191,37 @@ class AlteredModelError(PipelineError):
     def __init__(self, version: str, file: str, expected: str, found: str) -> None:
         super().__init__(
             f"{version}, {file}: expected the file with SHA-256 {expected[:12] or 'none'}…, found {found[:12]}….\n"
-            "Nothing was promoted. Register the model again: `make register`, or train it: `dvc repro --force`."
+            "It was not used. Register the model again: `make register`, or train it: `dvc repro --force`."
+        )
+
+
+class OtherModelError(PipelineError):
+    """A model file is not the one that was asked for by its hash."""
+
+    def __init__(self, source: str, expected: str, found: str) -> None:
+        super().__init__(
+            f"{source}: expected the file with SHA-256 {expected}, found {found}.\n"
+            "It was not opened. Fetch it again, or find out which of the two is meant."
+        )
+
+
+class UnsafeModelError(PipelineError):
+    """A registered model would be loaded by something other than ONNX Runtime, which could run its code."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(
+            f"MLmodel: expected an ONNX model as `make register` makes it, found {found}.\n"
+            "Nothing of it was loaded. Find out who registered it; `make register` registers the model in place."
+        )
+
+
+class ExposedError(PipelineError):
+    """A server is asked to listen beyond this machine without what that takes."""
+
+    def __init__(self, host: str, expected: str, found: str) -> None:
+        super().__init__(
+            f"--host {host} reaches beyond this machine: expected {expected}, found {found}.\n"
+            "Nothing was started. Leave --host out to serve this machine alone."
         )
 
 

@@ -3,10 +3,11 @@
 MLflow cuts 3.5 down to 3 and takes `true` for 1, answers 500 to JSON nested deep enough, and reads bodies of any size.
 """
 
+import hmac
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import numpy as np
 
@@ -15,7 +16,10 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
+LOCAL = ("127.0.0.1", "localhost")
+
 _FIELDS = ("inputs", "instances")
+_OPEN = ("/health", "/ping")  # paths that say no more than that the server lives
 
 
 class RefusedRequestError(Exception):
@@ -29,9 +33,17 @@ class RefusedRequestError(Exception):
 class Guard:
     """An ASGI application that hands on to `app` what it does not refuse."""
 
-    def __init__(self, app: App, name: str, shape: tuple[int, int], max_bytes: int) -> None:
-        """Guard `app`, whose one input `name` is uint8 `(n, *shape)`, from bodies of more than `max_bytes`."""
+    def __init__(
+        self, app: App, name: str, shape: tuple[int, int], max_bytes: int, hosts: Sequence[str] = LOCAL, token: str = ""
+    ) -> None:
+        """Guard `app`, whose one input `name` is uint8 `(n, *shape)`, from bodies of more than `max_bytes`.
+
+        Args:
+            hosts: the names by which it may be asked.
+            token: what who asks has to bring as `Authorization: Bearer`; none where it is empty.
+        """
         self.app, self.name, self.shape, self.max_bytes = app, name, shape, max_bytes
+        self.hosts, self.token = hosts, token
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -39,7 +51,9 @@ class Guard:
             return
         try:
             headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
-            check_origin(headers)
+            check_origin(headers, self.hosts)
+            if self.token and scope["path"] not in _OPEN:
+                check_token(headers.get("authorization", ""), self.token)
             if scope["path"] == "/invocations":
                 body = await self._body(receive)
                 check_body(headers.get("content-type", ""), body, self.name, self.shape)
@@ -61,14 +75,27 @@ class Guard:
         return body
 
 
-def check_origin(headers: MutableMapping[str, str]) -> None:
-    """Refuse what a page of another site makes a browser send, by its own name for this machine or by ours."""
-    host = urlsplit(f"//{headers.get('host', '')}").hostname
-    if host not in ("127.0.0.1", "localhost"):
-        raise RefusedRequestError(403, f"expected the host 127.0.0.1 or localhost, found {host}")
+def check_origin(headers: MutableMapping[str, str], hosts: Sequence[str] = LOCAL) -> None:
+    """Refuse what a page of another site makes a browser send, by its own name for this machine or by one of `hosts`."""
+    host = _split(f"//{headers.get('host', '')}").hostname
+    if host not in hosts:
+        raise RefusedRequestError(403, f"expected the host {' or '.join(hosts)}, found {host}")
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != headers["host"]:
+    if origin is not None and _split(origin).netloc != headers["host"]:
         raise RefusedRequestError(403, f"expected no request of another site, found one of {origin}")
+
+
+def _split(address: str) -> SplitResult:
+    try:
+        return urlsplit(address)
+    except ValueError as error:
+        raise RefusedRequestError(400, f"expected an address, found {address}") from error
+
+
+def check_token(given: str, token: str) -> None:
+    """Refuse who does not bring the token; the answer takes as long however much of it is right."""
+    if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+        raise RefusedRequestError(401, "expected Authorization: Bearer and the token of this server")
 
 
 def check_body(content_type: str, body: bytes, name: str, shape: tuple[int, int]) -> None:

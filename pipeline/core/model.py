@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 
 from pipeline.core import files
+from pipeline.core.errors import UnusableInputError
 from pipeline.core.params import ModelParams
 
 _PIXEL_MAX = 255
@@ -88,5 +89,11 @@ def load(path: Path) -> keras.Model:
 
     Raises:
         MissingInputError: there is no such file.
+        UnusableInputError: it is no such file, or holds code or objects that Keras does not load without running them.
     """
-    return keras.saving.load_model(files.require(path), compile=False, safe_mode=True)
+    files.require(path)
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises what its reading of JSON, zip and HDF5 raises
+        found = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+        raise UnusableInputError(path, "a network as train saves it", found) from error

@@ -1,6 +1,7 @@
 """The MLflow model registry: versions of the exported model, the aliases that name the ones that count, and their moves."""
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -13,7 +14,7 @@ import numpy as np
 from mlflow.exceptions import MlflowException
 
 from pipeline.core import datasets, files, recipe
-from pipeline.core.errors import AlteredModelError, NoVersionError
+from pipeline.core.errors import AlteredModelError, NoVersionError, UnsafeModelError
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 from pipeline.core.tracking import ONNX_SHA256
@@ -25,6 +26,17 @@ _INT8_SHA256 = "int8_sha256"
 _MOVE = "move."  # the tags of the registered model that record its champions
 _TURN = "last_turn"
 _DECISION = "promotion.json"
+
+# What an MLmodel may say of how it is loaded, but for versions.
+_FLAVOURS: dict[str, dict[str, Any]] = {
+    "onnx": {"data": "model.onnx", "providers": ["CPUExecutionProvider"]},
+    "python_function": {
+        "data": "model.onnx",
+        "env": {"conda": "conda.yaml", "virtualenv": "python_env.yaml"},  # names of files, which nothing here reads
+        "loader_module": "mlflow.onnx",
+    },
+}
+_VERSIONS = ("onnx_version", "python_version")
 
 
 class Registration(NamedTuple):
@@ -127,14 +139,51 @@ def download_uri(uri: str, folder: Path) -> Path:
     return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
 
 
-def scoring_app(version: Version) -> tuple[Any, tuple[int, int]]:
-    """MLflow's scoring server of the version as an ASGI application, and the height and width of the images it takes."""
+def tagged_sha256(uri: str) -> str | None:
+    """The SHA-256 of model.onnx by the tag of the version that `models:/name@alias` or `models:/name/number` names.
+
+    None where the address names another thing, or a version without that tag.
+    """
+    named = re.fullmatch(r"models:/([^/@]+)(?:@([^/]+)|/(\d+))", uri)
+    if named is None:
+        return None
+    (name, alias, number), client = named.groups(), mlflow.MlflowClient()
+    found = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
+    return dict(found.tags).get(ONNX_SHA256)
+
+
+def scoring_app(folder: Path) -> Any:
+    """MLflow's scoring server of the model in `folder`, as `download` leaves it, as an ASGI application.
+
+    Raises:
+        UnsafeModelError: something other than ONNX Runtime would load it.
+    """
     from mlflow import pyfunc
     from mlflow.pyfunc import scoring_server
 
-    model = pyfunc.load_model(f"models:/{version.name}/{version.number}")
-    _, height, width = model.metadata.signature.inputs.inputs[0].shape
-    return scoring_server.init(model), (height, width)
+    check_flavours(folder)
+    return scoring_server.init(pyfunc.load_model(str(folder)))
+
+
+def check_flavours(folder: Path) -> None:
+    """Raise UnsafeModelError unless MLflow would give model.onnx to ONNX Runtime, and run no code that comes with it.
+
+    MLflow imports whichever module the file MLmodel names as the loader, and those of other flavours unpickle.
+    """
+    from mlflow.models import Model
+
+    try:
+        flavours = {name: dict(settings) for name, settings in Model.load(str(folder)).flavors.items()}
+    except Exception as error:  # MLflow raises what its YAML and its entities raise
+        raise UnsafeModelError(f"a file that cannot be read ({type(error).__name__})") from error
+    if set(flavours) != {"onnx", "python_function"}:
+        raise UnsafeModelError(f"the flavours {', '.join(map(str, flavours)) or 'none'}")
+    for flavour, settings in _FLAVOURS.items():
+        for key, value in flavours[flavour].items():
+            if key not in _VERSIONS and value != settings.get(key):
+                raise UnsafeModelError(f"{key} {value!r} of {flavour}")
+    if missing := [key for key in ("data", "loader_module") if key not in flavours["python_function"]]:
+        raise UnsafeModelError(f"no {missing[0]} of python_function")
 
 
 def run_exists(version: Version) -> bool:

@@ -227,7 +227,8 @@ def _log_results(paths: Paths) -> None:
         "parity": files.read_json(paths.parity),
         "fit": {"seconds": files.read_json(paths.run)["fit_seconds"]},
     }
-    mlflow.log_metrics({_metric_name(name): value for name, value in flatten(figures, separator="/").items()})
+    numbers = {name: value for name, value in flatten(figures, separator="/").items() if not isinstance(value, str)}
+    mlflow.log_metrics({_metric_name(name): value for name, value in numbers.items()})
     expectations = files.read_json(paths.report)["expectations"]
     mlflow.set_tags({ONNX_SHA256: files.sha256(paths.onnx), "validation": f"{expectations['met']} expectations met"})
     for file in (paths.params, paths.summary, paths.history, paths.metrics, paths.per_class, paths.card, paths.contract):
