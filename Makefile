@@ -107,8 +107,10 @@ clean:  ## Remove .venv and caches; data and runs stay
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
 
 # Set-up is done when the stamp is newer than the lock. The stamp goes before anything is touched and comes last, so an
-# interrupted set-up starts over; and it goes when the environment's interpreter does not start.
-ifneq (works,$(shell $(VENV)/bin/python -c 'print("works")' 2>/dev/null))
+# interrupted set-up starts over; and it goes when the environment's interpreter does not start, or when the checkout has
+# moved: the environment's scripts hold the path where it was made.
+ifneq (works,$(shell source $(VENV)/bin/activate 2>/dev/null && [ -d "$$VIRTUAL_ENV" ] \
+	&& $(VENV)/bin/python -c 'print("works")' 2>/dev/null))
 $(shell rm -f $(READY))
 endif
 

@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 
-from pipeline.core import ports
+from pipeline.core import ports, relocation
+from pipeline.core.errors import TrackingError
 from pipeline.core.paths import Paths
 from pipeline.core.urls import redacted
 
@@ -51,6 +52,13 @@ def main() -> int:
     if found := problem(paths, port):
         print(f"error: {found}", file=sys.stderr)
         return 1
+    try:
+        left = relocation.follow(paths)
+    except TrackingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for folder in left:
+        print(f"The store was at {folder}; its artifacts are found here now.")
     print(f"The MLflow UI is at http://{ports.HOST}:{port} in a few seconds; Ctrl-C ends it.", flush=True)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

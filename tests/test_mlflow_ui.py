@@ -1,12 +1,15 @@
-"""The MLflow UI in real Chromium, on the store of a finished pipeline: what people find where."""
+"""The MLflow UI in real Chromium, on the store of a finished pipeline that has moved: what people find where."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
@@ -20,14 +23,22 @@ SECONDS = 60  # for a page of the UI, which is drawn step by step
 
 
 @pytest.fixture(scope="module")
-def address(built: Repository) -> Iterator[str]:
-    """`make ui` on the built tree."""
+def moved(built: Repository, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built tree in another folder than that in which its runs were made."""
+    root = tmp_path_factory.mktemp("moved") / "to here"
+    shutil.copytree(built.paths.root, root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def address(moved: Path) -> Iterator[str]:
+    """`make ui` on the tree that has moved."""
     port = free_port()
     command = [sys.executable, "-m", "pipeline.ui", "--port", str(port)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
         command,
-        cwd=built.paths.root,
+        cwd=moved,
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -78,6 +89,18 @@ def open_page(browser: Any, address: str) -> None:
     browser.switch_to.default_content()
     browser.get("about:blank")  # else only the part after # changes, and the old page is still there for a moment
     browser.get(address)
+
+
+def test_the_artifacts_are_those_beside_the_store(address: str, built: Repository, moved: Path) -> None:
+    """Over HTTP, as the pages get them: a picture that only the moved tree has as it is."""
+    run_id = files.read_json(built.paths.registration)["run_id"]
+    (picture,) = (moved / "mlruns" / "artifacts").glob(f"{run_id}/artifacts/plots/worst_mistakes.png")
+    picture.write_bytes(picture.read_bytes() + b"moved")
+
+    found = requests.get(f"{address}/get-artifact", {"path": "plots/worst_mistakes.png", "run_uuid": run_id}, timeout=60)
+
+    assert found.status_code == 200
+    assert found.content == picture.read_bytes()
 
 
 def test_the_run_shows_its_parameters_and_metrics(browser: Any, run_page: str) -> None:

@@ -15,7 +15,7 @@ import requests
 from filelock import FileLock, Timeout
 from mlflow.exceptions import MlflowException
 
-from pipeline.core import console, files, store
+from pipeline.core import console, files, relocation, store
 from pipeline.core.errors import BusyStoreError, CredentialsError, TrackingError
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
@@ -85,6 +85,7 @@ def connect(params: Params, paths: Paths) -> str:
             store.check(database, _MIGRATIONS)
             if not database.exists():
                 _make(database)
+            relocation.follow(paths)
             if mlflow.get_experiment_by_name(name) is None:
                 # Named here, because MLflow's default is ./mlruns, wherever the process happens to stand.
                 mlflow.create_experiment(name, artifact_location=(paths.store / "artifacts").as_uri())

@@ -15,7 +15,6 @@ from pipeline.core.errors import ReleaseError
 
 _STAGE = "champion"
 _FIRST = "v1.0.0"
-_GTO = Path(sys.executable).with_name("gto")  # it comes with DVC
 
 
 class Release(NamedTuple):
@@ -66,7 +65,8 @@ def assign(root: Path, name: str, version: str, message: str) -> None:
 
 def _gto(root: Path, *arguments: str) -> str:
     """What GTO prints. In a process of its own, because importing it reconfigures logging."""
-    done = subprocess.run([_GTO, *arguments], cwd=root, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "gto.cli", *arguments]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         found = (done.stderr or done.stdout).strip().partition("\n")[0]
         raise ReleaseError(f"`gto {arguments[0]}` to succeed", found, "Mend the git checkout and repeat.")
