@@ -6,13 +6,14 @@ What was found is offered as a DVC experiment; nothing is applied. The test spli
 import argparse
 import csv
 import io
+import shlex
 import shutil
 import subprocess
 import sys
 from typing import Any
 
 from pipeline.core import console, datasets, files, space
-from pipeline.core.errors import MissingExtraError, SweepError
+from pipeline.core.errors import MissingExtraError, OfferError, SweepError
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 
@@ -41,32 +42,51 @@ def offer(trial: Any) -> str:
     """Queue a DVC experiment of the best trial's parameters; return its name.
 
     Raises:
-        SweepError: DVC does not take it.
+        OfferError: DVC does not take it.
     """
     name = f"sweep-{trial.name.replace('_', '-')}"
     command = [sys.executable, "-m", "dvc", "exp", "run", "--queue", "--name", name, *options_of(trial.config)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        found = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1]
-        raise SweepError("DVC to queue the experiment", found, f"By hand: dvc {' '.join(command[3:])}")
+        found = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()[-1]
+        raise OfferError(found, f"dvc {shlex.join(command[3:])}")
     return name
 
 
 def report(trials: list[Any], params: Params, paths: Paths) -> None:
     """Write the table and the plot, and print the best few."""
-    from pipeline.core import plots, sweep_plots
+    from pipeline.core import plots, sweep_plots, sweep_runs
 
     files.write_text(paths.sweep / "trials.csv", table(trials))
-    with files.replacing(paths.sweep / "parallel.png") as part:
-        plots.save(sweep_plots.parallel(trials, params), part)
+    if not (trials[0].failed or trials[0].diverged):
+        with files.replacing(paths.sweep / "parallel.png") as part:
+            plots.save(sweep_plots.parallel(trials, params), part)
     for trial in trials[:_SHOWN]:
         settings = ", ".join(f"{name.rpartition('.')[2]} {_short(value)}" for name, value in sorted(trial.config.items()))
-        found = "failed" if trial.failed else f"val_loss {trial.figures['val_loss']:.4f}, {trial.epochs} epochs"
-        console.say("", f"{found}: {settings}")
+        console.say("", f"{sweep_runs.outcome(trial)}: {settings}")
 
 
 def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def subject(params: Params, paths: Paths) -> dict[str, Any]:
+    """What a sweep is of, as JSON has it: another is another sweep."""
+    content = params.model_dump(mode="json", by_alias=True, include={"model", "train", "sweep"})
+    return content | {"data": datasets.read_manifest(paths)["fingerprint"]}
+
+
+def resumed(of: dict[str, Any], record: dict[str, Any]) -> str:
+    """The run of the sweep that `record` is of.
+
+    Raises:
+        SweepError: it was begun with other parameters or data.
+    """
+    others = [name for name, content in of.items() if record["of"][name] != content]
+    if others:
+        remedy = "Put them back, or start a sweep without --resume."
+        raise SweepError("what the sweep was begun with", f"another {' and '.join(others)}", remedy)
+    return str(record["run_id"])
 
 
 def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
@@ -79,27 +99,34 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
         from pipeline.core import cluster, sweep_runs, trials
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or "ray", "make sweep") from error
-    if options.resume and not trials.can_resume(paths.sweep):
-        raise SweepError(f"a sweep to resume in {paths.sweep}", "none", "Start one without --resume.")
-
-    record = paths.sweep / "sweep.json"
-    begun = files.read_json(record)["run_id"] if options.resume else None
-    if not options.resume:
-        shutil.rmtree(paths.sweep, ignore_errors=True)
-    parent = sweep_runs.open_parent(params, paths, begun)
-    files.write_json(record, {"run_id": parent})
+    begun, of = None, subject(params, paths)
+    if options.resume:
+        if not trials.can_resume(paths.sweep):
+            raise SweepError(f"a sweep to resume in {paths.sweep}", "none", "Start one without --resume.")
+        begun = resumed(of, files.read_json(paths.sweep_record))
     with cluster.connected() as machines:
+        if not options.resume:
+            shutil.rmtree(paths.sweep, ignore_errors=True)
+        parent = sweep_runs.open_parent(params, paths, begun)
+        files.write_json(paths.sweep_record, {"run_id": parent, "of": of})
         console.say("sweep", f"{params.sweep.trials} trials of at most {params.train.epochs} epochs on {machines} machine(s)")
-        found = trials.search(data, parts, params, paths.sweep, sweep_runs.Recorder(parent, params, paths), options.resume)
-    complete = len(found) >= params.sweep.trials
-    if found:
-        report(found, params, paths)
-    sweep_runs.close_parent(parent, found, complete, paths.sweep, paths)
+        try:
+            trials.search(data, parts, params, paths.sweep, sweep_runs.Recorder(parent, params, paths), options.resume)
+        finally:
+            found = trials.ended(params, paths.sweep)
+            complete = len(found) == params.sweep.trials
+            if found:
+                report(found, params, paths)
+            sweep_runs.close_parent(parent, found, complete, paths.sweep, paths)
     if not complete:
         console.say("sweep", f"interrupted after {len(found)} trials; `make sweep RESUME=1` goes on from here")
         return console.INTERRUPTED
-    if found[0].failed:
-        console.say("sweep", "every trial failed; see their runs in MLflow")
+    failed = sum(trial.failed for trial in found)
+    if failed:
+        console.say(
+            "sweep", f"{failed} of {len(found)} trials failed, each {params.sweep.retries + 1} times: data/sweep/trials"
+        )
+    if failed == len(found):
         return 1
     name = offer(found[0])
     console.say("sweep", f"best queued as experiment {name}: `dvc queue start` runs it, `dvc exp apply {name}` takes it")

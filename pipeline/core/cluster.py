@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,10 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
 
+from pipeline.core.errors import ClusterError
+
 _PACKAGE = Path(__file__).parent.parent
+_SECONDS = 10  # for the cluster's head to answer
 _STORE_BYTES = 1_000_000_000  # of memory for what trials and tasks share, on a machine of one's own
 
 
@@ -21,14 +25,35 @@ def connected() -> Iterator[int]:
     """Start Ray on this machine, or join the cluster at RAY_ADDRESS; inside, how many machines it has.
 
     What it starts listens on 127.0.0.1 and ends with the block. The nodes of a cluster get this package's code, and need the
-    libraries that it imports.
+    libraries that it imports. This process has to be on one of them: Ray's client (ray://) would run the search on the
+    cluster's head, and its results and MLflow store would be there.
+
+    Raises:
+        ClusterError: there is no such cluster, or this machine is not of it.
     """
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(runtime_env={"py_modules": [str(_PACKAGE)]}, **quiet)
+    if address := os.environ.get("RAY_ADDRESS"):
+        _check(address)
+        try:
+            ray.init(runtime_env={"py_modules": [str(_PACKAGE)]}, **quiet)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise ClusterError(address, str(error).strip().partition("\n")[0]) from error
     else:
         ray.init(include_dashboard=False, object_store_memory=_STORE_BYTES, _node_ip_address="127.0.0.1", **quiet)
     try:
         yield sum(node["Alive"] for node in ray.nodes())
     finally:
         ray.shutdown()
+
+
+def _check(address: str) -> None:
+    """Raise ClusterError where nothing answers at `address`: Ray would ask again and again, for minutes, without a word."""
+    if "://" in address:
+        raise ClusterError(address, "an address of Ray's client")
+    host, _, port = address.rpartition(":")
+    if not host:  # auto, or local
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise ClusterError(address, str(error)) from error

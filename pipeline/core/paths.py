@@ -43,6 +43,7 @@ class Paths:
         self.contract = self.evaluation / "contract.json"
 
         self.sweep = root / "data" / "sweep"
+        self.sweep_record = self.sweep / "sweep.json"
         self.explorer = root / "data" / "explorer"
         self.page = self.explorer / "index.html"
 

@@ -39,28 +39,31 @@ def override(params: Params, changes: Mapping[str, Any]) -> Params:
 def check(params: Params) -> None:
     """Raise SweepError unless every corner of the space is a set of parameters that may be."""
     for name, values in params.sweep.space.items():
-        for value in (values.low, values.high) if isinstance(values, RangeParams) else values.choices:
+        if isinstance(values, RangeParams):
+            if not values.low < values.high or (values.log and values.low <= 0):
+                expected = f"a low below high{', and above 0 for log' if values.log else ''}, of {name}"
+                raise SweepError(expected, f"{values.low:g} and {values.high:g}", "Correct sweep.space in params.yaml.")
+            corners: tuple[Any, ...] = (values.low, values.high)
+        else:
+            corners = values.choices
+        for value in corners:
             override(params, {name: value})
 
 
-def current(params: Params) -> dict[str, Any]:
-    """What params.yaml says now of the parameters of the space."""
+def current(params: Params) -> dict[str, Any] | None:
+    """What params.yaml says now of the parameters of the space, as the space has it; None where that is not in the space."""
     found = {}
-    for name in params.sweep.space:
-        value: Any = params.model_dump(by_alias=True)
-        for key in name.split("."):
-            value = value[key]
+    for name, values in params.sweep.space.items():
+        if isinstance(values, RangeParams):
+            value: Any = params.model_dump(by_alias=True)
+            for key in name.split("."):
+                value = value[key]
+            if not values.low <= value <= values.high:
+                return None
+        else:  # a choice may be written in more than one way: 256 and [256]
+            same = [choice for choice in values.choices if override(params, {name: choice}) == params]
+            if not same:
+                return None
+            value = same[0]
         found[name] = value
     return found
-
-
-def within(params: Params) -> bool:
-    """Whether what params.yaml says now lies in the space."""
-    for name, value in current(params).items():
-        values = params.sweep.space[name]
-        if isinstance(values, RangeParams):
-            if not values.low <= value <= values.high:
-                return False
-        elif value not in values.choices:
-            return False
-    return True

@@ -14,8 +14,11 @@ _BEST = 3  # trials drawn strongly
 
 @styled
 def parallel(trials: Sequence[Any], params: Params) -> Figure:
-    """Each trial as a line over its parameters to its validation loss, the best in colour; those that failed are left out."""
-    ended = [trial for trial in trials if not trial.failed]
+    """Each trial as a line over its parameters to its validation loss, the best in colour.
+
+    Those that failed or diverged are left out; one at least must not have.
+    """
+    ended = [trial for trial in trials if not trial.failed and not trial.diverged]
     names = [*params.sweep.space]
     losses = np.log([trial.figures["val_loss"] for trial in ended])
     columns = [_places([trial.config[name] for trial in ended], params.sweep.space[name]) for name in names]

@@ -53,6 +53,14 @@ def _children(client: mlflow.MlflowClient, parent: str, extra: str = "") -> list
     return list(client.search_runs([experiment], f"tags.`{_PARENT}` = '{parent}'{extra}", max_results=10_000))
 
 
+def outcome(trial: Trial) -> str:
+    """What came of a trial, in a few words."""
+    if trial.failed:
+        return "failed"
+    came = "diverged" if trial.diverged else f"{METRIC} {trial.loss:.4f}"
+    return f"{came} after {trial.epochs} epoch{'s' * (trial.epochs != 1)}"
+
+
 class Recorder:
     """Puts what happens to trials into the store, and a line a trial onto the console.
 
@@ -62,15 +70,17 @@ class Recorder:
     def __init__(self, parent: str, params: Params, paths: Paths) -> None:
         self.parent, self.params, self.paths = parent, params, paths
         self.runs: dict[str, str] = {}
-        self.best = float("inf")
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"runs": {}}
 
     def started(self, name: str, config: Config) -> None:
-        """A trial begins, or begins again after its process or machine died: then the earlier attempt's run is ended."""
+        """A trial begins, or begins again after its process or machine, or the search's, died.
+
+        Then the run of the earlier attempt is ended as KILLED, even if it had come to its end: the search does not know.
+        """
         with self._surviving() as client:
-            for run in _children(client, self.parent, f" and tags.{_TRIAL} = '{name}' and attributes.status = 'RUNNING'"):
+            for run in _children(client, self.parent, f" and tags.{_TRIAL} = '{name}' and attributes.status != 'FAILED'"):
                 client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
             tags = {_PARENT: self.parent, _TRIAL: name}
             run = client.create_run(client.get_run(self.parent).info.experiment_id, tags=tags, run_name=f"trial {name}")
@@ -83,11 +93,8 @@ class Recorder:
             points = [Metric(f"epoch/{key}", value, now, epoch) for key, value in figures.items()]
             client.log_batch(self.runs[name], metrics=points)
 
-    def ended(self, trial: Trial, count: int) -> None:
-        loss = trial.figures.get(METRIC, float("inf"))
-        self.best = min(self.best, loss)
-        came = "failed" if trial.failed else f"{METRIC} {loss:.4f} after {trial.epochs} epochs"
-        console.say("sweep", f"{count} of {self.params.sweep.trials}: {came} · best {self.best:.4f}")
+    def ended(self, trial: Trial, count: int, best: float) -> None:
+        console.say("sweep", f"{count} of {self.params.sweep.trials}: {outcome(trial)} · best {best:.4f}")
         with self._surviving() as client:
             client.set_terminated(self.runs[trial.name], "FAILED" if trial.failed else "FINISHED")
 

@@ -1,14 +1,18 @@
 """A sweep's trials on Ray Tune: each is the pipeline's own fit, with other parameters."""
 
+import functools
 import math
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from ray import tune
-from ray.tune.schedulers import ASHAScheduler
+from ray.tune import ExperimentAnalysis
+from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from pipeline.core import imports, space
@@ -20,6 +24,10 @@ METRIC = "val_loss"
 
 _NAME = "trials"
 _DIVERGED = 1e6  # the loss of a trial whose loss is not finite: worse than any
+
+# Seconds between two snapshots of a search, which is all that is left of it where its own process or machine dies.
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # its own lines, which `verbose=0` does not keep back
 
 Config = dict[str, Any]
 
@@ -36,6 +44,14 @@ class Trial(NamedTuple):
     def failed(self) -> bool:
         return METRIC not in self.figures
 
+    @property
+    def diverged(self) -> bool:
+        return self.figures.get(METRIC) == _DIVERGED
+
+    @property
+    def loss(self) -> float:
+        return self.figures.get(METRIC, math.inf)
+
 
 class Observer(Protocol):
     """Is told what happens to trials, in the process that runs the search. It is pickled, for the search to be resumed."""
@@ -44,16 +60,17 @@ class Observer(Protocol):
 
     def epoch_ended(self, name: str, epoch: int, figures: Mapping[str, float]) -> None: ...
 
-    def ended(self, trial: Trial, count: int) -> None:
-        """A trial ended, `count` have by now."""
+    def ended(self, trial: Trial, count: int, best: float) -> None:
+        """A trial ended; `count` have by now, the best with that loss."""
 
 
 def fit(config: Config, data: Split, parts: Any, params: Params) -> None:
-    """Fit the network with the parameters of `config`, and report each epoch. Runs on any machine of the cluster."""
-    os.environ["TF_NUM_INTRAOP_THREADS"] = str(math.ceil(params.sweep.cores))
-    with imports.lean_tensorflow():
-        from pipeline.core import model, training
+    """Fit the network with the parameters of `config`, and report each epoch. Runs on any machine of the cluster.
 
+    A process runs one trial after the other: TensorFlow takes as long to import as a trial that is stopped early.
+    """
+    os.environ["TF_NUM_INTRAOP_THREADS"] = str(math.ceil(params.sweep.cores))
+    model, training = _libraries()
     chosen = space.override(params, config)
     network = model.build(chosen.model, data.images.shape[1:], len(chosen.fetch.classes), chosen.train.seed)
     try:
@@ -62,14 +79,20 @@ def fit(config: Config, data: Split, parts: Any, params: Params) -> None:
         tune.report({METRIC: _DIVERGED})
 
 
-def search(data: Split, parts: Any, params: Params, folder: Path, observer: Observer, resume: bool) -> list[Trial]:
+@functools.cache
+def _libraries() -> tuple[ModuleType, ModuleType]:
+    with imports.lean_tensorflow():
+        from pipeline.core import model, training
+    return model, training
+
+
+def search(data: Split, parts: Any, params: Params, folder: Path, observer: Observer, resume: bool) -> None:
     """Run the trials of `params.sweep`; with `resume`, those that are left of the search whose state is in `folder`.
+
+    Returns when all have ended, or when it is interrupted.
 
     Optuna's tree-structured Parzen estimator proposes, and asynchronous successive halving stops what is worse than others.
     The data go to each machine once, by Ray's object store.
-
-    Returns:
-        The trials that ended, the best first. Fewer than asked for when the search was interrupted.
     """
     runnable = tune.with_parameters(fit, data=data, parts=parts, params=params)
     runnable = tune.with_resources(runnable, {"cpu": params.sweep.cores})
@@ -84,8 +107,20 @@ def search(data: Split, parts: Any, params: Params, folder: Path, observer: Obse
             verbose=0,
         )
         tuner = tune.Tuner(runnable, tune_config=_plan(params), run_config=run_config)
-    trials = [_trial(result) for result in tuner.fit() if result.error or (result.metrics or {}).get("done")]
-    return sorted(trials, key=lambda trial: trial.figures.get(METRIC, math.inf))
+    with suppress(KeyboardInterrupt):  # SIGTERM; Tune ends by itself on Ctrl-C
+        tuner.fit()
+
+
+def ended(params: Params, folder: Path) -> list[Trial]:
+    """The trials that ended of the search whose state is in `folder`, the best first.
+
+    One that was stopped early has not shown what it would come to: it stands behind those that were not.
+    """
+    if not can_resume(folder):
+        return []
+    found = [_trial(trial) for trial in ExperimentAnalysis(str((folder / _NAME).absolute())).trials if trial.is_finished()]
+    whole = 0 if params.train.early_stopping else params.train.epochs  # with it, a trial may end early by itself
+    return sorted(found, key=lambda trial: (trial.failed, trial.diverged, trial.epochs < whole, trial.loss))
 
 
 def can_resume(folder: Path) -> bool:
@@ -95,13 +130,16 @@ def can_resume(folder: Path) -> bool:
 
 def _plan(params: Params) -> tune.TuneConfig:
     sweep, epochs = params.sweep, params.train.epochs
-    first = [space.current(params)] if space.within(params) else None  # so that the best is at least as good as what is now
+    first = space.current(params)
     return tune.TuneConfig(
         metric=METRIC,
         mode="min",
-        search_alg=OptunaSearch(distributions(params), METRIC, "min", points_to_evaluate=first, seed=params.train.seed),
-        scheduler=ASHAScheduler(max_t=epochs, grace_period=min(sweep.grace, epochs), reduction_factor=sweep.reduction),
+        search_alg=OptunaSearch(
+            distributions(params), METRIC, "min", points_to_evaluate=[first] if first else None, seed=params.train.seed
+        ),
+        scheduler=_Halving(first, max_t=epochs, grace_period=min(sweep.grace, epochs), reduction_factor=sweep.reduction),
         num_samples=sweep.trials,
+        reuse_actors=True,
     )
 
 
@@ -115,12 +153,22 @@ def distributions(params: Params) -> dict[str, BaseDistribution]:
     }
 
 
-def _trial(result: Any) -> Trial:
-    return _ended(result.metrics["trial_id"] if result.metrics else "", result.config, {} if result.error else result.metrics)
+class _Halving(ASHAScheduler):  # type: ignore[misc]
+    """Never stops what params.yaml says now, so that the best is at least as good as that."""
+
+    def __init__(self, kept: Config | None, **options: Any) -> None:
+        super().__init__(**options)
+        self.kept = kept
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        decision = str(super().on_trial_result(tune_controller, trial, result))
+        return str(TrialScheduler.CONTINUE) if trial.config == self.kept else decision
 
 
-def _ended(name: str, config: Config, metrics: Mapping[str, Any]) -> Trial:
-    return Trial(name, dict(config), int(metrics.get("training_iteration", 0)), _figures(metrics))
+def _trial(trial: Any) -> Trial:
+    """A trial as Tune has it; without figures if it failed."""
+    result = {} if trial.status == "ERROR" else trial.last_result or {}
+    return Trial(trial.trial_id, dict(trial.config), int(result.get("training_iteration", 0)), _figures(result))
 
 
 def _figures(metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -140,11 +188,11 @@ class _Callback(tune.Callback):  # type: ignore[misc]
         self.observer.epoch_ended(trial.trial_id, result["training_iteration"], _figures(result))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._end(trials, trial, trial.last_result or {})
+        self._end(trials, trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._end(trials, trial, {})
+        self._end(trials, trial)
 
-    def _end(self, trials: list[Any], trial: Any, metrics: Mapping[str, Any]) -> None:
-        count = len({each.trial_id for each in trials if each.is_finished()} | {trial.trial_id})
-        self.observer.ended(_ended(trial.trial_id, trial.config, metrics), count)
+    def _end(self, trials: list[Any], trial: Any) -> None:
+        ended = {each.trial_id: _trial(each) for each in (*trials, trial) if each.is_finished() or each is trial}
+        self.observer.ended(ended[trial.trial_id], len(ended), min(each.loss for each in ended.values()))
