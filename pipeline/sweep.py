@@ -110,13 +110,13 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
         parent = sweep_runs.open_parent(params, paths, begun)
         files.write_json(paths.sweep_record, {"run_id": parent, "of": of})
         console.say("sweep", f"{params.sweep.trials} trials of at most {params.train.epochs} epochs on {machines} machine(s)")
+        found: list[trials.Trial] = []
         try:
-            trials.search(data, parts, params, paths.sweep, sweep_runs.Recorder(parent, params, paths), options.resume)
-        finally:
-            found = trials.ended(params, paths.sweep)
-            complete = len(found) == params.sweep.trials
+            found = trials.search(data, parts, params, paths.sweep, sweep_runs.Recorder(parent, params, paths), options.resume)
             if found:
                 report(found, params, paths)
+        finally:
+            complete = len(found) == params.sweep.trials
             sweep_runs.close_parent(parent, found, complete, paths.sweep, paths)
     if not complete:
         console.say("sweep", f"interrupted after {len(found)} trials; `make sweep RESUME=1` goes on from here")

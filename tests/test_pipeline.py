@@ -1,7 +1,5 @@
 """The whole pipeline as people run it: the real `dvc repro`, on a small real subset, in a clone of the tree."""
 
-import getpass
-import shutil
 from pathlib import Path
 
 import mlflow
@@ -11,10 +9,9 @@ import pytest
 
 from pipeline.core import files
 from pipeline.core.datasets import Split
-from pipeline.core.paths import TIME_DEPENDENT, Paths
+from pipeline.core.paths import TIME_DEPENDENT
 from tests.clones import Clone, git, make_clone, ran
 from tests.conftest import edit_params
-from tests.servers import ssh_server
 
 STAGES = ["fetch", "validate", "train", "export", "evaluate", "explain", "register"]
 
@@ -43,28 +40,6 @@ def test_a_second_repro_runs_nothing(clone: Clone, first: str) -> None:
 
     assert ran(printed) == []
     assert "up to date" in printed
-
-
-def test_who_clones_gets_everything_by_ssh_and_rebuilds_nothing(clone: Clone, first: str, tmp_path: Path) -> None:
-    (tmp_path / "ssh").mkdir()
-    team = Clone(Paths(tmp_path / "team"))
-    shutil.copytree(clone.paths.root, team.paths.root, symlinks=True)
-    with ssh_server(tmp_path / "ssh") as (port, key):
-        address = f"ssh://{getpass.getuser()}@127.0.0.1:{port}{tmp_path}/store"
-        own_key = ("remote", "modify", "--local", "store", "keyfile", str(key))
-        for command in (("remote", "add", "--default", "store", address), own_key, ("push",)):
-            done = team.run("dvc", *command)
-            assert done.returncode == 0, done.stderr
-        git(team.paths.root, "add", "--all")
-        git(team.paths.root, "commit", "--quiet", "--message", "Keep outputs there")
-        git(tmp_path, "clone", "--quiet", str(team.paths.root), "fresh")
-        fresh = Clone(Paths(tmp_path / "fresh"))
-        for command in (own_key, ("pull",)):
-            done = fresh.run("dvc", *command)
-            assert done.returncode == 0, done.stderr
-
-    assert ran(fresh.repro()) == []
-    assert fresh.digests() == clone.digests()
 
 
 def test_the_metrics_are_those_of_the_served_file(clone: Clone, first: str, subset: dict[str, Split]) -> None:

@@ -2,10 +2,11 @@
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections import Counter
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,23 @@ import mlflow
 import pytest
 from ruamel.yaml import YAML
 
+from pipeline import fetch, sweep
 from pipeline.core import files, params, space
 from pipeline.core.datasets import Split
 from pipeline.core.errors import SweepError
 from pipeline.core.params import Params
-from tests.clones import Clone, make_clone
+from pipeline.core.paths import Paths
+from tests.clones import Clone, git, make_clone
 from tests.conftest import edit_params
 from tests.imports import ROOT
+from tests.servers import free_port
 
-TRIALS = 6
 SMALL_SWEEP = {
     "model.hidden_units": [32],
     "train.epochs": 3,
-    "sweep.trials": TRIALS,
+    "sweep.trials": 4,
     "sweep.grace": 1,
+    "sweep.retries": 1,
     "sweep.space": {
         "train.learning_rate": {"low": 0.0005, "high": 0.01, "log": True},
         "train.batch_size": {"choices": [50, 100]},
@@ -36,9 +40,12 @@ SMALL_SWEEP = {
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory, subset: dict[str, Split]) -> Clone:
+    """A clone whose data are fetched and validated, which no experiment needs to do again."""
     pytest.importorskip("ray", reason="Ray is not installed (make .venv/.sweep)")
     made = make_clone(tmp_path_factory.mktemp("sweep"), subset, SMALL_SWEEP)
-    assert made.run("pipeline.fetch").returncode == 0
+    made.repro("validate")
+    git(made.paths.root, "add", "--all")
+    git(made.paths.root, "commit", "--quiet", "--message", "Data")
     return made
 
 
@@ -72,18 +79,21 @@ def table(clone: Clone) -> list[dict[str, str]]:
 def children(clone: Clone) -> tuple[Any, list[Any]]:
     """The parent run of the last sweep, and its children."""
     client = mlflow.MlflowClient(clone.paths.tracking_uri)
-    parent = client.get_run(files.read_json(clone.paths.sweep / "sweep.json")["run_id"])
+    parent = client.get_run(files.read_json(clone.paths.sweep_record)["run_id"])
     found = client.search_runs([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
     return parent, list(found)
 
 
-def assert_all_accounted_for(clone: Clone) -> None:
-    """Every trial of the table is finished in MLflow, once, with its parameters and a point for each epoch."""
+def assert_all_accounted_for(clone: Clone, trials: int) -> None:
+    """Every trial of the table is finished in MLflow, once, with its parameters and a point for each epoch.
+
+    What params.yaml says is among them, was not stopped, and is not better than the best.
+    """
     rows, (parent, runs) = table(clone), children(clone)
     finished = [run for run in runs if run.info.status == "FINISHED"]
-    assert len(rows) == TRIALS
+    assert len(rows) == trials
     assert sorted(run.data.tags["trial"] for run in finished) == sorted(row["trial"] for row in rows)
-    assert Counter(run.info.status for run in runs).keys() <= {"FINISHED", "KILLED"}
+    assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}
     assert parent.info.status == "FINISHED"
     client = mlflow.MlflowClient(clone.paths.tracking_uri)
     by_trial = {run.data.tags["trial"]: run for run in finished}
@@ -94,6 +104,9 @@ def assert_all_accounted_for(clone: Clone) -> None:
         assert [point.step for point in points] == list(range(1, int(row["epochs"]) + 1))
         assert points[-1].value == pytest.approx(float(row["val_loss"]))
     assert {"trials.csv", "parallel.png"} <= {entry.path for entry in client.list_artifacts(parent.info.run_id)}
+    (default,) = [row for row in rows if row["train.learning_rate"] == "0.002" and row["train.batch_size"] == "100"]
+    assert default["epochs"] == rows[0]["epochs"] == "3"
+    assert float(rows[0]["val_loss"]) <= float(default["val_loss"])
 
 
 def test_there_is_nothing_to_resume_before_a_sweep(clone: Clone) -> None:
@@ -103,48 +116,74 @@ def test_there_is_nothing_to_resume_before_a_sweep(clone: Clone) -> None:
     assert "a sweep to resume" in done.stderr
 
 
-def test_a_sweep_that_is_interrupted_goes_on_and_its_best_is_reproduced(clone: Clone) -> None:
+def test_a_sweep_that_is_interrupted_and_then_killed_goes_on_with_no_trial_run_again(clone: Clone) -> None:
     written = clone.paths.params.read_bytes()
     process = started(clone)
-    read_until(process, f"2 of {TRIALS}")
+    read_until(process, "1 of 4")
     process.send_signal(signal.SIGINT)
     printed, _ = process.communicate(timeout=120)
     assert process.returncode == 130, printed
     assert "goes on from here" in printed
-    ended = {run.data.tags["trial"]: run.info.run_id for run in children(clone)[1] if run.info.status == "FINISHED"}
-    assert len(ended) >= 2
+    parent, runs = children(clone)
+    assert parent.info.status == "KILLED"
+    assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}
+    ended = {run.data.tags["trial"]: run.info.run_id for run in runs if run.info.status == "FINISHED"}
+    assert ended
 
+    process = started(clone, "--resume")
+    read_until(process, "epochs")
+    process.kill()
+    process.communicate()
     process = started(clone, "--resume")
     printed, _ = process.communicate(timeout=300)
 
     assert process.returncode == 0, printed
-    assert_all_accounted_for(clone)
+    assert_all_accounted_for(clone, 4)
     again = {run.data.tags["trial"]: run.info.run_id for run in children(clone)[1] if run.info.status == "FINISHED"}
     assert ended.items() <= again.items()
-    rows = table(clone)
-    current = [row for row in rows if float(row["train.learning_rate"]) == 0.002 and row["train.batch_size"] == "100"]
-    assert float(rows[0]["val_loss"]) <= float(current[0]["val_loss"])
     assert clone.paths.params.read_bytes() == written  # offered, not applied
 
-    name = f"sweep-{rows[0]['trial'].replace('_', '-')}"
-    assert name in clone.run("dvc", "queue", "status").stdout
-    done = clone.run("dvc", "exp", "run", "--run-all")
-    assert done.returncode == 0, done.stdout + done.stderr
+
+def test_the_queue_reproduces_the_best_and_all_its_runs_are_in_one_store_by_their_names(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the sweep of the test before, whose best waits in the queue."""
+    best = table(clone)[0]
+    name = f"sweep-{best['trial']}"
+    for other, rate in (("slow", 0.001), ("fast", 0.004)):
+        options = ["--queue", "--name", other, "--set-param", f"train.learning_rate={rate}"]
+        done = clone.run("dvc", "exp", "run", *options, "train")
+        assert done.returncode == 0, done.stderr
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")  # as a trial has
+
+    done = clone.run("dvc", "queue", "start", "--jobs", "2")
+
+    assert done.returncode == 0, done.stderr
+    deadline = time.monotonic() + 300
+    while (shown := clone.run("dvc", "queue", "status").stdout).count("Success") < 3:
+        assert "Failed" not in shown, shown
+        assert time.monotonic() < deadline, shown
+        time.sleep(1)
+    found = mlflow.MlflowClient(clone.paths.tracking_uri).search_runs(["1"], "tags.dvc_experiment != ''")
+    rates = {run.info.run_name: float(run.data.params["train.learning_rate"]) for run in found}
+    assert rates == {"slow": 0.001, "fast": 0.004, name: pytest.approx(float(best["train.learning_rate"]))}
+    assert {run.info.run_name for run in found if "test/accuracy" in run.data.metrics} == {name}
     history = clone.run("dvc", "get", ".", "data/model/history.csv", "--rev", name, "--out", "history.csv")
     assert history.returncode == 0, history.stderr
     with (clone.paths.root / "history.csv").open(newline="") as file:
         *_, last = csv.DictReader(file)
-    assert float(last["val_loss"]) == pytest.approx(float(rows[0]["val_loss"]), rel=0.02)  # by another number of threads
+    assert last["val_loss"] == f"{float(best['val_loss']):.9g}"
 
 
-def test_a_machine_that_dies_loses_no_trial(clone: Clone) -> None:
+def test_a_machine_that_dies_loses_no_trial(clone: Clone, tmp_path: Path) -> None:
     from ray.cluster_utils import Cluster
 
+    edit_params(clone.paths.params, {"sweep.trials": 30})
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
         other = cluster.add_node(num_cpus=1)
         process = started(clone, address=cluster.address)
-        seen = read_until(process, f"1 of {TRIALS}")
+        seen = read_until(process, "6 of 30")
         assert "on 2 machine(s)" in "".join(seen)
 
         cluster.remove_node(other, allow_graceful=False)
@@ -153,19 +192,62 @@ def test_a_machine_that_dies_loses_no_trial(clone: Clone) -> None:
         cluster.shutdown()
 
     assert process.returncode == 0, printed
-    assert_all_accounted_for(clone)
+    assert_all_accounted_for(clone, 30)
+    assert "KILLED" in {run.info.status for run in children(clone)[1]}  # what the machine was at
 
 
-def test_experiments_of_the_queue_land_in_one_store_by_their_names(clone: Clone) -> None:
-    for name, rate in (("slow", 0.001), ("fast", 0.004)):
-        done = clone.run("dvc", "exp", "run", "--queue", "--name", name, "--set-param", f"train.learning_rate={rate}")
-        assert done.returncode == 0, done.stderr
-    done = clone.run("dvc", "exp", "run", "--run-all", "--jobs", "2")
+SABOTAGE = """
+def _die(rate):
+    import os
+    for kind in ("always", "once"):
+        path = f"{FOLDER}/{kind}"
+        if rate == 0.002:  # params.yaml's own
+            return
+        if not os.path.exists(path):
+            with open(path, "x") as file:
+                file.write(repr(rate))
+            os._exit(1)
+        if kind == "always" and open(path).read() == repr(rate):
+            os._exit(1)
+"""
 
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = mlflow.MlflowClient(clone.paths.tracking_uri).search_runs(["1"], "tags.dvc_experiment != ''")
-    rates = {run.data.tags["dvc_experiment"]: run.data.params["train.learning_rate"] for run in found}
-    assert rates.items() >= {"slow": "0.001", "fast": "0.004"}.items()
+
+def test_a_trial_whose_process_dies_is_tried_again_and_then_reported(clone: Clone, tmp_path: Path) -> None:
+    """Of four trials, one kills its process whenever it begins, and one the first time."""
+    sick = Clone(Paths(tmp_path / "sick"))
+    shutil.copytree(clone.paths.root, sick.paths.root, ignore=shutil.ignore_patterns("mlruns", "sweep", "tmp"), symlinks=True)
+    edit_params(sick.paths.params, {"sweep.trials": 4})
+    module = sick.paths.root / "pipeline" / "core" / "training.py"
+    text = module.read_text() + SABOTAGE.replace("{FOLDER}", str(tmp_path))
+    module.write_text(
+        text.replace("    fitted, held_out = parts\n", "    fitted, held_out = parts\n    _die(params.learning_rate)\n")
+    )
+
+    process = started(sick)
+    printed, _ = process.communicate(timeout=300)
+
+    assert process.returncode == 0, printed
+    assert "4 of 4" in printed
+    assert "1 of 4 trials failed, each 2 times" in printed
+    always, once = (float((tmp_path / kind).read_text()) for kind in ("always", "once"))
+    rows = {float(row["train.learning_rate"]): row for row in table(sick)}
+    assert [rate for rate, row in rows.items() if not row["val_loss"]] == [always] == [list(rows)[-1]]
+    statuses: dict[float, list[str]] = {}
+    for run in children(sick)[1]:
+        statuses.setdefault(float(run.data.params["train.learning_rate"]), []).append(run.info.status)
+    assert sorted(statuses.pop(always)) == ["FAILED", "KILLED"]
+    assert sorted(statuses.pop(once)) == ["FINISHED", "KILLED"]
+    assert list(statuses.values()) == [["FINISHED"]] * 2
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{port}", "ray://127.0.0.1:{port}"])
+def test_an_address_without_a_cluster_is_told_at_once(clone: Clone, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address.format(port=free_port()))
+
+    done = clone.run("pipeline.sweep")
+
+    assert done.returncode == 1
+    assert "expected host:port of a Ray cluster" in done.stderr
 
 
 @pytest.fixture
@@ -176,8 +258,36 @@ def shipped(tmp_path: Path) -> Params:
 def test_the_space_that_comes_with_the_repository_is_sound_and_holds_the_default(shipped: Params) -> None:
     space.check(shipped)
 
-    assert space.within(shipped)
-    assert space.override(shipped, space.current(shipped)) == shipped
+    now = space.current(shipped)
+    assert now is not None
+    assert space.override(shipped, now) == shipped
+
+
+@pytest.mark.parametrize("choices", [[128, 256], [[128], [256]]])
+def test_a_choice_is_what_is_now_however_it_is_written(tmp_path: Path, choices: list[Any]) -> None:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    read = edit_params(tmp_path / "params.yaml", {"sweep.space": {"model.hidden_units": {"choices": choices}}})
+
+    space.check(read)
+
+    assert space.current(read) == {"model.hidden_units": choices[1]}
+
+
+def test_what_is_not_in_the_space_is_no_trial(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    searched = {"train.learning_rate": {"low": 0.1, "high": 0.2}, "train.batch_size": {"choices": [384]}}
+
+    assert space.current(edit_params(tmp_path / "params.yaml", {"sweep.space": searched})) is None
+
+
+def test_a_sweep_of_other_parameters_or_data_is_not_resumed(shipped: Params, tree: Paths) -> None:
+    small = params.load(tree.params)
+    fetch.run(small, tree)
+    of = sweep.subject(small, tree)
+
+    assert sweep.resumed(of, {"run_id": "r", "of": of}) == "r"
+    with pytest.raises(SweepError, match="found another train and data"):
+        sweep.resumed(of, {"run_id": "r", "of": of | {"train": {}, "data": ""}})
 
 
 @pytest.mark.parametrize(
@@ -188,6 +298,8 @@ def test_the_space_that_comes_with_the_repository_is_sound_and_holds_the_default
         ({"promote.alpha": {"low": 0.1, "high": 0.2}}, "found promote.alpha"),
         ({"train.learning_rate": {"low": -1, "high": 2}}, "learning_rate"),
         ({"model.activation": {"choices": ["relu", "no such"]}}, "activation"),
+        ({"train.learning_rate": {"low": 0.2, "high": 0.1}}, "a low below high, of train.learning_rate, found 0.2 and 0.1"),
+        ({"train.distortion.shift": {"low": 0, "high": 2, "log": True}}, "above 0 for log"),
     ],
 )
 def test_a_space_of_what_cannot_be_is_refused(tmp_path: Path, searched: dict[str, Any], expected: str) -> None:

@@ -1,5 +1,6 @@
 """A team's store: many pipelines at once lose nothing, on SQLite and on PostgreSQL behind a server with passwords."""
 
+import getpass
 import os
 import shutil
 import subprocess
@@ -14,10 +15,12 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.core import files
+from pipeline.core.datasets import Split
 from pipeline.core.paths import Paths
+from tests.clones import Clone, git, make_clone, ran
 from tests.conftest import Repository
 from tests.imports import ROOT
-from tests.servers import mlflow_server, postgres
+from tests.servers import mlflow_server, postgres, ssh_server
 
 AT_ONCE = 8
 PASSWORD = "a password of the tests"  # noqa: S105
@@ -90,18 +93,66 @@ def test_many_pipelines_at_once_make_the_default_store_and_lose_nothing(trees: l
     assert_nothing_is_lost(trees, f"sqlite:///{shared}/mlflow.db")
 
 
-def test_many_pipelines_at_once_lose_nothing_on_postgresql_behind_a_server(
-    trees: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    who = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": PASSWORD}
-    with postgres(tmp_path) as store, mlflow_server(tmp_path, store, workers=2, password=PASSWORD) as (uri, _):
-        with started(trees, who | {"MLFLOW_TRACKING_URI": uri}) as processes:
-            wait(processes)
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server of a team: PostgreSQL behind it, on a database that was empty, and a password before it."""
+    folder = tmp_path_factory.mktemp("server")
+    with postgres(folder) as store, mlflow_server(folder, store, workers=2, password=PASSWORD) as (uri, _):
+        yield uri
 
-        for name, value in who.items():
-            monkeypatch.setenv(name, value)
-        assert_nothing_is_lost(trees, uri)
-        assert not list(trees[0].glob("mlruns/*"))
+
+@pytest.fixture
+def member(server: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """All that a member of the team needs in the environment, and it is there."""
+    needed = {"MLFLOW_TRACKING_URI": server, "MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": PASSWORD}
+    for name, value in needed.items():
+        monkeypatch.setenv(name, value)
+    return needed
+
+
+def test_many_pipelines_at_once_lose_nothing_on_postgresql_behind_a_server(trees: list[Path], member: dict[str, str]) -> None:
+    with started(trees, member) as processes:
+        wait(processes)
+
+    assert_nothing_is_lost(trees, member["MLFLOW_TRACKING_URI"])
+    assert not list(trees[0].glob("mlruns/*"))
+
+
+def test_who_clones_gets_everything_from_the_team_and_rebuilds_nothing(
+    member: dict[str, str], subset: dict[str, Split], tmp_path: Path
+) -> None:
+    """The whole pipeline on the team's server, its outputs kept on a machine reached by SSH, and a fresh clone of it."""
+    (tmp_path / "ssh").mkdir()
+    changes = {"model.hidden_units": [32], "tracking.experiment": "team", "tracking.model": "team"}
+    team = make_clone(tmp_path / "team", subset, changes)
+    assert ran(team.repro()) == [*YAML(typ="safe").load(team.paths.root / "dvc.yaml")["stages"]]
+    with ssh_server(tmp_path / "ssh") as (port, key):
+        address = f"ssh://{getpass.getuser()}@127.0.0.1:{port}{tmp_path}/store"
+        own_key = ("remote", "modify", "--local", "store", "keyfile", str(key))
+        for command in (("remote", "add", "--default", "store", address), own_key, ("push",)):
+            done = team.run("dvc", *command)
+            assert done.returncode == 0, done.stderr
+        git(team.paths.root, "add", "--all")
+        git(team.paths.root, "commit", "--quiet", "--message", "Keep outputs there")
+        git(tmp_path, "clone", "--quiet", str(team.paths.root), "fresh")
+        fresh = Clone(Paths(tmp_path / "fresh"))
+        for command in (own_key, ("pull",)):
+            done = fresh.run("dvc", *command)
+            assert done.returncode == 0, done.stderr
+    shutil.rmtree(tmp_path / "team-source")
+
+    assert ran(fresh.repro()) == []
+    assert fresh.digests() == team.digests()
+    summary = fresh.run("pipeline.summary")
+    registered = files.read_json(fresh.paths.registration)
+    assert "registered as team version 1" in summary.stdout, summary.stderr
+    client = mlflow.MlflowClient()
+    assert (
+        client.get_run(registered["run_id"]).data.metrics["test/accuracy"] == files.read_json(fresh.paths.metrics)["accuracy"]
+    )
+    pulled = mlflow.artifacts.download_artifacts("models:/team@challenger", dst_path=str(tmp_path / "pulled"))
+    assert files.sha256(Path(pulled) / "model.onnx") == files.sha256(fresh.paths.onnx)
+    assert not list(fresh.paths.store.glob("*.db"))
 
 
 def test_a_wrong_password_is_told_before_anything_is_trained(trees: list[Path], tmp_path: Path) -> None:

@@ -1,17 +1,18 @@
 """A sweep's trials on Ray Tune: each is the pipeline's own fit, with other parameters."""
 
 import functools
+import json
+import logging
 import math
 import os
+import signal
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from ray import tune
-from ray.tune import ExperimentAnalysis
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
@@ -86,13 +87,15 @@ def _libraries() -> tuple[ModuleType, ModuleType]:
     return model, training
 
 
-def search(data: Split, parts: Any, params: Params, folder: Path, observer: Observer, resume: bool) -> None:
+def search(data: Split, parts: Any, params: Params, folder: Path, observer: Observer, resume: bool) -> list[Trial]:
     """Run the trials of `params.sweep`; with `resume`, those that are left of the search whose state is in `folder`.
-
-    Returns when all have ended, or when it is interrupted.
 
     Optuna's tree-structured Parzen estimator proposes, and asynchronous successive halving stops what is worse than others.
     The data go to each machine once, by Ray's object store.
+
+    Returns:
+        The trials that ended, the best first and behind those that were not stopped early those that were. Fewer than asked
+        for when the search was interrupted.
     """
     runnable = tune.with_parameters(fit, data=data, parts=parts, params=params)
     runnable = tune.with_resources(runnable, {"cpu": params.sweep.cores})
@@ -107,20 +110,12 @@ def search(data: Split, parts: Any, params: Params, folder: Path, observer: Obse
             verbose=0,
         )
         tuner = tune.Tuner(runnable, tune_config=_plan(params), run_config=run_config)
-    with suppress(KeyboardInterrupt):  # SIGTERM; Tune ends by itself on Ctrl-C
-        tuner.fit()
-
-
-def ended(params: Params, folder: Path) -> list[Trial]:
-    """The trials that ended of the search whose state is in `folder`, the best first.
-
-    One that was stopped early has not shown what it would come to: it stands behind those that were not.
-    """
-    if not can_resume(folder):
-        return []
-    found = [_trial(trial) for trial in ExperimentAnalysis(str((folder / _NAME).absolute())).trials if trial.is_finished()]
-    whole = 0 if params.train.early_stopping else params.train.epochs  # with it, a trial may end early by itself
-    return sorted(found, key=lambda trial: (trial.failed, trial.diverged, trial.epochs < whole, trial.loss))
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # of a trial that fails, the traceback is in its folder
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # on which Tune ends in good order
+    trials = [_of(result) for result in tuner.fit() if result.error or (result.metrics or {}).get("done")]
+    # One that was stopped early has not shown what it would come to. With train.early_stopping one may end early by itself.
+    whole = 0 if params.train.early_stopping else params.train.epochs
+    return sorted(trials, key=lambda trial: (trial.failed, trial.diverged, trial.epochs < whole, trial.loss))
 
 
 def can_resume(folder: Path) -> bool:
@@ -165,10 +160,14 @@ class _Halving(ASHAScheduler):  # type: ignore[misc]
         return str(TrialScheduler.CONTINUE) if trial.config == self.kept else decision
 
 
-def _trial(trial: Any) -> Trial:
-    """A trial as Tune has it; without figures if it failed."""
-    result = {} if trial.status == "ERROR" else trial.last_result or {}
-    return Trial(trial.trial_id, dict(trial.config), int(result.get("training_iteration", 0)), _figures(result))
+def _of(result: Any) -> Trial:
+    """What a result tells. That of a trial whose process died at once tells no configuration, which stands in its folder."""
+    name, config = result.metrics["trial_id"], json.loads((Path(result.path) / "params.json").read_text(encoding="utf-8"))
+    return _trial(name, config, {} if result.error else result.metrics)
+
+
+def _trial(name: str, config: Config, metrics: Mapping[str, Any]) -> Trial:
+    return Trial(name, dict(config), int(metrics.get("training_iteration", 0)), _figures(metrics))
 
 
 def _figures(metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -188,11 +187,13 @@ class _Callback(tune.Callback):  # type: ignore[misc]
         self.observer.epoch_ended(trial.trial_id, result["training_iteration"], _figures(result))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._end(trials, trial)
+        self._end(trials, trial, trial.last_result or {})
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._end(trials, trial)
+        self._end(trials, trial, {})
 
-    def _end(self, trials: list[Any], trial: Any) -> None:
-        ended = {each.trial_id: _trial(each) for each in (*trials, trial) if each.is_finished() or each is trial}
-        self.observer.ended(ended[trial.trial_id], len(ended), min(each.loss for each in ended.values()))
+    def _end(self, trials: list[Any], trial: Any, metrics: Mapping[str, Any]) -> None:
+        finished = [each for each in trials if each.is_finished() and each.trial_id != trial.trial_id]
+        this = _trial(trial.trial_id, trial.config, metrics)
+        losses = [_figures(each.last_result or {}).get(METRIC, math.inf) for each in finished if each.status != "ERROR"]
+        self.observer.ended(this, len(finished) + 1, min([this.loss, *losses]))

@@ -1,0 +1,146 @@
+"""A sweep on two machines of which one dies: `python -m bench.sweep`.
+
+In a clone of what is committed, on all of MNIST, with few epochs a trial: the machines are two Rays on this one, the second is
+killed in mid-sweep, and what is counted is what the MLflow store holds in the end. Then DVC reproduces the best.
+"""
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from bench import report
+from bench.commands import ENVIRONMENT, timed
+from pipeline.core.paths import Paths
+
+
+def clone(folder: Path, epochs: int, trials: int) -> None:
+    """A clone with its data fetched and validated, and committed with the parameters of the sweep."""
+    timed(Path(), "git", "clone", "--quiet", ".", str(folder))
+    yaml = YAML()
+    content = yaml.load(folder / "params.yaml")
+    content["train"]["epochs"], content["sweep"]["trials"] = epochs, trials
+    yaml.dump(content, folder / "params.yaml")
+    timed(folder, sys.executable, "-m", "dvc", "repro", "validate")
+    identity = ("-c", "user.name=Bench", "-c", "user.email=bench@localhost")
+    timed(folder, "git", *identity, "commit", "--quiet", "--all", "--message", "Sweep")
+
+
+@contextmanager
+def machines() -> Iterator[Any]:
+    """Two Rays of a core each: the cluster, with the second as `cluster.second`."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        cluster.second = cluster.add_node(num_cpus=1)
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+def sweep(folder: Path, cluster: Any, after: int) -> float:
+    """Seconds of a sweep, in which the second machine is killed when `after` trials have ended.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    start, printed = time.perf_counter(), []
+    command = [sys.executable, "-m", "pipeline.sweep"]
+    environment = ENVIRONMENT | {"RAY_ADDRESS": cluster.address}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(command, cwd=folder, env=environment, **pipes) as process:
+        for line in process.stdout or ():
+            print(line, end="", flush=True)
+            printed.append(line)
+            if f" {after} of " in line:
+                cluster.remove_node(cluster.second, allow_graceful=False)
+    if process.returncode:
+        raise RuntimeError(f"the sweep exited with {process.returncode}: {''.join(printed)[-2000:]}")
+    return time.perf_counter() - start
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    """trials.csv, the best first."""
+    with (Paths(folder).sweep / "trials.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def in_store(folder: Path) -> list[tuple[str, str]]:
+    """The trial and the status of each child of the sweep's run in the MLflow store."""
+    import mlflow
+
+    paths = Paths(folder)
+    client = mlflow.MlflowClient(f"sqlite:///{paths.database}")
+    parent = client.get_run(json.loads(paths.sweep_record.read_text())["run_id"])
+    children = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+    runs = client.search_runs([parent.info.experiment_id], children, max_results=10_000)
+    return [(run.data.tags["trial"], run.info.status) for run in runs]
+
+
+def reproduced(folder: Path, best: dict[str, str]) -> tuple[float, float]:
+    """The validation loss of the experiment that the sweep queued for its best, and its accuracy on the test split."""
+    from dvc.api import DVCFileSystem
+
+    timed(folder, sys.executable, "-m", "dvc", "exp", "run", "--run-all")
+    paths, tree = Paths(), DVCFileSystem(str(folder), rev=f"sweep-{best['trial']}")
+    *_, last = csv.DictReader(tree.read_text(str(paths.history)).splitlines())
+    return float(last["val_loss"]), json.loads(tree.read_text(str(paths.metrics)))["accuracy"]
+
+
+def section(folder: Path, seconds: float, found: tuple[float, float], now: dict[str, Any], after: int) -> str:
+    rows, runs = table(folder), in_store(folder)
+    finished = Counter(trial for trial, status in runs if status == "FINISHED")
+    once = sum(finished[row["trial"]] == 1 for row in rows)
+    (default,) = [row for row in rows if all(row[f"train.{name}"] == str(value) for name, value in now.items())]
+    best, (loss, accuracy) = rows[0], found
+    lines = [
+        ["trials asked for", str(YAML(typ="safe").load(folder / "params.yaml")["sweep"]["trials"])],
+        ["in the table", str(len(rows))],
+        ["finished in MLflow, once each", str(once)],
+        ["attempts that died with the machine, KILLED in MLflow", str(sum(status == "KILLED" for _, status in runs))],
+        ["stopped early", str(sum(row["epochs"] != best["epochs"] for row in rows))],
+        ["seconds", f"{seconds:.0f}"],
+        ["validation loss of what params.yaml says", f"{float(default['val_loss']):.4f}"],
+        ["of the best", f"{float(best['val_loss']):.4f}"],
+        ["of the best, by the experiment that the sweep queued", f"{loss:.4f}"],
+        ["its accuracy on the test split, which chose nothing", f"{accuracy:.2%}"],
+    ]
+    described = report.machine("python -m bench.sweep", "ray", "optuna", "tensorflow")
+    how = f"At most {best['epochs']} epochs a trial, on two Rays of a core each; the second was killed after {after} trials."
+    return f"{described} All of MNIST. {how}\n\n{report.table(['', ''], lines)}\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.sweep", description=__doc__)
+    parser.add_argument("--trials", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=5, help="of a trial, at most")
+    options = parser.parse_args()
+    after = options.trials // 3
+    # A folder of a short name: Ray's sockets lie below its temporary folder, and paths of sockets are short.
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "clone"
+        clone(folder, options.epochs, options.trials)
+        content = YAML(typ="safe").load(folder / "params.yaml")
+        now = {key: content["train"][key] for key in ("learning_rate", "batch_size")}
+        os.environ |= {"RAY_USAGE_STATS_ENABLED": "0"}
+        with machines() as cluster:
+            seconds = sweep(folder, cluster, after)
+        found = reproduced(folder, table(folder)[0])
+        report.put("A sweep in which a machine dies", section(folder, seconds, found, now, after))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
