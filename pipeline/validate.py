@@ -2,13 +2,13 @@
 
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pipeline.core import console, datasets, files
+from pipeline.core import console, datasets, files, labels, likeness
 from pipeline.core.datasets import Part, Split
 from pipeline.core.errors import InvalidDataError
 from pipeline.core.params import Params
@@ -50,9 +50,43 @@ def _summarise(images: datasets.Pixels) -> pd.DataFrame:
     )
 
 
-def class_shares(labels: datasets.Pixels, classes: int) -> list[float]:
-    """The share of each label of 0 to `classes` - 1 among `labels`."""
-    counts: list[float] = (np.bincount(labels, minlength=classes)[:classes] / len(labels)).tolist()
+def compare(splits: Mapping[str, Split], tables: Mapping[str, pd.DataFrame], base: int, classes: int, radius: float) -> None:
+    """Add to the summaries what images are to each other.
+
+    `conflicting`: it repeats an earlier image under another label; `repeated` is set too where it does so but nearly.
+    `in_test`, of a training image: a test image is the same, or nearly. `doubtful`: it is surely of another class than its
+    label, by what the base teaches.
+
+    Args:
+        base: how many training images are no further sets.
+        radius: how far apart images are at most that are nearly the same.
+    """
+    space = likeness.fit(splits["train"].images[:base])
+    places = {name: likeness.place(split.images, space) for name, split in splits.items()}
+    views = {
+        name: likeness.View(splits[name].images, places[name].shape, np.flatnonzero(~table["repeated"]))
+        for name, table in tables.items()
+    }
+    for name, table in tables.items():
+        label = table["label"].to_numpy()
+        table["conflicting"] = label != table.groupby("content_hash")["label"].transform("first")
+        earlier, later = np.sort(likeness.twins(views[name], views[name], radius), axis=0)
+        table.loc[later, "repeated"] = True
+        table.loc[later[label[earlier] != label[later]], "conflicting"] = True
+    train, test = tables["train"], tables["test"]
+    train["in_test"] = train["content_hash"].isin(test["content_hash"])
+    train.loc[likeness.twins(views["train"], views["test"], radius)[0], "in_test"] = True
+    of_base, *others = [
+        labels.Sample(places[name].look[rows], splits[name].labels[rows])
+        for name, rows in (("train", slice(base)), ("train", slice(base, None)), ("test", slice(None)))
+    ]
+    doubted = labels.doubtful(of_base, others, classes)
+    train["doubtful"], test["doubtful"] = np.concatenate(doubted[:2]), doubted[2]
+
+
+def class_shares(given: datasets.Pixels, classes: int) -> list[float]:
+    """The share of each label of 0 to `classes` - 1 among those `given`."""
+    counts: list[float] = (np.bincount(given, minlength=classes)[:classes] / len(given)).tolist()
     return counts
 
 
@@ -108,15 +142,15 @@ def run(params: Params, paths: Paths) -> str:
     manifest, classes = datasets.read_manifest(paths), params.fetch.classes
     splits = {name: datasets.load(paths, name) for name in ("train", "test")}
     tables = {name: summarise(split, len(classes)) for name, split in splits.items()}
-    train, labels = tables["train"], splits["train"].labels
-    train["in_test"] = train["content_hash"].isin(tables["test"]["content_hash"])
+    train = tables["train"]
     base, *parts = datasets.parts(manifest, "train")
+    compare(splits, tables, base.rows, len(classes), params.validate_.likeness)
     shares = {name: class_shares(split.labels, len(classes)) for name, split in splits.items()}
     suites = {
-        "train": expectations.suite("train", shares["test"], classes, params.validate_, len(train) - base.rows),
-        "test": expectations.suite("test", shares["train"], classes, params.validate_),
+        "train": expectations.suite("train", len(train), shares["test"], classes, params.validate_, len(train) - base.rows),
+        "test": expectations.suite("test", len(tables["test"]), shares["train"], classes, params.validate_),
     }
-    class_mix, intensities = class_shares(labels[: base.rows], len(classes)), band(train, base.rows)
+    class_mix, intensities = class_shares(splits["train"].labels[: base.rows], len(classes)), band(train, base.rows)
     for part, rows in zip(parts, datasets.slices([part.rows for part in (base, *parts)])[1:], strict=True):
         name, counts = expectations.extra_name(part.name), (base.rows, part.rows)
         tables[name] = train[rows].reset_index(drop=True)

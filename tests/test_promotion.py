@@ -77,7 +77,7 @@ def test_a_challenger_that_is_worse_is_refused_with_the_reason() -> None:
         ("latency_microseconds", 5000.0),
     ],
 )
-@pytest.mark.parametrize("champion", [None, candidate(1, range(500))])
+@pytest.mark.parametrize("champion", [None, candidate(1, range(100))])
 def test_every_floor_and_ceiling_refuses_by_itself(figure: str, value: float, champion: Candidate | None) -> None:
     decision = decide(candidate(2, range(10)), champion, {figure: value})
 
@@ -112,6 +112,14 @@ def test_another_seed_of_the_same_recipe_has_to_be_better(require: str) -> None:
     assert better.promote
 
 
+def test_a_champion_that_no_longer_knows_the_images_cannot_be_compared_with() -> None:
+    challenger, champion = candidate(2, range(10)), candidate(1, range(150))
+
+    assert broken(decide(challenger, champion)) == ["accuracy of the champion"]
+    assert broken(decide(challenger, None)) == []
+    assert decide(challenger, champion, champion_accuracy=0.85).promote
+
+
 def test_what_was_rolled_back_does_not_come_back() -> None:
     decision = decide(candidate(2, range(1)), candidate(1, range(20)), withdrawn=True)
 
@@ -127,6 +135,6 @@ def test_the_record_holds_every_rule_with_what_was_found_and_what_had_to_be() ->
     rules = {entry["rule"]: entry for entry in record["rules"]}
     assert rules["accuracy"] == {"rule": "accuracy", "observed": 0.99, "bound": "at least 0.98", "met": True}
     assert rules["bytes"]["bound"] == "at most 2,000,000"
-    assert rules.keys() == FIGURES.keys() | {"paired test"}
+    assert rules.keys() == FIGURES.keys() | {"accuracy of the champion", "paired test"}
     assert record["comparison"]["only_challenger"] == 7
     assert record["champion_figures"] == FIGURES

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from pipeline import fetch, validate
-from pipeline.core import expectations, files
+from pipeline.core import chance, expectations, files
 from pipeline.core.datasets import Split
 from pipeline.core.errors import InvalidDataError
 from pipeline.core.params import Params
@@ -73,7 +73,7 @@ def test_good_data_passes(good: Repository) -> None:
 
     assert report["success"] is True
     assert report["broken"] == []
-    assert report["expectations"] == {"met": 41, "broken": 0}
+    assert report["expectations"] == {"met": 45, "broken": 0}
     assert report["fingerprint"] == files.read_json(good.paths.manifest)["fingerprint"]
 
 
@@ -121,7 +121,7 @@ def test_a_second_run_gives_the_same_bytes(good: Repository) -> None:
 
     result = validate.run(good.params, good.paths)
 
-    assert result == "41 expectations met on 4,000 images"
+    assert result == "45 expectations met on 4,000 images"
     assert len(first) == 6
     assert contents(good.paths.validation) == first
 
@@ -155,8 +155,8 @@ def too_bright(images: Any, _: Any) -> None:
     images[images > 0] = 255
 
 
-def repeated(images: Any, _: Any) -> None:
-    images[100:110] = images[0]
+def repeated(images: Any, labels: Any) -> None:
+    images[100:110], labels[100:110] = images[0], labels[0]
 
 
 KL = "KL divergence of the classes from the other split's"
@@ -203,7 +203,11 @@ KL = "KL divergence of the classes from the other split's"
             "train",
             blank,
             "blank images: expected none, found 4 of 3,000 images: #0, #1, #2, …",
-            {"train split, ink fraction of each image", "train split, pixel maximum of each image"},
+            {
+                "train split, ink fraction of each image",
+                "train split, pixel maximum of each image",
+                "train split, images that repeat an earlier one under another label",
+            },
         ),
         (
             "test",
@@ -250,7 +254,7 @@ def test_bad_data_is_refused_and_named(
     report = files.read_json(Paths().report)
     assert report["success"] is False
     assert report["broken"] == lines
-    assert report["expectations"] == {"met": 41 - len(lines), "broken": len(lines)}
+    assert report["expectations"] == {"met": 45 - len(lines), "broken": len(lines)}
     assert "Failed" in page(Paths(), split)
 
 
@@ -271,6 +275,88 @@ def test_a_single_leaked_test_image_is_found_by_its_number(params: Params, subse
     lines = refused(params, Paths())
 
     assert lines == ["train split, leaked test images: expected none, found 1 of 3,000 images: #17"]
+
+
+DOUBTED = "images surely of another class than their label"
+CONFLICTING = "images that repeat an earlier one under another label"
+
+
+def mislabelled(_: Any, labels: Any) -> None:
+    labels[::20] = (labels[::20] + 1) % 10
+
+
+def copied_shifted(images: Any, labels: Any) -> None:
+    images[100:110] = np.roll(images[:10], 1, axis=2)
+    labels[100:110] = labels[:10]
+
+
+def copied_under_another_label(images: Any, labels: Any) -> None:
+    copied_shifted(images, labels)
+    labels[102] = (labels[2] + 1) % 10
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_wrong_labels_are_found_and_some_are_named(split: str, params: Params, subset: Splits, tmp_path: Path) -> None:
+    write_source(tmp_path / "source", poisoned(subset, split, mislabelled))
+    rows = len(subset[split].labels)
+
+    lines = refused(params, Paths())
+
+    (line,) = (line for line in lines if line.startswith(f"{split} split, {DOUBTED}: expected at most 0.002, and "))
+    count, total, examples = re.search(r"for chance, found (\d+) of ([0-9,]+) images: (.*), …$", line).groups()  # type: ignore[union-attr]
+    assert 0.2 * rows / 20 < int(count) < 0.9 * rows / 20
+    assert total == f"{rows:,}"
+    assert sum(int(number) % 20 == 0 for number in re.findall(r"#(\d+)", examples)) >= 2  # of three
+
+
+@pytest.mark.parametrize(
+    ("change", "lines"),
+    [
+        (copied_shifted, ["share of images that repeat an earlier one: expected at most 0.001, found 0.0033333"]),
+        (
+            copied_under_another_label,
+            [
+                "share of images that repeat an earlier one: expected at most 0.001, found 0.0033333",
+                f"{CONFLICTING}: expected none, found 1 of 3,000 images: #102",
+            ],
+        ),
+    ],
+)
+def test_a_copy_that_is_shifted_is_a_copy(
+    change: Any, lines: list[str], params: Params, subset: Splits, tmp_path: Path
+) -> None:
+    write_source(tmp_path / "source", poisoned(subset, "train", change))
+
+    assert refused(params, Paths()) == [f"train split, {line}" for line in lines]
+
+
+def test_a_test_image_that_is_shifted_is_a_leak(params: Params, subset: Splits, tmp_path: Path) -> None:
+    def leaking(images: Any, _: Any) -> None:
+        images[17] = np.roll(subset["test"].images[5], 1, axis=1)
+
+    write_source(tmp_path / "source", poisoned(subset, "train", leaking))
+
+    assert refused(params, Paths()) == ["train split, leaked test images: expected none, found 1 of 3,000 images: #17"]
+
+
+@pytest.mark.parametrize(
+    ("change", "bounds"),
+    [
+        (mislabelled, {"validate.doubtful_labels": 1.0}),
+        (copied_shifted, {"validate.likeness": 0.0}),
+        (copied_under_another_label, {"validate.duplicates": 0.004, "validate.conflicts": 1 / 3000}),
+    ],
+)
+def test_every_bound_on_what_images_are_to_each_other_can_be_opened(
+    change: Any, bounds: dict[str, float], params: Params, edit: Edit, subset: Splits, tmp_path: Path
+) -> None:
+    write_source(tmp_path / "source", poisoned(subset, "train", change))
+    changed = edit(bounds)
+    fetch.run(changed, Paths())
+
+    validate.run(changed, Paths())
+
+    assert files.read_json(Paths().report)["success"] is True
 
 
 def test_the_divergence_is_that_of_kullback_and_leibler(params: Params, subset: Splits, tmp_path: Path) -> None:
@@ -358,7 +444,7 @@ def test_a_further_set_of_the_same_kind_passes_by_itself_and_in_the_training_spl
     result = validate.run(changed, Paths())
 
     report = files.read_json(Paths().report)
-    assert result == "44 expectations met on 4,300 images"
+    assert result == "49 expectations met on 4,300 images"
     assert (report["train"]["rows"], report["extra-more"]["rows"]) == (3300, 300)
     assert report["outcomes"]["train: rows"] == "3,300"
     assert f"{MIX}: at most 0.1, and " in page(Paths(), "extra-more")
@@ -378,7 +464,7 @@ def test_chance_is_no_drift_whatever_the_size(count: int, params: Params, mnist:
     for start in np.random.default_rng(0).integers(0, len(labels) - count, rounds):
         drawn = np.bincount(labels[start : start + count], minlength=10) / count
         divergence = sum(share * np.log(share / shares[label]) for label, share in enumerate(drawn) if share)
-        alarms += divergence > params.validate_.extra.class_divergence + expectations.chance(10, (3000, count))
+        alarms += divergence > params.validate_.extra.class_divergence + chance.divergence(10, (3000, count))
 
     assert alarms <= 4  # 200 rounds at a rate of a thousandth exceed 4 in less than one case of a million
 
@@ -433,6 +519,15 @@ def test_labels_outside_the_classes_are_named_by_the_set_and_their_number(params
     assert lines[0] == f"train split, label of each image: expected 0 to 9, found {found}"
 
 
+def test_wrong_labels_in_a_further_set_are_told_of_the_set(params: Params, edit: Edit, mnist: Splits) -> None:
+    extra(mnist, 600, mislabelled)
+
+    lines = refused(edit(MORE), Paths())
+
+    assert len(lines) == 1
+    assert lines[0].startswith(f"extra more, {DOUBTED}: expected at most 0.002, and ")
+
+
 def test_a_set_that_repeats_the_base_is_refused(params: Params, edit: Edit, mnist: Splits, subset: Splits) -> None:
     def copies(images: Any, labels: Any) -> None:
         images[:2], labels[:2] = subset["train"].images[:2], subset["train"].labels[:2]
@@ -464,7 +559,7 @@ def test_bands_hold_a_tenth_of_the_base_each_unless_images_are_equal() -> None:
 
 def test_a_check_that_cannot_run_fails_and_says_why(params: Params, subset: Splits, tmp_path: Path) -> None:
     table = validate.summarise(subset["test"], 10).drop(columns="mean")
-    suite = expectations.suite("test", [0.1] * 10, [str(label) for label in range(10)], params.validate_)
+    suite = expectations.suite("test", 1000, [0.1] * 10, [str(label) for label in range(10)], params.validate_)
 
     outcomes = expectations.check({"test": table}, {"test": suite}, "broken", tmp_path / "docs")
 

@@ -9,14 +9,14 @@ import pandas as pd
 from great_expectations import expectations as gxe
 from great_expectations.core.run_identifier import RunIdentifier
 from great_expectations.data_context.types.base import ProgressBarsConfig
-from scipy.stats import chi2
 
-from pipeline.core import data_docs, files
+from pipeline.core import chance, data_docs, files
 from pipeline.core.params import Bounds, ValidateParams
 
 _EXTRA = "extra-"
 _SMALLEST_SHARE = 1e-9
-_NONE = "none"  # what is expected of a column that says whether something is wrong with an image
+_NONE = "none"  # images, of what must not be
+_ROUNDING = 1e-12  # of a share: as many images as the bound are accepted
 _EXAMPLES = 3  # images that an error line names
 
 
@@ -44,22 +44,25 @@ def _subject(suite: str) -> str:
     return f"extra {suite.removeprefix(_EXTRA)}" if suite.startswith(_EXTRA) else f"{suite} split"
 
 
-def suite(split: str, other: Sequence[float], classes: Sequence[str], params: ValidateParams, added: int = 0) -> list[Any]:
+def suite(
+    split: str, rows: int, other: Sequence[float], classes: Sequence[str], params: ValidateParams, added: int = 0
+) -> list[Any]:
     """The expectations of the `train` or `test` split.
 
     Args:
+        rows: of the split.
         other: the class shares of the other split.
-        added: rows of further sets. They do not count for the bounds on rows, which are to tell a base that is cut short,
-            and that is not to be raised with each further set.
+        added: how many of `rows` are of further sets. They do not count for the bounds on rows, which are to tell a base that
+            is cut short, and that is not to be raised with each further set.
     """
     labels = list(range(len(classes)))
     low, high = getattr(params.rows, split)
-    rows = f"{_figure(low)} to {_figure(high)}" if low < high else _figure(low)
+    wanted = f"{_figure(low)} to {_figure(high)}" if low < high else _figure(low)
     expectations = [
         gxe.ExpectTableRowCountToBeBetween(
             min_value=low + added,
             max_value=high + added,
-            **_words("rows", f"{rows} and {_figure(added)} extra" if added else rows),
+            **_words("rows", f"{wanted} and {_figure(added)} extra" if added else wanted),
         ),
         gxe.ExpectColumnValuesToBeInSet(
             column="label", value_set=labels, **_words("label of each image", f"0 to {labels[-1]}")
@@ -71,14 +74,14 @@ def suite(split: str, other: Sequence[float], classes: Sequence[str], params: Va
         _between(gxe.ExpectColumnValuesToBeBetween, "pixel minimum of each image", params.pixel_minimum, column="minimum"),
         _between(gxe.ExpectColumnValuesToBeBetween, "pixel maximum of each image", params.pixel_maximum, column="maximum"),
         _between(gxe.ExpectColumnValuesToBeBetween, "ink fraction of each image", params.ink_fraction, column="ink"),
-        gxe.ExpectColumnValuesToBeBetween(column="ink", min_value=0, strict_min=True, **_words("blank images", _NONE)),
+        gxe.ExpectColumnValuesToBeBetween(column="ink", min_value=0, strict_min=True, **_words("blank images", _NONE, True)),
         _between(gxe.ExpectColumnMeanToBeBetween, "mean intensity", params.mean_intensity, column="mean"),
         _repeated(params),
+        _flagged("conflicting", "images that repeat an earlier one under another label", params.conflicts),
+        _doubtful(rows, params),
     ]
     if split == "train":
-        expectations.append(
-            gxe.ExpectColumnValuesToBeInSet(column="in_test", value_set=[False], **_words("leaked test images", _NONE))
-        )
+        expectations.append(_flagged("in_test", "leaked test images", 0))
     return expectations + [
         _between(gxe.ExpectColumnMeanToBeBetween, f"share of class {name}", params.class_share, column=f"is_{label}")
         for label, name in enumerate(classes)
@@ -97,6 +100,7 @@ def extra_suite(
     """
     return [
         _repeated(params),
+        _doubtful(rows[1], params),
         _diverging("label", "KL divergence of the classes from the base's", classes, params.extra.class_divergence, rows),
         _diverging(
             "band",
@@ -108,22 +112,12 @@ def extra_suite(
     ]
 
 
-def chance(categories: int, rows: tuple[int, int]) -> float:
-    """The KL divergence, in nats, that two samples of one distribution exceed in a case of a thousand.
-
-    By Wilks' theorem twice the number of samples times the divergence is distributed as chi-squared (S. S. Wilks 1938, The
-    Large-Sample Distribution of the Likelihood Ratio); of two samples, half their harmonic mean counts.
-    """
-    first, second = rows
-    return float(chi2.ppf(0.999, categories - 1)) / 2 * (1 / first + 1 / second)
-
-
 def _diverging(column: str, name: str, other: Sequence[float], bound: float, rows: tuple[int, int] | None = None) -> Any:
     """The distribution of the values 0, 1 ... is as the shares `other`, within the bound, and chance where `rows` are few."""
     # A value that the other lacks would make the divergence infinite whatever the bound; labels that are no class would
     # leave the shares short of 1, which Great Expectations refuses.
     shares = [max(share, _SMALLEST_SHARE) for share in other]
-    allowed = chance(len(shares), rows) if rows else 0
+    allowed = chance.divergence(len(shares), rows) if rows else 0
     expected = f"at most {_figure(bound)}" + (f", and {_figure(allowed)} for chance" if rows else "")
     return gxe.ExpectColumnKLDivergenceToBeLessThan(
         column=column,
@@ -141,9 +135,23 @@ def _repeated(params: ValidateParams) -> Any:
     )
 
 
-def _words(name: str, expected: str) -> dict[str, Any]:
-    """The description that Data Docs show, and the two halves of it that the report and the error lines show."""
-    return {"description": f"{name}: {expected}", "meta": {"name": name, "expected": expected}}
+def _doubtful(rows: int, params: ValidateParams) -> Any:
+    allowed, name = chance.count(params.doubtful_labels, rows) / rows, "images surely of another class than their label"
+    more = f", and {_figure(allowed - params.doubtful_labels)} for chance"
+    return _flagged("doubtful", name, allowed, f"at most {_figure(params.doubtful_labels)}{more}")
+
+
+def _flagged(column: str, name: str, bound: float, expected: str | None = None) -> Any:
+    """At most the share `bound` of the images is flagged in `column`."""
+    words = expected or (f"at most {_figure(bound)}" if bound else _NONE)
+    mostly = max(0.0, 1 - bound - _ROUNDING)
+    return gxe.ExpectColumnValuesToBeInSet(column=column, value_set=[False], mostly=mostly, **_words(name, words, True))
+
+
+def _words(name: str, expected: str, flag: bool = False) -> dict[str, Any]:
+    """The description that Data Docs show, the two halves of it that the report and the error lines show, and whether an
+    image that breaks it has no value worth showing."""
+    return {"description": f"{name}: {expected}", "meta": {"name": name, "expected": expected, "flag": flag}}
 
 
 def _between(kind: Any, name: str, bounds: Bounds, **options: Any) -> Any:
@@ -188,17 +196,17 @@ def check(tables: Mapping[str, pd.DataFrame], suites: Mapping[str, list[Any]], r
 
 def _outcome(suite: str, result: Any) -> Outcome:
     meta = result.expectation_config.meta
-    return Outcome(suite, meta["name"], meta["expected"], _observed(result, meta["expected"]), bool(result.success))
+    return Outcome(suite, meta["name"], meta["expected"], _observed(result, meta["flag"]), bool(result.success))
 
 
-def _observed(result: Any, expected: str) -> str:
+def _observed(result: Any, flag: bool) -> str:
     # Flat where all went well, and keyed by the metrics that failed where not.
     for failure in result.exception_info.values():
         if isinstance(failure, dict):
             return f"a check that could not run: {failure['exception_message']}"
     found = result.result
     if "element_count" in found:
-        return _images(found, with_values=expected != _NONE)
+        return _images(found, with_values=not flag)
     if "missing_count" in found:
         return ", ".join(f"no {label}" for label in found["partial_missing_list"]) or "each"
     return "infinite" if found["observed_value"] is None else _figure(found["observed_value"])

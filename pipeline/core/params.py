@@ -134,6 +134,9 @@ class ValidateParams(Section):
     ink_fraction: Bounds
     mean_intensity: Bounds
     duplicates: Fraction
+    likeness: Annotated[float, Field(ge=0, le=1.5)]
+    conflicts: Fraction
+    doubtful_labels: Fraction
     extra: DivergenceParams
 
 
@@ -206,6 +209,7 @@ class CeilingsParams(Section):
 class PromoteParams(Section):
     require: Literal["not_worse", "better"]
     alpha: Annotated[float, Field(gt=0, lt=1)]
+    champion_accuracy: Fraction
     floors: FloorsParams
     ceilings: CeilingsParams
 

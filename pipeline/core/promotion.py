@@ -69,6 +69,7 @@ def decide(challenger: Candidate, champion: Candidate | None, withdrawn: bool, p
     if champion is not None:
         if champion.recipe == challenger.recipe:
             require = "better"
+        rules.append(_comparable(champion, params.champion_accuracy))
         comparison = compare(challenger.right, champion.right)
         rules.append(_paired(comparison, require, params.alpha))
     promote = all(rule.met for rule in rules)
@@ -95,6 +96,12 @@ def _bounds(figures: Figures, params: PromoteParams) -> list[Rule]:
         for name, bound in params.ceilings.model_dump().items()
     ]
     return floors + ceilings
+
+
+def _comparable(champion: Candidate, bound: float) -> Rule:
+    """Labels that all mean something else, in both splits, please a challenger that learned them: the champion tells."""
+    accuracy = float(champion.right.mean())
+    return Rule("accuracy of the champion", accuracy, f"at least {_shown(bound)}", accuracy >= bound)
 
 
 def _paired(comparison: Comparison, require: str, alpha: float) -> Rule:
