@@ -1,0 +1,398 @@
+"""docs/runbook.md: each fault is made to happen, says what the recipe says, and its commands, as they stand there, mend it."""
+
+import argparse
+import io
+import os
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, redirect_stdout, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import mlflow
+import numpy as np
+import pytest
+
+from pipeline import evaluate, promote, register, ui
+from pipeline.core import files, inference
+from pipeline.core import params as parameters
+from pipeline.core.datasets import Split
+from pipeline.core.errors import PipelineError
+from pipeline.core.params import Params
+from pipeline.core.paths import TIME_DEPENDENT, Paths
+from tests.chaos.conftest import LONG, Chaos
+from tests.clones import Clone, git, make_clone
+from tests.conftest import Repository, edit_params
+from tests.imports import ROOT
+from tests.test_promote import LOW, slightly_different
+from tests.test_retrain import borrow_environment
+from tests.web import closed
+
+RUNBOOK = ROOT / "docs" / "runbook.md"
+
+
+class Recipe(NamedTuple):
+    title: str
+    told: list[str]  # what the fault prints
+    commands: str
+    shown: list[str]  # what the commands print
+
+
+def read(text: str) -> list[Recipe]:
+    """The recipes: of each its block of text, if it has one, and its block of commands with what they print."""
+    recipes = []
+    for section in re.split(r"(?m)^## ", text)[1:]:
+        title = section.partition("\n")[0]
+        blocks = dict(re.findall(r"(?ms)^```(text|console)\n(.*?)^```$", section))
+        lines = blocks.get("console", "").splitlines()
+        commands = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+        shown = [line for line in lines if not line.startswith("$ ")]
+        recipes.append(Recipe(title, blocks.get("text", "").splitlines(), "\n".join(commands), shown))
+    return recipes
+
+
+# Others take such turns in `make test`: tests/test_retrain.py.
+SELDOM = {"A turn of retraining was interrupted"}
+RECIPES = {recipe.title: recipe for recipe in read(RUNBOOK.read_text(encoding="utf-8"))}
+
+
+def missing(expected: list[str], printed: str) -> list[str]:
+    """The lines that were not printed; `...` stands for anything."""
+    patterns = {line: ".*".join(re.escape(part) for part in line.split("...")) for line in expected}
+    return [line for line, pattern in patterns.items() if not re.search(f"(?m)^{pattern}", printed)]
+
+
+@dataclass
+class Site:
+    """A checkout of a published pipeline, whose champion took the place of another, in a folder of its own."""
+
+    root: Path
+
+    @property
+    def paths(self) -> Paths:
+        os.environ.pop("MLFLOW_TRACKING_URI", None)  # where MLflow leaves the store that this process used last
+        return Paths(self.root)
+
+    @property
+    def params(self) -> Params:
+        return parameters.load(self.paths.params)
+
+    def environment(self) -> dict[str, str]:
+        """A person's, with the checkout's environment first on the path, and what the recipes ask for."""
+        asked = {"COPY": str(self.paths.root.with_name("checkout-source")), "NEW": "new-secret"}
+        path = f"{self.root / '.venv' / 'bin'}:{os.environ['PATH']}"
+        return os.environ | asked | {"PATH": path, "COLUMNS": "200"}
+
+    def bash(self, commands: str, code: int = 0) -> str:
+        """What the commands print, all of which must succeed, or end with `code`."""
+        done = subprocess.run(
+            ["bash", "-e", "-o", "pipefail", "-c", commands],
+            cwd=self.root,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, done.stdout
+        return done.stdout
+
+    def start(self, *module: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-m", *module]
+        outputs: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen(command, cwd=self.root, env=self.environment(), start_new_session=True, **outputs)
+
+    def promote(self, **options: bool) -> str:
+        """What `python -m pipeline.promote` prints, in this process, which has imported MLflow already."""
+        given = {"first": False, "check": False, "tag": False, "verify": False, "history": False, "require": None} | options
+        return told(lambda: promote.run(argparse.Namespace(**given), self.params, self.paths))
+
+    def agrees(self, version: int, tag: str) -> None:
+        expected = f"version {version} is champion, and alias, file, run and record agree; so does git tag {tag}"
+        assert expected in self.promote(verify=True)
+
+    def version(self, alias: str = "champion") -> Any:
+        return mlflow.MlflowClient(self.paths.tracking_uri).get_model_version_by_alias("mnist-dense", alias)
+
+    def digests(self) -> dict[str, str]:
+        return {name: sha for name, sha in Clone(self.paths).digests().items() if name not in TIME_DEPENDENT}
+
+    def published(self) -> str:
+        """The branches and tags of the repository that this one is pushed to."""
+        return self.bash("git ls-remote origin")
+
+    def shows_its_run(self) -> None:
+        """The champion's pictures are those of the files, and the model answers."""
+        run_id = self.version().run_id
+        mlflow.set_tracking_uri(self.paths.tracking_uri)
+        assert mlflow.get_run(run_id).info.artifact_uri.startswith(self.paths.store.as_uri())
+        picture = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path="plots/worst_mistakes.png")
+        assert Path(picture).read_bytes() == (self.paths.plots / "worst_mistakes.png").read_bytes()
+        model = mlflow.pyfunc.load_model("models:/mnist-dense@champion")
+        assert model.predict({"image": np.zeros((1, 28, 28), np.uint8)})["probabilities"].shape == (1, 10)
+
+
+def told(act: Callable[[], Any]) -> str:
+    """What a command prints, its error as a person sees it."""
+    with redirect_stdout(io.StringIO()) as printed:
+        try:
+            act()
+        except PipelineError as error:
+            return f"{printed.getvalue()}error: {error}"
+    return printed.getvalue()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, built: Repository, subset: dict[str, Split]) -> Site:
+    """Two champions, each committed, tagged and pushed, and a backup of the time of the first. Not to be changed: copy it."""
+    folder = tmp_path_factory.mktemp("site")
+    site = Site(folder / "checkout")
+    make_clone(site.root, subset, LOW | {"export.int8_agreement": 0.5})
+    borrow_environment(site.root)
+    git(folder, "init", "--quiet", "--bare", "origin.git")
+    for command in ("config user.name tester", "config user.email tester@localhost", "remote add origin ../origin.git"):
+        git(site.root, *command.split())
+    shutil.copytree(built.paths.root / "data", site.root / "data", dirs_exist_ok=True)
+    _alter(site.paths.onnx)
+    inference.quantise(site.paths.onnx, site.paths.int8)
+    _publish(site)
+    site.bash(RECIPES["Back up the tracking store"].commands)
+    for path in (site.paths.onnx, site.paths.int8):
+        shutil.copy(built.paths.root / path.relative_to(site.root), path)
+    edit_params(site.paths.params, {"export.int8_agreement": 0.9})
+    _publish(site)
+    site.agrees(2, "v1.1.0")
+    return site
+
+
+def _alter(path: Path) -> None:
+    """Make another model of it, which is as good."""
+    import onnx
+
+    proto = onnx.load(path)
+    kernel = max(proto.graph.initializer, key=lambda tensor: np.prod(tensor.dims))
+    changed = slightly_different(onnx.numpy_helper.to_array(kernel)).astype(np.float32)
+    kernel.CopyFrom(onnx.numpy_helper.from_array(changed, kernel.name))
+    onnx.save(proto, path)
+
+
+def _publish(site: Site) -> None:
+    with redirect_stdout(io.StringIO()):
+        register.run(site.params, site.paths)
+    site.bash("dvc commit --force && git add --all && git commit --quiet --message Results")
+    site.promote(tag=True, first=True)
+    site.bash("git push --quiet --follow-tags --set-upstream origin HEAD")
+
+
+Fault = Callable[[Site], Iterator[str]]
+FAULTS: dict[str, Fault] = {}
+
+
+def fault(title: str) -> Callable[[Fault], Fault]:
+    """Makes the fault of a recipe happen: yields what that prints, gets what the recipe prints, and looks at the state."""
+
+    def enter(happens: Fault) -> Fault:
+        FAULTS[title] = happens
+        return happens
+
+    return enter
+
+
+@pytest.mark.parametrize("title", [title for title in RECIPES if LONG or title not in SELDOM])
+def test_the_recipe_is_recognised_by_what_it_says_and_mends_the_fault(
+    title: str, site: Site, tmp_path: Path, chaos: Chaos
+) -> None:
+    recipe, tries = RECIPES[title], chaos.tries(1, 2)
+    assert recipe.commands, "a recipe is a block of commands"
+    for number in range(tries):
+        copy = Site(shutil.copytree(site.root.parent, tmp_path / str(number), symlinks=True) / "checkout")
+        happens: Any = FAULTS[title](copy)
+        printed = next(happens)
+        assert not missing(recipe.told, printed), printed
+        mended = copy.bash(recipe.commands)
+        assert not missing(recipe.shown, mended), mended
+        with suppress(StopIteration):
+            happens.send(mended)
+    chaos.count("Runbook", title, tries, tries)
+
+
+def test_each_recipe_has_a_fault_that_is_made_to_happen() -> None:
+    assert FAULTS.keys() == RECIPES.keys()
+
+
+def test_a_line_that_is_not_printed_is_missed() -> None:
+    assert missing(["error: ... none did:"], "x\nerror: images: none did:\n") == []
+    assert missing(["none did:", "... is busy"], "error: none did:") == ["none did:", "... is busy"]
+
+
+@fault("A stale lock")
+def stale_lock(site: Site) -> Iterator[str]:
+    before, lock, look = (
+        site.digests(),
+        site.root / ".dvc" / "tmp" / "rwlock",
+        RECIPES["A stale lock"].commands.splitlines()[0],
+    )
+    process = site.start("dvc", "repro", "--force", "--single-item", "explain")
+    _wait_for(f'"pid": {process.pid}', lock, process)
+    os.killpg(process.pid, signal.SIGSTOP)  # while it holds the lock
+    assert "dvc repro --force" in site.bash(look)  # one that is at work
+    held = lock.read_text()
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert "had been killed. Auto removed it from the lock file." in site.bash("dvc status explain")
+    other = subprocess.Popen(["sleep", "600"])  # it might have been given the number
+    try:
+        lock.write_text(held.replace(f'"pid": {process.pid}', f'"pid": {other.pid}'))
+        mended = yield site.bash("dvc repro --force --single-item explain", code=255)
+    finally:
+        other.kill()
+        other.wait()
+    assert "sleep 600" in mended
+    assert site.digests() == before
+
+
+def _wait_for(text: str, lock: Path, process: "subprocess.Popen[str]") -> None:
+    """Wait until the lock names it. DVC writes the file in place, so it may be seen half written."""
+    while not lock.is_file() or text not in (held := lock.read_text()) or not held.endswith("}}"):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+
+
+@fault("Roll back the champion")
+def unwanted_champion(site: Site) -> Iterator[str]:
+    yield site.promote(history=True)
+    assert (site.version().version, site.version("previous").version) == (1, 2)
+
+
+@fault("A bad model was published")
+def bad_model(site: Site) -> Iterator[str]:
+    yield site.promote(verify=True)
+    site.agrees(1, "v1.0.0")
+    assert "mnist-dense#champion#3" in site.published()
+    assert site.published().split()[0] == site.bash("git rev-parse HEAD").strip()
+    assert site.bash("git diff --stat mnist-dense@v1.0.0 HEAD") == ""
+    assert files.sha256(site.paths.onnx) == site.version().tags["onnx_sha256"]
+    assert "withdrawn" in site.version("previous").tags
+
+
+@fault("All mirrors are down")
+def mirrors_down(site: Site) -> Iterator[str]:
+    before = site.digests()
+    text = site.paths.params.read_text()
+    down = "".join(f"    - {closed().replace('http:', 'https:')}{name}/\n" for name in ("one", "two"))
+    site.paths.params.write_text(re.sub(r"(?m)^  sources:.*\n(?: +- .*\n)+", f"  sources:  # in order\n{down}", text))
+    yield site.bash("dvc repro", code=255)
+    assert site.params.fetch.sources[0] == "data/offline/"
+    assert site.digests() == before
+
+
+@fault("Back up the tracking store")
+def store_in_use(site: Site) -> Iterator[str]:
+    with closing(sqlite3.connect(site.paths.database)) as store:
+        (runs,) = store.execute("SELECT count(*) FROM runs").fetchone()
+    shutil.rmtree(site.root.parent / "backup")
+    stop, client = threading.Event(), mlflow.MlflowClient(site.paths.tracking_uri)
+    writing = threading.Thread(target=_write, args=(client, stop))
+    writing.start()
+    try:
+        yield ""
+    finally:
+        stop.set()
+        writing.join()
+    with closing(sqlite3.connect(site.root.parent / "backup" / "mlflow.db")) as backup:
+        assert backup.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert backup.execute("SELECT count(*) FROM runs").fetchone()[0] >= runs
+    kept = site.root.parent / "backup" / "artifacts"
+    assert {path.relative_to(kept) for path in kept.rglob("*")} == {
+        path.relative_to(site.paths.store / "artifacts") for path in (site.paths.store / "artifacts").rglob("*")
+    }
+
+
+def _write(client: Any, stop: threading.Event) -> None:
+    while not stop.is_set():
+        client.log_metric(client.create_run("1").info.run_id, "metric", 1.0)
+
+
+@fault("The tracking store is lost")
+def lost_store(site: Site) -> Iterator[str]:
+    shutil.rmtree(site.paths.store)
+    yield str(ui.problem(site.paths, 0))
+    site.agrees(1, "v1.1.0")
+    site.shows_its_run()
+
+
+@fault("The tracking store is damaged")
+def damaged_store(site: Site) -> Iterator[str]:
+    site.paths.database.write_bytes(b"\0" * site.paths.database.stat().st_size)
+    yield site.promote(verify=True)
+    assert site.version().tags["onnx_sha256"] == files.sha256(site.paths.onnx)
+    site.agrees(2, "v1.1.0")
+    site.shows_its_run()
+
+
+@fault("The checkout was moved")
+def moved(site: Site) -> Iterator[str]:
+    site.root = site.root.rename(site.root.with_name("moved here"))
+    yield ""
+    site.shows_its_run()
+
+
+@fault("The cache is corrupted")
+def corrupted_cache(site: Site) -> Iterator[str]:
+    before, name = site.digests(), files.md5(site.paths.onnx)
+    cached = site.root / ".dvc" / "cache" / "files" / "md5" / name[:2] / name[2:]
+    cached.chmod(0o644)
+    cached.write_bytes(cached.read_bytes()[:-50_000])
+    cached.chmod(0o444)
+    site.paths.onnx.unlink()
+    site.bash("dvc checkout")
+    yield told(lambda: evaluate.run(site.params, site.paths)).replace(f"{site.root}/", "")
+    assert files.md5(cached) == name
+    assert site.digests() == before
+
+
+@fault("The disk is full")
+def full_disk(site: Site) -> Iterator[str]:
+    small = "mount -t tmpfs -o size=64k none data/raw && python -m pipeline.fetch"
+    if subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"], check=False, capture_output=True).returncode:
+        pytest.skip("a full disk is a small file system, which may not be mounted here")
+    before, cache = site.digests(), site.root / ".dvc" / "cache" / "files" / "md5"
+    known, left = set(cache.glob("??/*")), cache / "c4" / "ca4238a0b923820dcc509a6f75849b"
+    left.parent.mkdir(exist_ok=True)
+    left.write_bytes(b"1")  # an object that nothing names
+    yield site.bash(f"unshare -rm bash -c '{small}'", code=1)
+    uncached = {files.md5(path) for path in (site.paths.metrics, site.paths.parity)}  # git keeps these
+    assert not left.exists()
+    assert {path.parent.name + path.name for path in known - set(cache.glob("??/*"))} <= uncached
+    assert site.digests() == before
+
+
+@fault("A turn of retraining was interrupted")
+def interrupted_turn(site: Site) -> Iterator[str]:
+    before, process = site.published(), site.start("pipeline.retrain")
+    _wait_for("--single-item fetch", site.root / ".dvc" / "tmp" / "rwlock", process)
+    process.terminate()
+    yield process.communicate()[0]
+    assert site.published() == before
+    site.agrees(2, "v1.1.0")
+
+
+@fault("Credentials are leaked")
+def leaked_password(site: Site) -> Iterator[str]:
+    config = site.root / ".dvc" / "config"
+    config.write_text(
+        f"{config.read_text()}['remote \"store\"']\n    url = ssh://ada@example.org/srv/dvc\n    password = secret\n"
+    )
+    git(site.root, "commit", "--quiet", "--all", "--message", "Remote")
+    yield site.bash("git grep password -- .dvc/config")
+    assert "password" not in site.bash("git show HEAD:.dvc/config")
+    assert "new-secret" in site.bash("dvc config remote.store.password")
+    assert site.bash("git status --porcelain") == ""
