@@ -47,11 +47,13 @@ class Recipe(NamedTuple):
 
 
 def read(text: str) -> list[Recipe]:
-    """The recipes: of each its block of text, if it has one, and its block of commands with what they print."""
+    """The recipes: of each its block of text, if it has one, and its one block of commands with what they print."""
     recipes = []
     for section in re.split(r"(?m)^## ", text)[1:]:
         title = section.partition("\n")[0]
-        blocks = dict(re.findall(r"(?ms)^```(text|console)\n(.*?)^```$", section))
+        found = re.findall(r"(?ms)^```(\w*)\n(.*?)^```$", section)
+        blocks = dict(found)
+        assert sorted(kind for kind, _ in found) in (["console"], ["console", "text"]), f"{title}: one block of each kind"
         lines = blocks.get("console", "").splitlines()
         commands = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
         shown = [line for line in lines if not line.startswith("$ ")]
