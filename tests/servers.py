@@ -86,7 +86,7 @@ def postgres(folder: Path) -> Iterator[str]:
 
 
 def wait_until_healthy(uri: str, process: "subprocess.Popen[bytes]") -> None:
-    for _ in range(600):
+    for _ in range(1800):
         try:
             requests.get(f"{uri}/health", timeout=1)
         except requests.RequestException:

@@ -146,6 +146,8 @@ def test_who_clones_gets_everything_from_the_team_and_rebuilds_nothing(
     summary = fresh.run("pipeline.summary")
     registered = files.read_json(fresh.paths.registration)
     assert "registered as team version 1" in summary.stdout, summary.stderr
+    mlflow.set_tracking_uri(member["MLFLOW_TRACKING_URI"])
+    mlflow.set_registry_uri(member["MLFLOW_TRACKING_URI"])
     client = mlflow.MlflowClient()
     assert (
         client.get_run(registered["run_id"]).data.metrics["test/accuracy"] == files.read_json(fresh.paths.metrics)["accuracy"]

@@ -39,7 +39,8 @@ def connected() -> Iterator[int]:
         except (OSError, RuntimeError, ValueError) as error:
             raise ClusterError(address, str(error).strip().partition("\n")[0]) from error
     else:
-        ray.init(include_dashboard=False, object_store_memory=_STORE_BYTES, _node_ip_address="127.0.0.1", **quiet)
+        # "local", or it would join a cluster that someone else has started on this machine.
+        ray.init("local", include_dashboard=False, object_store_memory=_STORE_BYTES, _node_ip_address="127.0.0.1", **quiet)
     try:
         yield sum(node["Alive"] for node in ray.nodes())
     finally:
