@@ -131,7 +131,7 @@ def test_a_sweep_that_is_interrupted_and_then_killed_goes_on_with_no_trial_run_a
     assert ended
 
     process = started(clone, "--resume")
-    read_until(process, "epochs")
+    read_until(process, " of 4: ")
     process.kill()
     process.communicate()
     process = started(clone, "--resume")
