@@ -77,6 +77,10 @@ remote: $(READY) $(VENV)/.remote  ## Keep outputs in a DVC remote, for this chec
 	@if [ -n "$${URL:-}" ]; then python -m dvc remote add --local --force --default store "$$URL"; \
 		else echo "remote    none: URL names none, and outputs stay in this checkout"; fi
 
+.PHONY: check
+check: $(READY)  ## Hash again what DVC keeps and has put in place, which it does not do itself
+	@python -m pipeline.check
+
 .PHONY: stale
 stale: $(READY)  ## Fail if the last turn of retraining is too long ago
 	@python -m pipeline.retrain --stale

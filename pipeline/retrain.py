@@ -28,12 +28,14 @@ def turn(options: argparse.Namespace, checkout: Checkout, params: Params, paths:
     """Take a turn. On a refusal, and when the data or a stage fails, the tree is put back as the last commit has it.
 
     Raises:
-        TurnError: the checkout holds changes that are not of a turn, or a stage fails.
+        TurnError: the checkout holds changes that are not of a turn, another command is at work in it, or a stage fails.
         CheckoutError: git or DVC fails.
     """
     own = [*checkout.published_files(), paths.params.name] if options.seed is not None else checkout.published_files()
     if foreign := [file for file in checkout.changed() if file not in own]:
         raise TurnError("a checkout without changes", ", ".join(foreign), "Commit or stash them.")
+    if at_work := checkout.busy():
+        raise TurnError("no other DVC command at work in this checkout", at_work, "Wait for it to end.")
     if checkout.has_dvc_remote():
         checkout.dvc("pull", "--quiet", "--run-cache", "--allow-missing")
     if options.seed is not None:

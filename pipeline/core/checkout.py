@@ -1,13 +1,16 @@
 """The git checkout and its DVC cache: the commands that publish a model, and what they say when they fail."""
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from pipeline.core import runner
 from pipeline.core.errors import CheckoutError
 from pipeline.core.urls import redacted_text
 
@@ -96,6 +99,16 @@ class Checkout:
         for file in set(files) - set(known):
             (self.root / file).unlink(missing_ok=True)
         self.dvc("checkout", "--quiet", "--force", "--allow-missing")
+
+    def busy(self) -> str | None:
+        """The DVC command that is at work in this checkout; None where none is. What one that was killed left is none."""
+        try:
+            locks = json.loads((self.root / ".dvc" / "tmp" / "rwlock").read_text(encoding="utf-8") or "{}")
+        except (FileNotFoundError, json.JSONDecodeError):  # it is being written
+            return None
+        holders = [*locks.get("write", {}).values(), *chain.from_iterable(locks.get("read", {}).values())]
+        at_work = next((holder for holder in holders if runner.is_alive(holder["pid"])), None)
+        return f"`dvc {at_work['cmd'].partition('.py ')[2]}`, process {at_work['pid']}" if at_work else None
 
     def has_dvc_remote(self) -> bool:
         return bool(self.dvc("remote", "list"))

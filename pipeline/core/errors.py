@@ -259,6 +259,18 @@ class CheckoutError(PipelineError):
         )
 
 
+class DamagedError(PipelineError):
+    """Files that DVC keeps, or has put in place, are not what they were."""
+
+    def __init__(self, damaged: Sequence[Path]) -> None:
+        lines = "".join(f"\n  {path}" for path in damaged)
+        super().__init__(
+            f"expected every file to be what DVC recorded of it, found {len(damaged)} altered:{lines}\n"
+            "What was altered in the cache is out of it. `dvc repro` takes these from where they are whole, or makes them "
+            "again; `dvc repro --pull` looks in the remote, too."
+        )
+
+
 class TurnError(PipelineError):
     """A turn of retraining cannot start, or cannot go on."""
 

@@ -58,6 +58,11 @@ def is_gone(other: Runner, here: Runner) -> bool:
     return other.namespace == here.namespace and _started(int(other.pid)) != other.started
 
 
+def is_alive(pid: int) -> bool:
+    """Whether there is a process of this id, whichever it is."""
+    return _started(pid) is not None
+
+
 def _started(pid: int) -> str | None:
     """When the process started; None where there is none, or one that has ended and waits for its parent."""
     try:

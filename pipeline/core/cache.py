@@ -1,0 +1,49 @@
+"""What DVC keeps and has put in place, hashed again: it trusts the one by its permissions and the other by its date.
+
+An object of the cache is named by the MD5 of its content; an output stands in dvc.lock with its own.
+"""
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from pipeline.core import files
+
+_DIR = ".dir"  # ends the name of a list of a folder's files
+
+
+def remove_damaged(cache: Path) -> list[Path]:
+    """Remove the objects of the cache whose content is not what their name says, and return them.
+
+    DVC would put them in place, and push them, as they are. One that is not there is taken from the tree or the remote, or
+    made again.
+    """
+    objects = [path for path in sorted((cache / "files" / "md5").glob("??/*")) if re.fullmatch(r"\w{30}(\.dir)?", path.name)]
+    damaged = [path for path in objects if files.md5(path) != f"{path.parent.name}{path.name.removesuffix(_DIR)}"]
+    for path in damaged:
+        path.unlink()
+    return damaged
+
+
+def touch_altered(root: Path) -> list[Path]:
+    """Give the outputs that are not as dvc.lock says the date of now, and return them: DVC hashes them again then."""
+    stages = YAML(typ="safe").load(root / "dvc.lock")["stages"].values() if (root / "dvc.lock").exists() else []
+    recorded = {root / out["path"]: out["md5"] for stage in stages for out in stage.get("outs", [])}
+    altered = [path for path, md5 in recorded.items() if path.exists() and _md5(path) != md5]
+    for path in altered:
+        for file in (path, *path.rglob("*")):
+            os.utime(file)
+    return altered
+
+
+def _md5(path: Path) -> str:
+    """The MD5 of a file, or of DVC's list of a folder's files."""
+    if path.is_file():
+        return files.md5(path)
+    found = sorted((file.relative_to(path).as_posix(), files.md5(file)) for file in path.rglob("*") if file.is_file())
+    listed = json.dumps([{"md5": md5, "relpath": name} for name, md5 in found], sort_keys=True)
+    return hashlib.md5(listed.encode(), usedforsecurity=False).hexdigest() + _DIR

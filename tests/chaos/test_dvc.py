@@ -1,0 +1,165 @@
+"""DVC's files when they are damaged, its remote when it is gone or half written, and its locks when another holds them."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.core import files
+from pipeline.core.datasets import Split
+from pipeline.core.paths import TIME_DEPENDENT
+from tests.chaos.conftest import LONG, Chaos
+from tests.clones import Clone, git, make_clone
+from tests.conftest import Repository
+
+CHANCE = random.Random(0)  # noqa: S311
+KIND = "DVC"
+QUICK = ("data/explorer",)  # made again in a second
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory, built: Repository, subset: dict[str, Split]) -> Clone:
+    """A clone in which DVC has every output, as after `dvc repro`."""
+    made = make_clone(tmp_path_factory.mktemp("dvc") / "clone", subset, {})
+    shutil.copytree(built.paths.root / "data", made.paths.root / "data", dirs_exist_ok=True)
+    shutil.copytree(built.paths.root / "mlruns", made.paths.root / "mlruns", dirs_exist_ok=True)
+    done = made.run("dvc", "commit", "--quiet", "--force")
+    assert done.returncode == 0, done.stderr
+    git(made.paths.root, "add", "--all")
+    git(made.paths.root, "commit", "--quiet", "--message", "Results")
+    return made
+
+
+def recorded(clone: Clone) -> dict[str, str]:
+    """The MD5 of each output, by dvc.lock."""
+    stages = YAML(typ="safe").load(clone.paths.root / "dvc.lock")["stages"].values()
+    return {out["path"]: out["md5"] for stage in stages for out in stage["outs"]}
+
+
+def alter(path: Path) -> None:
+    """Change a bit, as a disk does: the size, the date and the permissions stay."""
+    status, content = path.stat(), bytearray(path.read_bytes())
+    content[CHANCE.randrange(len(content))] ^= 1 << CHANCE.randrange(8)
+    path.chmod(0o644)
+    path.write_bytes(content)
+    path.chmod(status.st_mode)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def kept(clone: Clone, md5: str) -> Path:
+    return clone.paths.root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
+
+
+def a_file(clone: Clone, out: str) -> Path:
+    """The output, or a file in it."""
+    path = clone.paths.root / out
+    return path if path.is_file() else CHANCE.choice(sorted(file for file in path.rglob("*") if file.is_file()))
+
+
+@pytest.mark.parametrize("where", ["in the cache", "in the cache, and put in place", "in place"])
+def test_a_bit_that_flips_is_found_and_the_file_made_again(where: str, clone: Clone, chaos: Chaos) -> None:
+    cached = [out for out in recorded(clone) if not out.endswith(("parity.json", "metrics.json"))]
+    outs = CHANCE.sample(cached, 8) if LONG else QUICK
+    survived = 0
+    for out in outs:
+        file, before = a_file(clone, out), clone.digests()
+        if where != "in place":
+            alter(kept(clone, files.md5(file)))
+        if where == "in place":
+            alter(file)
+        elif where != "in the cache":
+            file.unlink()
+            clone.repro()  # DVC takes what its cache holds
+        found = clone.run("pipeline.check")
+        assert found.returncode == 1, found.stdout
+        assert "altered:" in found.stderr
+        assert out in found.stderr or where == "in the cache"
+        clone.repro()
+        sound = clone.run("pipeline.check")
+        assert sound.returncode == 0, sound.stderr
+        after = clone.digests()
+        survived += {name for name in before if before[name] != after.get(name)} <= set(TIME_DEPENDENT)
+
+    chaos.count(KIND, f"a bit that flips {where}: `make check` finds it, `dvc repro` mends it", len(outs), survived)
+
+
+def whole(remote: Path) -> bool:
+    """Whether every file of the remote under the name of an object is that object."""
+    objects = [path for path in (remote / "files" / "md5").glob("??/*") if len(path.name.removesuffix(".dir")) == 30]
+    return all(files.md5(path) == path.parent.name + path.name.removesuffix(".dir") for path in objects)
+
+
+def test_a_push_that_is_killed_leaves_whole_files_and_the_next_completes_it(
+    clone: Clone, chaos: Chaos, tmp_path: Path
+) -> None:
+    tries, survived, lost = chaos.tries(1, 20), 0, 0
+    command = [sys.executable, "-m", "dvc", "push", "--quiet", "--run-cache", "--remote", "store"]
+    for number in range(tries):
+        remote = tmp_path / f"remote-{number}"
+        added = clone.run("dvc", "remote", "add", "--local", "--force", "store", str(remote))
+        assert added.returncode == 0, added.stderr
+        process = subprocess.Popen(command, cwd=clone.paths.root, stderr=subprocess.DEVNULL)
+        count = CHANCE.randint(1, 10)
+        while process.poll() is None and len(list(remote.rglob("*"))) < count:
+            time.sleep(0.002)
+        process.kill()
+        process.wait()
+        lost += not whole(remote)
+        done = clone.run("dvc", "push", "--quiet", "--run-cache", "--remote", "store")
+        assert done.returncode == 0, done.stderr
+        held = [out for out, md5 in recorded(clone).items() if (remote / "files" / "md5" / md5[:2] / md5[2:]).exists()]
+        survived += whole(remote) and len(held) == len(recorded(clone)) - 2  # git keeps two of them
+    chaos.count(KIND, "SIGKILL of `dvc push`: the next one completes it", tries, survived, lost)
+
+
+def test_a_remote_that_is_gone_is_told_and_stops_nothing_that_needs_none(clone: Clone, chaos: Chaos, tmp_path: Path) -> None:
+    (tmp_path / "a file").touch()
+    added = clone.run("dvc", "remote", "add", "--local", "--force", "store", str(tmp_path / "a file" / "remote"))
+    assert added.returncode == 0, added.stderr
+
+    ends = [clone.run("dvc", command, "--remote", "store") for command in ("push", "pull")]
+
+    assert all(end.returncode != 0 for end in ends[:1])
+    assert all("Traceback" not in end.stderr for end in ends)
+    assert "up to date" in clone.repro()
+    chaos.count(KIND, "a remote that is gone: `dvc push` says so, `dvc repro` goes on", 1, 1)
+
+
+def wait_for_stage(repro: int) -> None:
+    """Wait until this `dvc repro` has started a stage."""
+    for _ in range(6000):
+        with suppress(psutil.NoSuchProcess):
+            if any("pipeline.explain" in child.cmdline() for child in psutil.Process(repro).children(recursive=True)):
+                return
+        time.sleep(0.01)
+    raise AssertionError("no stage was started")
+
+
+def test_a_second_repro_beside_one_that_runs_is_refused_and_harms_nothing(clone: Clone, chaos: Chaos) -> None:
+    tries, survived = chaos.tries(1, 5), 0
+    command = [sys.executable, "-m", "dvc", "repro", "--force", "--single-item", "explain"]
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    for _ in range(tries):
+        before, pipes = clone.digests(), {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        first = subprocess.Popen(command, cwd=clone.paths.root, env=environment, start_new_session=True, **pipes)
+        wait_for_stage(first.pid)
+        os.killpg(first.pid, signal.SIGSTOP)
+        second = clone.run("dvc", "repro", "--force", "--single-item", "explain")
+        turn = clone.run("pipeline.retrain")
+        os.killpg(first.pid, signal.SIGCONT)
+        assert second.returncode != 0
+        assert f"(PID {first.pid})" in second.stderr
+        assert turn.returncode == 1
+        assert f"found `dvc repro --force --single-item explain`, process {first.pid}" in turn.stderr
+        survived += first.wait(timeout=120) == 0 and clone.digests() == before
+
+    chaos.count(KIND, "`dvc repro` and a turn of retraining beside a `dvc repro` that runs: refused", tries, survived)
