@@ -10,6 +10,9 @@ from pipeline.core.errors import InvalidParamsError
 from tests.conftest import Edit
 from tests.imports import ROOT
 
+# Ten lines for 9 to the power of 10 values.
+LAUGHS = b"a0: &a0 [a]\n" + b"".join(b"a%d: &a%d [%b]\n" % (n, n, b",".join([b"*a%d" % (n - 1)] * 9)) for n in range(1, 11))
+LAUGHS += b"train: *a10"
 EXTRA = {"name": "a", "source": "a.npz"}
 
 
@@ -120,6 +123,20 @@ def test_a_missing_key_is_named(key: str, edit: Edit, tmp_path: Path) -> None:
         (b"train: 1\ntrain: 2", 'expected YAML, found while constructing a mapping .* duplicate key "train"'),
         (b"\xff\xfe\xff", "expected YAML, found unacceptable character"),
         (b"!!python/object/apply:os.getcwd []", "expected YAML, found could not determine a constructor for the tag"),
+        (b"train: 2001-13-45", "expected YAML, found month must be in 1..12"),
+        (b"train: !!int ten", "expected YAML, found invalid literal for int"),
+        (b"train: " + b"9" * 5000, "expected YAML, found Exceeds the limit"),
+        (b"- " * 3000, "expected YAML, found maximum recursion depth exceeded"),
+        (b"!" * 50_000, r"expected YAML, found could not determine a constructor for the tag …\."),
+        (b"a: 1\n" * 25_000, "expected at most 100,000 bytes, found more"),
+        (b"train: &a [*a]", "expected at most 10,000 values, aliases followed, found more"),
+        (LAUGHS, "expected at most 10,000 values, aliases followed, found more"),
+        (
+            b"train: {seed: 0x" + b"f" * 5000 + b"}",
+            "train.seed: expected less than 2147483648, found a number of some thousand",
+        ),
+        (b"train: {epochs: " + b"a" * 5000 + b"}", r"train.epochs: expected a valid integer, found '[a.]{190,200}';"),
+        (b"train: [" + b"1, " * 50 + b"1]", r"train: expected keys with values, found \[(1, ){10}\.\.\.\]"),
         (b"", "expected sections, found None"),
         (b"- fetch\n- train", r"expected sections, found \['fetch', 'train'\]"),
         (b"1: 2", "fetch is missing; .*; top level: expected keys that are text, found 1"),
@@ -130,6 +147,14 @@ def test_a_file_that_is_not_sections_in_yaml_is_refused(content: bytes, message:
 
     with pytest.raises(InvalidParamsError, match=message):
         parameters.load(tmp_path / "params.yaml")
+
+
+def test_anchors_and_aliases_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    written = (ROOT / "params.yaml").read_text().replace("[0, 0]", "&zero [0, 0]").replace("[128, 255]", "*zero")
+    path.write_text(written)
+
+    assert parameters.load(path).validate_.pixel_maximum == (0, 0)
 
 
 def test_a_missing_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

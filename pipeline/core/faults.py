@@ -1,6 +1,7 @@
 """What pydantic finds wrong with the parameters, in words that a person can act on."""
 
 import difflib
+import reprlib
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -21,6 +22,24 @@ _EXPECTED = {
 }
 
 
+class _Short(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxlist, self.maxdict, self.maxstring, self.maxother = 4, 10, 10, 200, 60
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Python does not write out what has more than 4,300 digits."""
+        return super().repr_int(x, level) if x.bit_length() < 10_000 else "a number of some thousand digits"
+
+
+_SHORT = _Short()
+
+
+def shown(value: Any) -> str:
+    """`value` in one line, however large it is, without the credentials of addresses in it."""
+    return redacted_text(_SHORT.repr(value))
+
+
 def describe(fault: Any, model: type[BaseModel]) -> str:
     """One fault that pydantic found in what was to be a `model`: where, what was expected, what was found.
 
@@ -37,7 +56,7 @@ def describe(fault: Any, model: type[BaseModel]) -> str:
     if told := fault.get("ctx", {}).get("found"):
         return f"{where}: expected {expected}, found {told}"
     found = list(fault["input"]) if isinstance(fault["input"], tuple) else fault["input"]
-    return f"{where or 'top level'}: expected {expected}, found {redacted_text(repr(found))}"
+    return f"{where or 'top level'}: expected {expected}, found {shown(found)}"
 
 
 def _suggestion(location: list[str], model: type[BaseModel]) -> str:

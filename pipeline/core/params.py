@@ -1,16 +1,21 @@
 """params.yaml as frozen models, one section a stage. Unknown keys, wrong types and values out of range are refused."""
 
+from itertools import chain
 from pathlib import Path
+from textwrap import shorten
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import CollectionNode, MappingNode, Node
 
 from pipeline.core import faults, urls
 from pipeline.core.errors import InvalidParamsError
+
+_MOST_BYTES = 100_000
+_MOST_VALUES = 10_000  # aliases followed: ten lines of YAML can stand for more values than any memory holds
 
 
 def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
@@ -282,13 +287,53 @@ def load(path: Path) -> Params:
         InvalidParamsError: the file is missing, is not YAML, or holds what the models above refuse; it names every fault.
     """
     try:
-        content = YAML(typ="safe", pure=True).load(path)
+        with path.open("rb") as file:
+            written = file.read(_MOST_BYTES + 1)
     except FileNotFoundError as error:
         raise InvalidParamsError(path, ["expected this file in the current folder, found none"]) from error
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise InvalidParamsError(path, [f"expected YAML, found {urls.redacted_text(' '.join(str(error).split()))}"]) from error
+    return check(parse(written, path), path)
+
+
+def parse(written: bytes, path: Path) -> Any:
+    """What the YAML `written` says; `path` is where it stands.
+
+    Raises:
+        InvalidParamsError: it is not YAML, or too much of it.
+    """
+    if len(written) > _MOST_BYTES:
+        raise InvalidParamsError(path, [f"expected at most {_MOST_BYTES:,} bytes, found more"])
+    yaml = YAML(typ="safe", pure=True)
+    try:
+        node = yaml.compose(written)
+        count = _count(node, {})
+        content = None if node is None or count > _MOST_VALUES else yaml.constructor.construct_document(node)
+    except Exception as error:  # damaged dates, numbers and tags, and nesting without end, fail in as many ways as Python has
+        found = urls.redacted_text(str(error)).replace('in "<byte string>", ', "in ") or type(error).__name__
+        raise InvalidParamsError(path, [f"expected YAML, found {shorten(found, 300, placeholder=' …')}"]) from error
+    if count > _MOST_VALUES:
+        raise InvalidParamsError(path, [f"expected at most {_MOST_VALUES:,} values, aliases followed, found more"])
+    return content
+
+
+def _count(node: Node | None, known: dict[int, int]) -> int:
+    """How many values `node` stands for, where each alias is what it names; one that holds itself is too many."""
+    if not isinstance(node, CollectionNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = _MOST_VALUES
+        parts = chain.from_iterable(node.value) if isinstance(node, MappingNode) else node.value
+        known[id(node)] = 1 + sum(_count(part, known) for part in parts)
+    return known[id(node)]
+
+
+def check(content: Any, path: Path) -> Params:
+    """The parameters that `content` of the YAML file at `path` gives.
+
+    Raises:
+        InvalidParamsError: it holds what the models above refuse; it names every fault.
+    """
     if not isinstance(content, dict):
-        raise InvalidParamsError(path, [f"expected sections, found {urls.redacted_text(repr(content))}"])
+        raise InvalidParamsError(path, [f"expected sections, found {faults.shown(content)}"])
     try:
         return Params.model_validate(content)
     except ValidationError as error:
