@@ -67,7 +67,7 @@ def _checked(path: Path, source: str, hashes: Sequence[str | None]) -> OnnxModel
 
 def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     model = open_model(options.model or str(paths.onnx), options.sha256, params, paths)
-    classes = json.loads(model.metadata.get("classes", "null")) or [str(number) for number in range(model.classes)]
+    classes = model.names
     results, failed = [], False
     for name in options.files:
         try:

@@ -4,7 +4,6 @@ What was cut short is gone on with: the same command scores what is left.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -81,7 +80,7 @@ def check(found: Sequence[Mapping[str, Any]], model: OnnxModel, params: Params, 
 def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     path, folder = Path(options.model or paths.onnx), Path(options.out)
     model = OnnxModel(path)
-    classes = json.loads(model.metadata.get("classes", "null")) or [str(number) for number in range(model.classes)]
+    classes = model.names
     blocks = shards.blocks(Path(options.source), _ROWS, model.image_shape)
     planned = plan(blocks, path)
     try:

@@ -159,6 +159,81 @@ def test_a_file_that_is_no_onnx_model_is_refused(content: bytes, tmp_path: Path)
         OnnxModel(path)
 
 
+@pytest.mark.parametrize("location", ["weights", "../weights", "/etc/hostname", ""])
+@pytest.mark.parametrize("place", ["initializer", "attribute"])
+def test_weights_outside_the_file_are_refused(location: str, place: str, path: Path) -> None:
+    proto = onnx.load(path)
+    tensor = next(tensor for tensor in proto.graph.initializer if tensor.name == "kernel_0")
+    content = tensor.raw_data
+    path.with_name("weights").write_bytes(content)
+    if place == "attribute":
+        proto.graph.node.append(helper.make_node("Constant", [], ["kernel_0"], value=tensor))
+        proto.graph.node.insert(0, proto.graph.node.pop())
+        proto.graph.initializer.remove(tensor)
+        tensor = proto.graph.node[0].attribute[0].t
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    path.write_bytes(proto.SerializeToString())
+
+    for read in (OnnxModel, inference.versions, inference.dense_layers):
+        with pytest.raises(UnusableInputError) as raised:
+            read(path)
+        assert f"expected an ONNX model in one file, found weights outside it, in {location!r}" in str(raised.value)
+
+
+def test_a_model_that_opens_but_cannot_compute_is_refused(tmp_path: Path) -> None:
+    path = write_network(tmp_path / "model.onnx", LAYERS, SIZE, shape=["batch", 4, 2])  # and goes on to take 20 pixels
+
+    with pytest.raises(UnusableInputError, match=r"model\.onnx: expected a model that computes, found .*Reshape"):
+        OnnxModel(path).predict(np.zeros((3, 4, 2), np.uint8))
+
+
+def test_an_answer_of_another_shape_than_the_contract_tells_is_refused(path: Path) -> None:
+    proto = onnx.load(path)
+    proto.graph.node.append(helper.make_node("Concat", ["raw", "raw"], ["probabilities"], axis=0))
+    proto.graph.node[-2].output[0] = "raw"
+    path.write_bytes(proto.SerializeToString())
+
+    with pytest.raises(UnusableInputError, match=r"expected probabilities of shape \(50, 3\), found \(100, 3\)"):
+        OnnxModel(path).predict(IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("size", "classes", "found"), [((10_000, 10_000), 3, "10000x10000 and 3"), (SIZE, 300, "5x4 and 300")]
+)
+def test_what_would_take_all_memory_is_refused(size: tuple[int, int], classes: int, found: str, tmp_path: Path) -> None:
+    path = write_network(tmp_path / "model.onnx", [drawn(20, classes, "Softmax")], size)
+
+    with pytest.raises(
+        UnusableInputError, match=f"expected at most 50,000,000 pixels an image and 256 classes, found {found}"
+    ):
+        OnnxModel(path)
+
+
+@pytest.mark.parametrize(
+    ("classes", "names"),
+    [(None, ["0", "1", "2"]), ('["a", "b", "c"]', ["a", "b", "c"])],
+    ids=["not told", "told"],
+)
+def test_a_model_tells_what_its_classes_are_called(classes: str | None, names: list[str], path: Path) -> None:
+    proto = onnx.load(path)
+    helper.set_model_props(proto, {"classes": classes} if classes else {})
+    onnx.save(proto, path)
+
+    assert OnnxModel(path).names == names
+
+
+@pytest.mark.parametrize("classes", ["[", '["a"]', "[1, 2, 3]", "{}", "[" * 100_000])
+def test_names_that_are_not_those_of_the_classes_are_refused(classes: str, path: Path) -> None:
+    proto = onnx.load(path)
+    helper.set_model_props(proto, {"classes": classes})
+    onnx.save(proto, path)
+
+    with pytest.raises(UnusableInputError, match="expected metadata with 3 names as classes, found others"):
+        OnnxModel(path)
+
+
 def test_an_absent_file_is_missed_by_name(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match=r"absent\.onnx"):
         OnnxModel(tmp_path / "absent.onnx")
