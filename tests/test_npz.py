@@ -128,6 +128,49 @@ def test_a_small_file_that_would_fill_the_disk_is_refused_before_anything_is_wri
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [(saved(), IMAGES), (saved(compressed=True), IMAGES), (zipped({"other.npy": npy(LABELS)}), LABELS)],
+    ids=["by its name", "compressed", "the only one"],
+)
+def test_one_array_is_read_into_memory(content: bytes, expected: Pixels) -> None:
+    np.testing.assert_array_equal(npz.read(io.BytesIO(content), "images", 1000), expected, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (zipped({"a.npy": b"", "b.npy": b""}), "expected one array, or one named images, found 'a', 'b'"),
+        (zipped({}), "expected one array, or one named images, found none"),
+        (
+            saved(compressed=True, images=np.zeros((2000, 100, 100), np.uint8)),
+            "expected images of at most 1,000 bytes, found a header that announces 20,000,000",
+        ),
+        (zipped({"images.npy": npy(IMAGES)[:-1]}), "expected 24 bytes for shape (2, 3, 4), found 23"),
+        (zipped({"images.npy": npy(IMAGES) + bytes(10_000_000)}), "expected 24 bytes for shape (2, 3, 4), found more"),
+    ],
+)
+def test_what_is_not_one_array_of_that_size_is_refused_by_its_fault(content: bytes, message: str) -> None:
+    with pytest.raises(IdxError) as refusal:
+        npz.read(io.BytesIO(content), "images", 1000)
+
+    assert str(refusal.value) == message
+
+
+def test_a_directory_that_would_fill_the_memory_is_not_read(tmp_path: Path) -> None:
+    content = zipped({"a" * 60_000 + str(number): b"" for number in range(20)})
+
+    with pytest.raises(IdxError, match=r"a truncated or corrupt zip archive \(a directory of more than a megabyte\)"):
+        decode(content, tmp_path)
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    content = zipped({"bild\N{LATIN SMALL LETTER A WITH DIAERESIS}.npy": b""}).replace(b"\xc3\xa4", b"\xff\xff")
+
+    with pytest.raises(IdxError, match=r"a truncated or corrupt zip archive .*codec can't decode"):
+        decode(content, tmp_path)
+
+
 @settings(deadline=None, max_examples=200)
 @given(position=st.integers(0, len(WHOLE) - 1), byte=st.integers(0, 255), end=st.integers(len(WHOLE) // 2, len(WHOLE)))
 def test_any_damage_is_decoded_right_or_refused(

@@ -1,3 +1,4 @@
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,33 @@ def test_colour_and_jpeg_are_read_too(subset: dict[str, Split], tmp_path: Path) 
     read = pictures.read(saved(np.stack([255 - large] * 3, axis=2), tmp_path / "a.jpg"), SHAPE)
 
     assert np.corrcoef(read.image.ravel(), subset["test"].images[0].ravel())[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("kind", pictures._FORMATS)
+def test_each_format_that_is_named_is_read(kind: str, tmp_path: Path) -> None:
+    pixels = np.zeros((60, 60), np.uint8)
+    pixels[10:50, 25:35] = 255
+    Image.fromarray(pixels).save(tmp_path / "picture", kind)
+
+    assert pictures.read(tmp_path / "picture", SHAPE).image[14, 14] > 250
+
+
+def test_a_format_that_another_program_would_read_is_refused(tmp_path: Path) -> None:
+    Image.new("L", (60, 60)).save(tmp_path / "a.eps")
+
+    with pytest.raises(UnreadablePictureError, match="expected a picture, found one that is damaged, or none"):
+        pictures.read(tmp_path / "a.eps", SHAPE)
+
+
+def test_text_where_a_tiff_has_its_width_is_refused(tmp_path: Path) -> None:
+    Image.new("L", (60, 60)).save(tmp_path / "a.tiff")
+    width, text = struct.pack("<HHL", 256, 4, 1), struct.pack("<HHL", 256, 2, 1)
+    content = (tmp_path / "a.tiff").read_bytes()
+    (tmp_path / "a.tiff").write_bytes(content.replace(width, text))
+
+    assert content.count(width) == 1
+    with pytest.raises(UnreadablePictureError, match="expected a picture, found one that is damaged"):
+        pictures.read(tmp_path / "a.tiff", SHAPE)
 
 
 @pytest.mark.parametrize(

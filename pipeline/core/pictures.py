@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from pipeline.core.datasets import Pixels
 from pipeline.core.errors import UnreadablePictureError
@@ -18,6 +18,8 @@ from pipeline.core.errors import UnreadablePictureError
 _BOX = 20 / 28  # share of the image's height and width that the ink fills
 _INK = 0.1  # of the brightest pixel: what is darker is ground, such as the noise of a camera
 _MOST_PIXELS = 50_000_000
+# Not all that Pillow knows: it hands EPS to Ghostscript, a program of its own, and few people have the others.
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
 class Picture(NamedTuple):
@@ -28,7 +30,7 @@ class Picture(NamedTuple):
 
 
 def read(path: Path, shape: tuple[int, int]) -> Picture:
-    """Read a PNG, JPEG or another picture that Pillow knows, and bring it to `shape` (height, width).
+    """Read a PNG, JPEG, BMP, GIF, PPM, TIFF or WebP picture, and bring it to `shape` (height, width).
 
     A picture that has this size and light ink on a black ground already is left as it is.
 
@@ -40,17 +42,18 @@ def read(path: Path, shape: tuple[int, int]) -> Picture:
 
 def _grey(path: Path) -> Pixels:
     try:
-        with warnings.catch_warnings(), Image.open(path) as picture:
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=_FORMATS) as picture:
             if picture.width * picture.height > _MOST_PIXELS:
                 raise UnreadablePictureError(path, f"at most {_MOST_PIXELS:,} pixels", f"{picture.width}x{picture.height}")
             flat = Image.new("RGBA", picture.size, "white")  # what is transparent is seen as paper
             flat.alpha_composite(picture.convert("RGBA"))
             transparent = picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
             return np.asarray((flat if transparent else picture).convert("L"))
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
-        if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
-            raise UnreadablePictureError(path, "a file", error.strerror or "none") from error
+    except UnreadablePictureError:
+        raise
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise UnreadablePictureError(path, "a file", error.strerror or "none") from error
+    except Exception as error:  # Pillow reads in Python, so a damaged file fails in as many ways as Python has
         raise UnreadablePictureError(path, "a picture", "one that is damaged, or none") from error
 
 
