@@ -1,0 +1,306 @@
+"""What the fuzzer feeds, in a process of its own: `python -m tests.chaos.fuzzers TARGET FOLDER [libFuzzer's options] CORPUS`.
+
+A target takes any bytes. Only a PipelineError may come out of what it calls, and what is accepted must be right. The first
+byte says in what form the rest goes in, because checksums, compression and lengths would keep most damage at the door.
+Each input is written to a file in FOLDER, as the readers open files.
+"""
+
+import gzip
+import io
+import re
+import resource
+import struct
+import sys
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import atheris
+
+_MEMORY = 4 << 30  # bytes that the process may ever have
+_MOST = 100_000  # pixels of a picture, bytes of an array: the bounds themselves have tests of their own, and time is short
+
+Target = Callable[[bytes], None]
+
+
+def idx_files(folder: Path) -> Target:
+    """The four files of a source: plain, gzipped, and gzipped then damaged, as fetch reads them."""
+    with atheris.instrument_imports(include=["pipeline.core.idx", "pipeline.core.sources", "gzip", "_compression"]):
+        from pipeline.core import idx, params, sources
+    from pipeline.core.errors import PipelineError
+
+    limits = params.load(Path("params.yaml")).fetch.model_copy(update={"max_bytes": _MOST})
+    file, npy = folder / "data", folder / "data.npy"
+
+    def target(data: bytes) -> None:
+        form, content = data[:1] or b"\0", data[1:]
+        dimensions = 1 if form[0] & 1 else 3
+        packed = (content, gzip.compress(content, 1), _damaged(gzip.compress(content[8:], 1), content[:8]))[form[0] // 2 % 3]
+        file.write_bytes(packed)
+        try:
+            with sources.opened(str(folder), "data", limits) as stream:
+                assert stream
+                decoded = idx.decode(stream, dimensions, npy, _MOST)
+        except PipelineError:
+            return
+        told = struct.unpack(f">{dimensions}I", _header(packed, 4 + 4 * dimensions)[4:])
+        assert decoded.shape == told
+        assert idx.sha256(npy) == decoded.sha256
+
+    return target
+
+
+def _header(packed: bytes, size: int) -> bytes:
+    return gzip.open(io.BytesIO(packed)).read(size) if packed[:2] == b"\x1f\x8b" else packed[:size]
+
+
+def _damaged(content: bytes, edit: bytes) -> bytes:
+    """`content` cut, or with some bytes in the place of others, as `edit` says."""
+    if len(edit) < 8:
+        return content
+    position = int.from_bytes(edit[:2]) % (len(content) + 1)
+    return content[:position] if edit[2] & 1 else content[:position] + edit[3:8] + content[position + 5 :]
+
+
+def params_files(folder: Path) -> Target:
+    """YAML as it comes; a section of params.yaml with text of the fuzzer's in it; and its values by other values."""
+    with atheris.instrument_imports(
+        include=["pipeline.core.params", "pipeline.core.faults", "ruamel.yaml.scanner", "ruamel.yaml.constructor"]
+    ):
+        from pipeline.core import params
+    from pipeline.core.errors import PipelineError
+
+    path = Path("params.yaml")
+    written = path.read_bytes()
+    texts = [section.splitlines() for section in re.split(rb"\n(?=[a-z])", written)[1:]]
+    texts = [[line.partition(b"  #")[0] + b"\n" for line in text if b"  # " not in line[:4]] for text in texts]
+
+    def edited(data: atheris.FuzzedDataProvider) -> bytes:
+        lines = data.PickValueInList(texts)
+        start = data.ConsumeIntInRange(0, len(lines) - 1)
+        lines = [lines[0], *lines[max(1, start) : start + 4]]  # reading YAML takes a millisecond for some lines
+        line = data.ConsumeIntInRange(0, len(lines) - 1)
+        cut = data.ConsumeIntInRange(0, len(lines[line]))
+        rest = lines[line][cut + data.ConsumeIntInRange(0, 8) :]
+        lines[line] = lines[line][:cut] + data.ConsumeBytes(32) + rest
+        return b"".join(lines)
+
+    def target(given: bytes) -> None:
+        form, data = given[:1] or b"\0", atheris.FuzzedDataProvider(given[1:])
+        try:
+            if form[0] % 3 == 2:
+                content = params.parse(written, path) if not whole else _copied(whole[0])
+                whole[:] = [_copied(content)]
+                for _ in range(data.ConsumeIntInRange(1, 3)):
+                    _replace_somewhere(content, data)
+            else:
+                content = params.parse(given[1:] if form[0] % 3 == 0 else edited(data), path)
+            found, said = params.check(content, path).model_dump(), ""
+        except PipelineError as error:
+            found, said = {}, str(error)
+        assert found or len(said) < 100_000, "a message that nobody can read"
+
+    whole: list[Any] = []
+    return target
+
+
+def _copied(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _copied(value) for key, value in content.items()}
+    return [_copied(value) for value in content] if isinstance(content, list) else content
+
+
+def _replace_somewhere(content: Any, data: atheris.FuzzedDataProvider) -> None:
+    """Set, add or remove one value, as far down as the fuzzer likes."""
+    while True:
+        keys = list(content) if isinstance(content, dict) else list(range(len(content)))
+        key = data.PickValueInList(keys) if keys else None
+        if key is not None and isinstance(content[key], dict | list) and data.ConsumeIntInRange(0, 7):
+            content = content[key]
+            continue
+        action = data.ConsumeIntInRange(0, 5)
+        if isinstance(content, dict) and action == 0:
+            content[_value(data, 0) if data.ConsumeBool() else data.ConsumeUnicode(8)] = _value(data, 3)
+        elif key is not None and action == 1:
+            del content[key]
+        elif key is not None:
+            content[key] = _value(data, 3)
+        return
+
+
+def _value(data: atheris.FuzzedDataProvider, depth: int) -> Any:
+    """What YAML can give."""
+    kind = data.ConsumeIntInRange(0, 9 if depth else 6)
+    if kind == 7:
+        return [_value(data, depth - 1) for _ in range(data.ConsumeIntInRange(0, 3))]
+    if kind >= 8:
+        return {data.ConsumeUnicode(4): _value(data, depth - 1) for _ in range(data.ConsumeIntInRange(0, 3))}
+    simple = (None, True, data.ConsumeInt(9), data.ConsumeFloat(), data.ConsumeUnicode(8), data.ConsumeBytes(4), 10**5000)
+    return simple[kind]
+
+
+def onnx_files(folder: Path) -> Target:
+    """A model's bytes as they come, and a model with some of its fields changed; what opens has to answer."""
+    with atheris.instrument_imports(include=["pipeline.core.inference"]):
+        from pipeline.core import inference
+    import numpy as np
+    import onnx
+
+    from pipeline.core.errors import PipelineError
+
+    file = folder / "model.onnx"
+    seed = (folder / "seed.onnx").read_bytes()
+
+    def target(data: bytes) -> None:
+        form, content = data[:1] or b"\0", data[1:]
+        if form[0] & 1:
+            proto = onnx.load_model_from_string(seed)
+            given = atheris.FuzzedDataProvider(content)
+            for _ in range(given.ConsumeIntInRange(1, 4)):
+                _change_somewhere(proto, given)
+            content = proto.SerializeToString()
+        file.write_bytes(content)
+        try:
+            model = inference.OnnxModel(file, threads=1)
+            assert len(model.names) == model.classes
+            height, width = model.image_shape
+            if height * width <= _MOST:
+                assert model.predict(np.zeros((2, height, width), np.uint8)).shape == (2, model.classes)
+        except PipelineError:
+            pass
+
+    return target
+
+
+def _messages(message: Any) -> Iterator[Any]:
+    yield message
+    for field, value in message.ListFields():
+        if field.message_type:
+            for part in value if field.is_repeated else [value]:
+                yield from _messages(part)
+
+
+def _change_somewhere(proto: Any, data: atheris.FuzzedDataProvider) -> None:
+    """Set, add or remove one field of one of the messages that a protobuf is made of."""
+    message = data.PickValueInList(list(_messages(proto)))
+    field = data.PickValueInList(list(message.DESCRIPTOR.fields))
+    action = data.ConsumeIntInRange(0, 3)
+    if action == 0:
+        message.ClearField(field.name)
+        return
+    held = getattr(message, field.name)
+    if field.message_type:
+        if not field.is_repeated:
+            held.SetInParent()
+        elif action == 1 or not held:
+            held.add()
+        elif action == 2:
+            held.append(data.PickValueInList(list(held)))
+        else:
+            del held[data.ConsumeIntInRange(0, len(held) - 1)]
+        return
+    value = _scalar(field, held, data)
+    if not field.is_repeated:
+        setattr(message, field.name, value)
+    elif held and action == 1:
+        held[data.ConsumeIntInRange(0, len(held) - 1)] = value
+    else:
+        held.append(value)
+
+
+def _scalar(field: Any, held: Any, data: atheris.FuzzedDataProvider) -> Any:
+    if field.cpp_type == field.CPPTYPE_ENUM:
+        return data.PickValueInList([value.number for value in field.enum_type.values])
+    if field.cpp_type in (field.CPPTYPE_FLOAT, field.CPPTYPE_DOUBLE):
+        return data.ConsumeRegularFloat() if field.cpp_type == field.CPPTYPE_DOUBLE else float(data.ConsumeInt(2))
+    if field.cpp_type == field.CPPTYPE_STRING:
+        if field.type == field.TYPE_BYTES:
+            return data.ConsumeBytes(64)
+        names = ["image", "probabilities", "kernel_0", "../model.onnx", "/etc/hostname", "location", "", "ai.onnx", "batch"]
+        return data.PickValueInList(names) if data.ConsumeBool() else data.ConsumeUnicodeNoSurrogates(12)
+    bits = 31 if field.cpp_type in (field.CPPTYPE_INT32, field.CPPTYPE_UINT32) else 63
+    low = 0 if field.cpp_type in (field.CPPTYPE_UINT32, field.CPPTYPE_UINT64) else -(2**bits)
+    edges = [0, 1, 2, 7, 18, 2**bits - 1, low]
+    return data.PickValueInList(edges) if data.ConsumeBool() else data.ConsumeIntInRange(low, 2**bits - 1)
+
+
+def picture_files(folder: Path) -> Target:
+    """Pictures and files of arrays, by the name that says what they are; PNG and zip with checksums that are right."""
+    plugins = ("Bmp", "Gif", "Jpeg", "Png", "Ppm", "Tiff", "WebP")
+    modules = ["pipeline.core.pictures", "pipeline.core.inputs", "pipeline.core.npz", "pipeline.core.idx", "zipfile"]
+    with atheris.instrument_imports(include=[*modules, *(f"PIL.{name}ImagePlugin" for name in plugins)]):
+        from PIL import (  # noqa: F401 (imported for the fuzzer to see them)
+            BmpImagePlugin,
+            GifImagePlugin,
+            JpegImagePlugin,
+            PngImagePlugin,
+            PpmImagePlugin,
+            TiffImagePlugin,
+            WebPImagePlugin,
+        )
+
+        from pipeline.core import inputs, pictures
+    from pipeline.core.errors import PipelineError
+
+    pictures._MOST_PIXELS = inputs._MOST_BYTES = _MOST
+    names = ("a.png", "a.npy", "a.npz", "a-idx3-ubyte", "a-idx3-ubyte.gz", "a.tiff", "zip of data", "gzip of data")
+
+    def target(data: bytes) -> None:
+        form, content = data[:1] or b"\0", data[1:]
+        shape = (4, 5) if form[0] & 8 else (28, 28)
+        name = names[form[0] & 7]
+        if name == "zip of data":
+            name, content = "a.npz", _zipped({"images.npy": content} | ({"b.npy": b""} if form[0] & 16 else {}))
+        elif name == "gzip of data":
+            name, content = "a-idx3-ubyte.gz", gzip.compress(content, 1)
+        elif form[0] & 16:
+            content = _mended(content)
+        file = folder / name
+        file.write_bytes(content)
+        try:
+            found = inputs.read(file, shape)
+        except PipelineError:
+            return
+        assert found.pixels.dtype == "uint8"
+        assert found.pixels.shape[1:] == shape
+        int(found.pixels.sum())  # where it is memory-mapped, all of it is there
+
+    return target
+
+
+def _zipped(members: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def _mended(png: bytes) -> bytes:
+    """A PNG with the checksums that its chunks should have, as far as their lengths can be followed."""
+    parts, position = [png[:8]], 8
+    while position + 12 <= len(png):
+        length = int.from_bytes(png[position : position + 4])
+        chunk = png[position + 4 : position + 8 + length]
+        parts += [png[position : position + 4], chunk, zlib.crc32(chunk).to_bytes(4)]
+        position += 12 + length
+    return b"".join(parts)
+
+
+TARGETS = {"idx": idx_files, "params": params_files, "onnx": onnx_files, "pictures": picture_files}
+
+
+def main() -> None:
+    name, folder = sys.argv[1], Path(sys.argv[2])
+    tempfile.tempdir = str(folder)
+    target = TARGETS[name](folder)
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    atheris.Setup([sys.argv[0], *sys.argv[3:]], target)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

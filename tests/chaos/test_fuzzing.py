@@ -1,0 +1,117 @@
+"""Any bytes into what reads bytes of others: each ends as it should, or with an error that a person can act on.
+
+The fuzzer is guided by coverage: https://github.com/google/atheris, on libFuzzer. A crash, a hang of ten seconds, or 2 GB of
+memory end its process, and the test prints the input that did it.
+"""
+
+import gzip
+import importlib.util
+import io
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests import conftest, test_inference
+from tests.chaos.conftest import Chaos
+from tests.imports import ROOT
+
+KIND = "Fuzzing"
+IMAGES = np.random.default_rng(0).integers(0, 256, (2, 4, 5)).astype(np.uint8)
+LABELS = np.array([1, 0, 2], np.uint8)
+LIMITS = ["-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1", "-seed=1", "-len_control=0"]
+LENGTH = {"idx": 1024, "params": 200, "onnx": 2048, "pictures": 2048}  # bytes: longer ones take longer and show nothing else
+FEED = {
+    "idx": "IDX files, plain, gzipped, and gzipped then damaged",
+    "params": "params.yaml: text, sections with other text, other values",
+    "onnx": "ONNX files, and models with other fields",
+    "pictures": "pictures and files of arrays that predict is given",
+}
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """In memory where that can be had: the disk is not what is tried."""
+    memory = Path("/dev/shm")  # noqa: S108
+    with tempfile.TemporaryDirectory(prefix="fuzzing-", dir=memory if memory.is_dir() else None) as name:
+        yield Path(name)
+
+
+def _picture(kind: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    pixels = np.zeros((12, 9), np.uint8)
+    pixels[3:8, 4:6] = 200
+    Image.fromarray(pixels).convert(str(options.pop("mode", "L"))).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def _array(save: object, *given: object, **named: object) -> bytes:
+    stream = io.BytesIO()
+    save(stream, *given, **named)  # type: ignore[operator]
+    return stream.getvalue()
+
+
+def seeds(target: str, folder: Path) -> list[bytes]:
+    """Inputs that are right, for the fuzzer to begin with; the first byte is the form."""
+    images, labels = conftest.idx(IMAGES), conftest.idx(LABELS)
+    if target == "idx":
+        edit = bytes(range(8))
+        found = [b"\0" + images, b"\1" + labels, b"\2" + images, b"\3" + labels, b"\4" + edit + images]
+        return [*found, b"\0" + gzip.compress(images), b"\1" + gzip.compress(labels)]
+    if target == "params":
+        sections = re.split(rb"\n(?=[a-z])", (ROOT / "params.yaml").read_bytes())[1:]
+        short = [b"\0" + section[:300] for section in sections]
+        return [*short, b"\0a: &a [1]\nb: {<<: {c: *a}}", b"\0? !!int 1\n: 2001-01-01", *(bytes([n % 3]) * 40 for n in (1, 2))]
+    if target == "onnx":
+        layers = [test_inference.drawn(20, 4, "Relu", 1), test_inference.drawn(4, 3, "Softmax", 2)]
+        path = test_inference.write_network(folder / "seed.onnx", layers, test_inference.SIZE)
+        return [b"\0" + path.read_bytes(), *(b"\1" + np.random.default_rng(n).bytes(60) for n in range(20))]
+    kinds = [("PNG", 0), ("PNG", 16), ("JPEG", 0), ("BMP", 0), ("TIFF", 5), ("GIF", 0), ("PPM", 0), ("WEBP", 0)]
+    found = [bytes([form]) + _picture(kind) for kind, form in kinds]
+    found += [b"\x10" + _picture("PNG", mode=mode) for mode in ("1", "P", "LA", "RGBA", "I;16")]
+    found += [b"\5" + _picture("TIFF", compression=name) for name in ("tiff_lzw", "tiff_deflate", "packbits")]
+    npy = _array(np.save, IMAGES)
+    found += [b"\x09" + npy, b"\x0e" + npy, b"\x1e" + npy, b"\x0a" + _array(np.savez, images=IMAGES, labels=LABELS)]
+    found += [b"\x0a" + _array(np.savez_compressed, IMAGES), b"\x0b" + images, b"\x0c" + gzip.compress(images)]
+    return [*found, b"\x0f" + images]
+
+
+@pytest.mark.skipif(
+    not importlib.util.find_spec("atheris"), reason="no atheris is installed (make chaos installs it, on Linux)"
+)
+@pytest.mark.parametrize("target", FEED)
+def test_only_clear_errors_come_of_any_bytes(target: str, folder: Path, tmp_path: Path, chaos: Chaos) -> None:
+    corpus = folder / "corpus"
+    corpus.mkdir()
+    for number, seed in enumerate(seeds(target, folder)):
+        (corpus / str(number)).write_bytes(seed)
+    asked = chaos.tries(2000, 1_000_000)
+    command = [
+        sys.executable,
+        "-m",
+        "tests.chaos.fuzzers",
+        target,
+        str(folder),
+        f"-runs={asked}",
+        *LIMITS,
+        f"-max_len={LENGTH[target]}",
+    ]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+
+    with (tmp_path / "log").open("wb") as log:
+        command += [f"-artifact_prefix={folder}/", str(corpus)]
+        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=log, check=False)
+
+    said = (tmp_path / "log").read_bytes()[-5000:].decode(errors="replace")  # libtiff has a line for each thing it finds
+    guilty = [path.read_bytes() for path in folder.iterdir() if path.name.startswith(("crash-", "timeout-", "oom-", "leak-"))]
+    assert done.returncode == 0, f"{guilty}\n{said}"
+    executed = int(re.findall(r"number_of_executed_units: (\d+)", said)[-1])
+    assert executed >= asked
+    chaos.count(KIND, FEED[target], executed, executed)
