@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.core import inference
@@ -232,6 +234,23 @@ def test_names_that_are_not_those_of_the_classes_are_refused(classes: str, path:
 
     with pytest.raises(UnusableInputError, match="expected metadata with 3 names as classes, found others"):
         OnnxModel(path)
+
+
+@settings(deadline=None, max_examples=100, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4))
+def test_a_damaged_model_answers_or_is_refused(edits: list[tuple[float, int]], tmp_path: Path) -> None:
+    path = write_network(tmp_path / "model.onnx", LAYERS, SIZE)
+    content = bytearray(path.read_bytes())
+    for place, byte in edits:
+        content[int(place * len(content))] = byte
+    path.write_bytes(content)
+
+    try:
+        model = OnnxModel(path, threads=1)
+        found = model.predict(np.zeros((2, *model.image_shape), np.uint8))
+    except UnusableInputError:
+        return
+    assert found.shape == (2, len(model.names))
 
 
 def test_an_absent_file_is_missed_by_name(tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
+import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
@@ -169,6 +172,34 @@ def test_numbers_are_read_as_in_yaml_1_2(edit: Edit, tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("learning_rate: 0.008", "learning_rate: 1e-3"))
 
     assert parameters.load(path).train.learning_rate == 0.001
+
+
+REAL = YAML(typ="safe").load(ROOT / "params.yaml")
+
+
+def keys(content: Any, above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Where each value stands, sections included."""
+    below = content.items() if isinstance(content, dict) else ()
+    return [found for name, value in below for found in [(*above, name), *keys(value, (*above, name))]]
+
+
+simple = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.dates() | st.binary()
+values = st.recursive(simple, lambda inner: st.lists(inner) | st.dictionaries(simple, inner), max_leaves=8)
+
+
+@settings(deadline=None, max_examples=50, derandomize=True)
+@given(key=st.sampled_from(keys(REAL)), value=values)
+def test_any_value_in_the_place_of_another_is_taken_or_refused_in_words(key: tuple[str, ...], value: Any) -> None:
+    content = copy.deepcopy(REAL)
+    section = content
+    for name in key[:-1]:
+        section = section[name]
+    section[key[-1]] = value
+
+    try:
+        parameters.check(content, Path("params.yaml"))
+    except InvalidParamsError as error:
+        assert str(error).startswith(f"params.yaml: {key[0]}")  # noqa: PT017 (most are refused, some are taken)
 
 
 @pytest.mark.parametrize(("written", "units"), [(512, (512,)), ([512], (512,)), ([512, 128], (512, 128))])

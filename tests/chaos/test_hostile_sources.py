@@ -96,7 +96,7 @@ FAULTS: dict[str, tuple[Fault, str, tuple[int, int]]] = {
     "stalls in the body": (
         lambda body, draw: web.stalling(body, int(draw.integers(len(body)))),
         "no answer in time",
-        (1, 100),
+        (1, 50),
     ),
     "drips the body": (lambda body, draw: web.dripping(body + bytes(10_000)), "fetch.deadline", (1, 30)),
     "resets the connection in the body": (lambda body, draw: web.reset(body, int(draw.integers(len(body)))), BROKEN, (5, 200)),
