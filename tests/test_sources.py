@@ -1,4 +1,5 @@
 import gzip
+import itertools
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,6 +115,24 @@ def test_a_download_ends_at_the_largest_size_allowed(site: Site, limits: FetchPa
         read(site.url, limits.model_copy(update={"max_bytes": 50_000}))
 
     assert read(site.url, limits.model_copy(update={"max_bytes": 100_000})) == bytes(100_000)
+
+
+def test_the_deadline_ends_the_unpacking_too(site: Site, limits: FetchParams, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python reads the zeros that may follow a gzip file byte by byte."""
+    site.answers[f"/{NAME}.gz"] = web.content(gzip.compress(b"content") + bytes(1_000_000))
+    clock = itertools.count()
+    monkeypatch.setattr(sources.time, "monotonic", lambda: next(clock))
+
+    with pytest.raises(SourceRefusedError, match=r"^not unpacked after 120 s \(fetch.deadline\)$"):
+        read(site.url, limits)
+
+
+def test_the_body_of_a_redirect_is_not_read(site: Site, limits: FetchParams) -> None:
+    """Requests would read it whole, whatever it is, before it goes on."""
+    endless = web.chunked(itertools.repeat(bytes(1 << 16)), ("Location", "/mirror/1"), code=302)
+    site.answers = {f"/{NAME}.gz": endless, "/mirror/1": web.content(b"content")}
+
+    assert read(site.url, limits.model_copy(update={"deadline": 5.0})) == b"content"
 
 
 def test_the_deadline_ends_a_file_of_unknown_length_too(site: Site, limits: FetchParams) -> None:

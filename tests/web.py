@@ -1,10 +1,16 @@
 """A web site on this machine: each test chooses what it answers."""
 
+import datetime
+import ipaddress
+import os
 import socket
+import ssl
+import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 Answer = Callable[["Handler"], None]
@@ -16,9 +22,13 @@ class Site(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: Path | None = None) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server_port}/"
+        self.url = f"{'https' if certificate else 'http'}://127.0.0.1:{self.server_port}/"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self.socket = context.wrap_socket(self.socket, server_side=True)
         self.answers: dict[str, Answer] = {}
         self.asked: list[str] = []  # the paths of GET requests
         self.probed = 0  # HEAD requests
@@ -45,15 +55,34 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving() -> Iterator[Site]:
-    """A site at work; its address is `url`."""
-    with Site() as site:
+def serving(certificate: Path | None = None) -> Iterator[Site]:
+    """A site at work; its address is `url`, of https where a file with a certificate and its key is given."""
+    with Site(certificate) as site:
         threading.Thread(target=site.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         try:
             yield site
         finally:
             site.closing.set()
             site.shutdown()
+
+
+def write_certificate(path: Path) -> Path:
+    """Write a certificate for 127.0.0.1 that vouches for itself, and its key, to one file."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "tests")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=1))
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    certificate = builder.add_extension(address, critical=False).sign(key, hashes.SHA256())
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    path.write_bytes(
+        certificate.public_bytes(pem) + key.private_bytes(pem, serialization.PrivateFormat.TraditionalOpenSSL, plain)
+    )
+    return path
 
 
 @contextmanager
@@ -74,9 +103,37 @@ def content(body: bytes) -> Answer:
     return _sent(body, len(body))
 
 
-def truncated(body: bytes) -> Answer:
-    """The connection closes half-way."""
-    return _sent(body[: len(body) // 2], len(body))
+def truncated(body: bytes, sent: int | None = None) -> Answer:
+    """The connection closes half-way, or after `sent` bytes."""
+    return _sent(body[: len(body) // 2 if sent is None else sent], len(body))
+
+
+def reset(body: bytes, sent: int) -> Answer:
+    """The connection is reset after `sent` bytes."""
+
+    def answer(handler: Handler) -> None:
+        truncated(body, sent)(handler)
+        handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        os.close(handler.connection.detach())
+
+    return answer
+
+
+def chunked(parts: Iterable[bytes], *headers: tuple[str, str], code: int = 200, whole: bool = True) -> Answer:
+    """Chunks, as they come; without the last, empty one unless `whole`."""
+
+    def answer(handler: Handler) -> None:
+        handler.protocol_version, handler.close_connection = "HTTP/1.1", True
+        handler.send_response(code)
+        for header in (*headers, ("Transfer-Encoding", "chunked")):
+            handler.send_header(*header)
+        handler.end_headers()
+        for part in parts:
+            handler.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))
+        if whole:
+            handler.wfile.write(b"0\r\n\r\n")
+
+    return answer
 
 
 def status(code: int) -> Answer:
@@ -97,15 +154,20 @@ def redirect(address: str) -> Answer:
     return answer
 
 
-def stalling(body: bytes) -> Answer:
-    """Half of the body, then nothing, with the connection kept open."""
+def stalling(body: bytes, sent: int | None = None) -> Answer:
+    """Half of the body, or `sent` bytes, then nothing, with the connection kept open."""
 
     def answer(handler: Handler) -> None:
-        truncated(body)(handler)
+        truncated(body, sent)(handler)
         handler.wfile.flush()
         handler.server.closing.wait(60)
 
     return answer
+
+
+def stalling_head(handler: Handler) -> None:
+    """Not a byte, with the connection kept open."""
+    handler.server.closing.wait(60)
 
 
 def dripping(body: bytes) -> Answer:

@@ -77,6 +77,8 @@ class _Transfer:
         self.response = response
         if self.over:
             raise SourceRefusedError("nobody waits for it any more")
+        if response.is_redirect:
+            response.close()  # requests would read the whole body, of any length, into memory before it goes on
 
     def _break_off(self) -> None:
         self.over = True

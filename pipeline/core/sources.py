@@ -85,9 +85,24 @@ def opened(source: str, name: str, limits: FetchParams) -> Iterator[BinaryIO | N
             with raw:
                 compressed = raw.read(2) == _GZIP
                 raw.seek(0)
-                yield cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if compressed else raw
+                packed = cast(BinaryIO, _Hurried(raw, limits.deadline)) if is_url(source) else raw
+                yield cast(BinaryIO, gzip.GzipFile(fileobj=packed)) if compressed else raw
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise SourceRefusedError(f"truncated or corrupt gzip data ({error})") from error
+
+
+class _Hurried:
+    """A file to unpack by the deadline: gzip takes names, padding and empty parts without end, and reads them byte by byte."""
+
+    def __init__(self, raw: BinaryIO, deadline: float) -> None:
+        self._deadline, self._end = deadline, time.monotonic() + deadline
+        self._raw = raw
+        self.seek = raw.seek
+
+    def read(self, size: int = -1) -> bytes:
+        if time.monotonic() > self._end:
+            raise SourceRefusedError(f"not unpacked after {self._deadline:g} s (fetch.deadline)")
+        return self._raw.read(size)
 
 
 def _open(source: str, name: str, folder: Path, limits: FetchParams) -> BinaryIO | None:
