@@ -311,8 +311,8 @@ class ClusterError(PipelineError):
     def __init__(self, address: str, found: str) -> None:
         super().__init__(
             f"RAY_ADDRESS={address}: expected host:port of a Ray cluster that this machine is of, found: {found}\n"
-            "Nothing was started. `ray start --address=host:port` here joins a cluster (RAY_AUTH_MODE=token: one that asks for a "
-            "token). Without RAY_ADDRESS this machine does."
+            "Nothing was started. `ray start --address=host:port` here joins a cluster, with RAY_AUTH_MODE=token if it asks "
+            "for a token. Without RAY_ADDRESS this machine does."
         )
 
 
