@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
@@ -28,6 +29,8 @@ from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
 
 from pipeline import register
 from pipeline.core import files, store, tracking
+from pipeline.core import params as parameters
+from pipeline.core.datasets import Split
 from pipeline.core.errors import (
     BusyStoreError,
     CredentialsError,
@@ -40,6 +43,7 @@ from pipeline.core.errors import (
 from pipeline.core.paths import Paths
 from tests.chaos.conftest import LONG, Chaos
 from tests.chaos.proxy import Proxy, proxy
+from tests.clones import make_clone, ran
 from tests.conftest import Repository
 from tests.imports import ROOT
 from tests.servers import free_port, mlflow_server
@@ -173,7 +177,7 @@ def test_a_killed_training_is_marked_and_those_that_go_on_beside_it_are_not(
 ) -> None:
     if where == "a server":
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-    rounds, count, killed = chaos.tries(1, 10), chaos.tries(3, 8), chaos.tries(1, 4)
+    rounds, count, killed = chaos.tries(1, 5), chaos.tries(3, 8), chaos.tries(1, 4)
     marked = lost = 0
     for _ in range(rounds):
         dead, others = orphaned(repository, count, killed)
@@ -201,7 +205,7 @@ def refused(repository: Repository, uri: str, error: type[PipelineError], says: 
 def test_a_server_that_does_not_serve_is_told_within_ten_seconds(
     repository: Repository, between: Proxy, chaos: Chaos, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tries = chaos.tries(1, 20)
+    tries = chaos.tries(1, 10)
     between.status = 500
     ended = sum(refused(repository, between.uri, TrackingError, "500") for _ in range(tries))
     chaos.count(KIND, "a server that answers 500, at the start", tries, ended)
@@ -277,7 +281,7 @@ def test_a_server_killed_in_mid_training_costs_a_warning_and_register_makes_the_
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     longer(repository, 6)
-    tries, survived = chaos.tries(1, 20), 0
+    tries, survived = chaos.tries(1, 8), 0
     for _ in range(tries):
         capsys.readouterr()
         last = CHANCE.randint(2, 6)
@@ -295,10 +299,43 @@ def test_a_server_killed_in_mid_training_costs_a_warning_and_register_makes_the_
     )
 
 
+def test_dvc_repro_outlives_the_server_and_completes_when_it_is_back(
+    subset: dict[str, Split], tmp_path: Path, server: Server, chaos: Chaos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not LONG:
+        pytest.skip("runs the whole pipeline, a minute")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    changes = {"train.epochs": 60, "tracking.experiment": "outlived", "tracking.model": "outlived"}
+    clone = make_clone(tmp_path / "clone", subset, changes)
+    with ThreadPoolExecutor() as aside:
+        running = aside.submit(clone.run, "dvc", "repro")
+        client = mlflow.MlflowClient(server.uri)
+        while not running.done() and not is_shown(client, "outlived"):
+            time.sleep(0.05)
+        server.kill()
+        first = running.result()
+    server.start()
+
+    assert first.returncode != 0
+    assert ran(first.stdout)[-1] == "register"
+    assert first.stdout.count("warning:") == 1
+    assert "Start the server" in first.stderr
+    assert ran(clone.repro()) == ["register"]
+    assert_complete(Repository(parameters.load(clone.paths.params), clone.paths))
+    chaos.count(KIND, "`dvc repro` whose server is killed in mid-training: the next runs register alone", 1, 1)
+
+
+def is_shown(client: mlflow.MlflowClient, experiment: str) -> bool:
+    """Whether a run of the experiment holds an epoch."""
+    found = client.get_experiment_by_name(experiment)
+    runs = client.search_runs([found.experiment_id]) if found else []
+    return any("epoch/loss" in run.data.metrics for run in runs)
+
+
 def test_a_server_that_breaks_in_mid_training_costs_a_warning(
     repository: Repository, between: Proxy, chaos: Chaos, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tries, survived = chaos.tries(1, 20), 0
+    tries, survived = chaos.tries(1, 10), 0
     for _ in range(tries):
         capsys.readouterr()
         retrained(repository, lambda epoch: setattr(between, "status", 500 if epoch == 2 else 0))
@@ -412,7 +449,7 @@ def whole(built: Repository) -> bytes:
 def test_a_damaged_store_is_left_alone_and_the_documented_way_brings_the_run_back(
     kind: str, repository: Repository, whole: bytes, chaos: Chaos
 ) -> None:
-    tries, survived, lost, paths = chaos.tries(2, 20), 0, 0, repository.paths
+    tries, survived, lost, paths = chaos.tries(2, 10), 0, 0, repository.paths
     for number in range(tries):
         shutil.rmtree(paths.store, ignore_errors=True)
         paths.store.mkdir()
