@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.core.errors import MissingInputError, UnusableInputError
 
-_PART = re.compile(r"\..*\.(\d+)\.part(\..*)?")
+_PART = re.compile(r"\..*\.(\d+)\.part.*")
 
 
 @contextmanager

@@ -148,10 +148,11 @@ def quantise(source: Path, target: Path) -> None:
     """Write the ONNX file `source` with int8 weights, and activations that are quantised as they come, to `target`."""
     from onnxruntime.quantization import QuantType, quantize_dynamic  # half a second, which predicting does not need
 
-    disabled = logging.root.manager.disable
+    # As a model and not as a path, beside which a copy would be written past Python, and taken for whole on a full disk.
+    proto, disabled = onnx.load(source), logging.root.manager.disable
     logging.disable(logging.WARNING)  # it recommends a preprocessing that changes nothing in a dense network
     try:
-        quantize_dynamic(source, target, op_types_to_quantize=["MatMul"], weight_type=QuantType.QInt8)
+        quantize_dynamic(proto, target, op_types_to_quantize=["MatMul"], weight_type=QuantType.QInt8)
     finally:
         logging.disable(disabled)
 
