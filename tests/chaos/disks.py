@@ -1,0 +1,58 @@
+"""Small disks that fill up or go read-only, under the folders of a tree."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+FILLER = "filler"
+
+
+@contextmanager
+def disk(folder: Path, size: str = "64m") -> Iterator[None]:
+    """A disk of its own under `folder`, with what is in it, which is there again in the end."""
+    aside = folder.with_name(f"{folder.name}-aside")
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.rename(aside)
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True)
+    try:
+        if mounted.returncode:
+            pytest.skip("a disk of its own cannot be mounted: it takes root, and the right to mount")
+        shutil.copytree(aside, folder, symlinks=True, dirs_exist_ok=True)
+        yield
+    finally:
+        if not mounted.returncode:
+            subprocess.run(["umount", "--lazy", str(folder)], check=True)
+        folder.rmdir()
+        aside.rename(folder)
+
+
+def resize(folder: Path, size: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(folder)], check=True)
+
+
+@contextmanager
+def full(folder: Path, left: int) -> Iterator[None]:
+    """The disk at `folder` with `left` bytes of room, in whole pages."""
+    filler, found = folder / FILLER, os.statvfs(folder)
+    with filler.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, found.f_bavail * found.f_bsize - left)
+    try:
+        yield
+    finally:
+        filler.unlink()
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Root may write where permissions forbid it, but not to a disk that is read-only."""
+    subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", str(folder)], check=True)

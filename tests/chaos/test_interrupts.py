@@ -1,0 +1,114 @@
+"""Ctrl-C and SIGTERM at any moment of any stage: it ends in two seconds, says so, and leaves nothing half done."""
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+import pytest
+from ruamel.yaml import YAML
+
+from tests.chaos import victims
+from tests.chaos.conftest import LONG, Chaos
+from tests.chaos.victims import KIND
+from tests.clones import Clone
+from tests.conftest import Repository, Split
+from tests.imports import ROOT
+
+STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+LIMIT = 2  # seconds
+LINES = ["interrupted before anything was begun.", "{} interrupted; `dvc repro` goes on from here."]
+
+
+@pytest.fixture(scope="module")
+def clone(built: Repository, tmp_path_factory: pytest.TempPathFactory, subset: dict[str, Split]) -> Clone:
+    return victims.clone_of(built, tmp_path_factory.mktemp("interrupts") / "clone", subset)
+
+
+def start(clone: Clone, stage: str) -> "subprocess.Popen[str]":
+    """The stage, once Python has come to the pipeline: until then a signal ends it as any program of Python."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"pipeline.{stage}"],
+        cwd=clone.paths.root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    status = Path(f"/proc/{process.pid}/status")
+    while process.poll() is None:
+        (caught,) = (line for line in status.read_text().splitlines() if line.startswith("SigCgt"))
+        if int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1:
+            break
+        time.sleep(0.002)
+    return process
+
+
+def statuses(clone: Clone) -> list[str]:
+    """Those of all runs in the store, from the oldest."""
+    with closing(sqlite3.connect(clone.paths.database, timeout=20)) as store:
+        return [status for (status,) in store.execute("SELECT status FROM runs ORDER BY start_time")]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sees in /proc when to begin")
+@pytest.mark.parametrize("stage", STAGES if LONG else ["evaluate"])
+def test_a_signal_ends_a_stage_in_two_seconds(stage: str, clone: Clone, chaos: Chaos) -> None:
+    expected = victims.content(clone)
+    begun = time.monotonic()
+    _, err = (undisturbed := start(clone, stage)).communicate()
+    assert undisturbed.returncode == 0, err
+    duration, rng, wanted = time.monotonic() - begun, random.Random(stage), chaos.tries(1, 12)  # noqa: S311
+    tries = survived = lost = 0
+    while tries < wanted:
+        number, second = rng.choice([signal.SIGINT, signal.SIGTERM]), rng.uniform(0, duration)
+        runs, process = len(statuses(clone)), start(clone, stage)
+        time.sleep(second)
+        begun = time.monotonic()
+        process.send_signal(number)
+        out, err = process.communicate()
+        seconds = time.monotonic() - begun
+        if "·" in out or process.returncode == 0:
+            continue  # it had come to its end
+        tries += 1
+        left = [path.name for path in clone.paths.data.rglob(".*.part*")]
+        ended = statuses(clone)[runs:] in ([], ["KILLED"])
+        clear = err.strip() in [line.format(stage) for line in LINES]
+        survived += process.returncode == 130 and clear and ended and seconds < LIMIT
+        lost += len(left)
+        print(f"{number.name} {second:.3f} s after the start: {seconds:.2f} s, {process.returncode}, {statuses(clone)[runs:]}")
+        print(left, err)
+    clone.repro()
+    lost += len(victims.lost(clone, expected))
+    chaos.count(KIND, f"SIGINT or SIGTERM to {stage}", tries, survived, lost)
+
+
+@pytest.mark.skipif(not LONG, reason="trains many times")
+def test_control_c_to_dvc_ends_training_in_two_seconds(clone: Clone, chaos: Chaos) -> None:
+    whole, rng, tries, survived, lost = victims.undisturbed(clone, "train"), random.Random("dvc"), 0, 0, 0  # noqa: S311
+    while tries < 10:
+        second = rng.uniform(0.3, whole.seconds)
+        with victims.victim(clone, "train") as dvc:
+            time.sleep(second)
+            stages = psutil.Process(dvc.pid).children() if dvc.poll() is None else []
+            begun = time.monotonic()
+            for number in (signal.SIGINT, *([signal.SIGTERM] if rng.random() < 0.3 else [])):
+                os.killpg(dvc.pid, number)
+            _, alive = psutil.wait_procs(stages, timeout=20)
+            seconds = time.monotonic() - begun
+            dvc.wait()
+        said = victims.output(clone)
+        if not stages or "·" in said:
+            continue  # it had come to its end
+        tries += 1
+        clear = any(line.format("train") in said for line in LINES) and "Traceback" not in said
+        survived += dvc.returncode != 0 and clear and not alive and seconds < LIMIT and "RUNNING" not in statuses(clone)
+        print(f"{second:.3f} s after the start: {seconds:.2f} s, {dvc.returncode}, {said}")
+        clone.repro()
+        lost += len(victims.lost(clone, whole.digests))
+    chaos.count(KIND, "Ctrl-C to dvc repro in train", tries, survived, lost)

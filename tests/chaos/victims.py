@@ -1,0 +1,179 @@
+"""Stages under DVC that are killed, and what has to be as if nothing had happened."""
+
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+from ruamel.yaml import YAML
+
+from pipeline.core import files
+from pipeline.core.paths import TIME_DEPENDENT
+from tests.chaos.conftest import Chaos
+from tests.clones import Clone, make_clone
+from tests.conftest import Repository, Split
+
+KIND = "Killed processes"
+BEFORE_CHANGE = Path(__file__).parent / "before_change"
+
+
+class Undisturbed(NamedTuple):
+    """What a stage does if it is left alone."""
+
+    seconds: float  # from its start to the end of DVC
+    changes: int  # of files
+    digests: dict[str, str]  # of every output, and of nothing else
+
+
+def clone_of(built: Repository, root: Path, subset: dict[str, Split]) -> Clone:
+    """A clone in which DVC finds everything as `built` made it."""
+    clone = make_clone(root, subset, {})
+    for folder in ("data", "mlruns"):
+        shutil.copytree(built.paths.root / folder, root / folder, dirs_exist_ok=True)
+    done = clone.run("dvc", "commit", "--force", "--quiet")
+    assert done.returncode == 0, done.stderr
+    return clone
+
+
+def content(clone: Clone) -> dict[str, str]:
+    """SHA-256 of every file in the folders of outputs, but for those that differ from run to run, whose names count."""
+    found = {name: "" if name in TIME_DEPENDENT else digest for name, digest in clone.digests().items()}
+    outputs = {clone.paths.root / name for name in found}
+    others = (file for file in clone.paths.data.rglob("*") if file.is_file() and file not in outputs)
+    extra = [file.relative_to(clone.paths.root).as_posix() for file in others if "embedded" not in file.parts]
+    return found | {name: "unexpected" for name in extra if not name.endswith(".gitignore")}
+
+
+def undisturbed(clone: Clone, stage: str) -> Undisturbed:
+    """Run `stage` and what follows from it, and remember what came of it."""
+    with victim(clone, stage) as dvc:
+        begun = time.monotonic()
+        assert dvc.wait() == 0, output(clone)
+        seconds = time.monotonic() - begun
+    changes = (clone.paths.root / "changes").stat().st_size
+    clone.repro()
+    return Undisturbed(seconds, changes, content(clone))
+
+
+@contextmanager
+def victim(clone: Clone, stage: str, before: int = 0, whole_group: bool = False) -> Iterator["subprocess.Popen[bytes]"]:
+    """DVC in a session of its own, once it has started `stage`, as in a tree where it has never run to its end."""
+    shutil.rmtree(clone.paths.root / ".dvc" / "cache" / "runs", ignore_errors=True)  # else DVC would restore what it made
+    yaml, lock = YAML(typ="safe"), clone.paths.root / "dvc.lock"
+    known = yaml.load(lock)
+    known["stages"].pop(stage, None)
+    yaml.dump(known, lock)
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(BEFORE_CHANGE),
+        "KILL_STAGE": stage,
+        "KILL_BEFORE": str(before),
+        "KILL_GROUP": str(int(whole_group)),
+        "KILL_LOG": str(clone.paths.root / "changes"),
+    }
+    command = [sys.executable, "-m", "dvc", "repro", "--single-item", stage]
+    with (clone.paths.root / "printed").open("wb") as printed:
+        process = subprocess.Popen(
+            command, cwd=clone.paths.root, env=environment, stdout=printed, stderr=printed, start_new_session=True
+        )
+    try:
+        while f"> python -m pipeline.{stage}" not in output(clone):
+            assert process.poll() is None, output(clone)
+            time.sleep(0.01)
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def output(clone: Clone) -> str:
+    """What DVC and the stage have printed up to now."""
+    return (clone.paths.root / "printed").read_text(encoding="utf-8")
+
+
+def kill(dvc: "subprocess.Popen[bytes]", what: str) -> bool:
+    """Send SIGKILL to `what`: the stage, DVC, or everything; return whether it was alive."""
+    if what == "everything":
+        alive = dvc.poll() is None
+        os.killpg(dvc.pid, signal.SIGKILL)
+    elif what == "dvc":
+        alive = dvc.poll() is None
+        dvc.kill()
+    else:
+        try:
+            (stage,) = psutil.Process(dvc.pid).children()
+            stage.kill()
+            alive = True
+        except (psutil.NoSuchProcess, ValueError):
+            alive = False
+    dvc.wait()
+    return alive
+
+
+def lost(clone: Clone, expected: dict[str, str]) -> list[str]:
+    """What is not as it is if nothing happens: outputs, files left behind, the MLflow store."""
+    found = content(clone)
+    differing = [name for name in sorted({*found, *expected}) if found.get(name) != expected.get(name)]
+    with closing(sqlite3.connect(clone.paths.database)) as store:
+        (integrity,) = store.execute("PRAGMA integrity_check").fetchone()
+        store.execute("SELECT count(*) FROM runs").fetchone()
+    parts = [path.name for path in clone.paths.store.rglob("*.part*")]
+    cached = [path for path in (clone.paths.root / ".dvc/cache/files/md5").glob("??/*") if len(path.stem) == 30]
+    half = [str(path) for path in cached if files.md5(path) != path.parent.name + path.stem]
+    return differing + parts + half + ([] if integrity == "ok" else [integrity])
+
+
+class Tally:
+    """Counts tries, and keeps what went wrong."""
+
+    def __init__(self, name: str) -> None:
+        self.rng = random.Random(name)  # noqa: S311
+        self.tries = self.survived = self.lost = 0
+
+    def recover(self, clone: Clone, expected: dict[str, str], moment: str) -> None:
+        """A plain `dvc repro` after a fault at `moment` has to make everything whole."""
+        done, self.tries = clone.run("dvc", "repro"), self.tries + 1
+        gone = lost(clone, expected)
+        self.survived += done.returncode == 0
+        self.lost += len(gone)
+        if done.returncode or gone:
+            print(f"{moment}: exit code {done.returncode}, lost {gone}\n{output(clone)}\n{done.stdout}\n{done.stderr}")
+
+
+def survive(stage: str, clone: Clone, chaos: Chaos) -> None:
+    """Kill the stage at random moments, then just before random ones of its changes of files."""
+    whole = undisturbed(clone, stage)
+    moments, tally = chaos.tries(1, 22), Tally(f"moments of {stage}")
+    while tally.tries < moments:
+        what, second = tally.rng.choice(["stage", "dvc", "everything"]), tally.rng.uniform(0, whole.seconds)
+        with victim(clone, stage) as dvc:
+            if not (_wait(dvc, second) and kill(dvc, what)):
+                continue  # it had ended
+        tally.recover(clone, whole.digests, f"{what} killed {second:.3f} s after the start of {stage}")
+    chaos.count(KIND, f"SIGKILL at a random moment of {stage}", tally.tries, tally.survived, tally.lost)
+
+    changes, tally = chaos.tries(1, 10), Tally(f"changes of {stage}")
+    for number in sorted(tally.rng.sample(range(1, whole.changes + 1), min(changes, whole.changes))):
+        with victim(clone, stage, before=number, whole_group=tally.rng.random() < 0.5) as dvc:
+            assert dvc.wait() != 0, output(clone)
+        tally.recover(clone, whole.digests, f"killed before change {number} of {whole.changes} of {stage}")
+    chaos.count(KIND, f"SIGKILL before a change of files by {stage}", tally.tries, tally.survived, tally.lost)
+
+
+def _wait(dvc: "subprocess.Popen[bytes]", seconds: float) -> bool:
+    """Whether `dvc` is still at work after so long."""
+    try:
+        dvc.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return True
+    return False
