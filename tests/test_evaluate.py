@@ -102,10 +102,19 @@ def test_every_figure_is_there_for_both_variants(evaluated: Evaluated) -> None:
         "rotated_accuracy",
         "noisy_accuracy",
         "bytes",
+        "sha256",
     }
 
     assert figures(evaluated).keys() == common | {"int8"}
     assert figures(evaluated)["int8"].keys() == common | {"agreement"}
+
+
+def test_the_hashes_of_the_files_stand_in_the_metrics_and_on_the_card(evaluated: Evaluated) -> None:
+    hashes = [files.sha256(path) for path in (evaluated.paths.onnx, evaluated.paths.int8)]
+
+    assert [figures(evaluated)["sha256"], figures(evaluated)["int8"]["sha256"]] == hashes
+    card = evaluated.paths.card.read_text(encoding="utf-8")
+    assert all(f"`{sha256}`" in card for sha256 in hashes)
 
 
 def test_accuracy_is_exact_to_the_last_digit(evaluated: Evaluated) -> None:

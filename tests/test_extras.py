@@ -120,7 +120,7 @@ def test_what_the_readme_says_to_do_adds_both_sets(edit: Edit, data: Data, more:
         r"```(python|yaml)\n(.*?)```", (ROOT / "README.md").read_text().partition("### Add data")[2], re.DOTALL
     )
     (_, code), (_, listed) = blocks[:2]
-    exec(code, {"images": more.images, "labels": more.labels})  # noqa: S102  # the README's own lines
+    exec(code, {"images": more.images, "labels": more.labels})  # noqa: S102 - the README's own lines
     other = Split(subset["train"].images[70:75], subset["train"].labels[70:75])
     Path("scanned").mkdir()
     Path("scanned/scanned-images.gz").write_bytes(gzip.compress(idx(other.images)))

@@ -1,14 +1,23 @@
 """The locks: every package by its hash, extras apart from what the pipeline needs, and all of one mind."""
 
 import re
+import subprocess
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.imports import ROOT
 
 BASE = ROOT / "requirements.txt"
 EXTRAS = sorted((ROOT / "requirements").glob("*.txt"))
+
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PYTHONS = ("3.11", "3.12", "3.13")
 
 
 def pinned(path: Path) -> dict[str, set[str]]:
@@ -40,3 +49,49 @@ def test_the_pipeline_does_not_need_what_extras_bring() -> None:
     assert not apart & pinned(BASE).keys()
     brought = {name for path in EXTRAS for name in pinned(path)}
     assert {"atheris", "dvc-s3", "dvc-ssh", "flask-wtf", "optuna", "psycopg", "ray"} <= brought
+
+
+def asked_for() -> dict[Path, list[str]]:
+    """The requirements of pyproject.toml, by the lock that has to satisfy them, as `make lock` compiles them."""
+    base, optional, groups = PROJECT["project"]["dependencies"], PROJECT["project"]["optional-dependencies"], PROJECT
+    found = {BASE: [*base, *optional["dev"]]}
+    found |= {ROOT / "requirements" / f"{name}.txt": [*base, *optional[name]] for name in optional if name != "dev"}
+    return found | {ROOT / "requirements" / f"{name}.txt": lines for name, lines in groups["dependency-groups"].items()}
+
+
+def pins(path: Path) -> list[Requirement]:
+    """The lines of a lock, with the Pythons for which each holds."""
+    return [Requirement(line) for line in re.findall(r"^([a-z0-9][^\\\n]*==[^\\\n]*?) *\\?$", path.read_text(), re.MULTILINE)]
+
+
+def meant(requirement: Requirement, python: str) -> bool:
+    environment: Any = {"python_version": python, "python_full_version": f"{python}.0", "sys_platform": "linux"}
+    return requirement.marker is None or requirement.marker.evaluate(environment)
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize("path", [BASE, *EXTRAS], ids=lambda path: path.name)
+def test_a_lock_pins_each_requirement_once_and_as_pyproject_bounds_it(path: Path, python: str) -> None:
+    locked: dict[str, list[str]] = {}
+    for pin in pins(path):
+        if meant(pin, python):
+            locked.setdefault(canonicalize_name(pin.name), []).append(str(pin.specifier).removeprefix("=="))
+
+    assert {name: versions for name, versions in locked.items() if len(versions) != 1} == {}
+    required = [line for line in map(Requirement, asked_for()[path]) if meant(line, python)]
+    assert required
+    for requirement in required:
+        versions = locked.get(canonicalize_name(requirement.name), [])
+        assert [requirement.specifier.contains(version) for version in versions] == [True], f"{requirement}: {versions}"
+
+
+def test_every_lock_is_of_something_that_pyproject_names() -> None:
+    assert asked_for().keys() == {BASE, *EXTRAS}
+
+
+def test_what_the_linter_is_told_to_pass_over_has_its_reason_beside_it() -> None:
+    listed = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    lines = [line for name in listed for line in (ROOT / name).read_text(encoding="utf-8").splitlines()]
+    passed = [line for line in lines if "# noqa" in line and '"# noqa" in' not in line and "re.search" not in line]
+
+    assert [line for line in passed if not re.search(r"# noqa: [A-Z0-9, ]+ - \S", line)] == []

@@ -40,6 +40,14 @@ def test_the_files_are_what_their_service_reads(schema: str, file: Path, options
     assert done.returncode == 0, done.stdout
 
 
+def test_an_auditor_finds_nothing_that_an_attacker_could_use() -> None:
+    command = [Path(sys.executable).with_name("zizmor"), "--offline", "--no-progress", str(ROOT / ".github")]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_steps_call_make_alone_with_no_expression_in_the_shell(path: Path) -> None:
     lines = [line for step in steps(path) for line in step.get("run", "").splitlines()]

@@ -64,7 +64,7 @@ class Checkout:
         return done.stdout.strip()
 
     def _environment(self) -> dict[str, str]:
-        named = subprocess.run(["git", "config", "user.email"], cwd=self.root, capture_output=True, check=False)  # noqa: S607
+        named = subprocess.run(["git", "config", "user.email"], cwd=self.root, capture_output=True, check=False)  # noqa: S607 - git, from wherever it is
         identity = {} if named.returncode == 0 else _IDENTITY
         interpreter = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
         return {**identity, **os.environ, "PATH": interpreter, "GIT_TERMINAL_PROMPT": "0"}

@@ -89,5 +89,5 @@ def locked_md5(root: Path, commit: str, file: Path) -> str | None:
 
 def git(root: Path, *arguments: str) -> str | None:
     """What git prints, or None where it fails."""
-    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)  # noqa: S607
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)  # noqa: S607 - git, from wherever it is
     return done.stdout.strip() if done.returncode == 0 else None

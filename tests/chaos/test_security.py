@@ -1,0 +1,612 @@
+"""What an attacker sends or plants, against the very commands that people run: nothing is given away, nothing of it runs."""
+
+import argparse
+import base64
+import contextlib
+import http.client
+import json
+import os
+import pickle
+import shutil
+import socket
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import psutil
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline import predict, serve
+from pipeline.core import datasets, files, inputs, npz, snapshots
+from pipeline.core.checkout import Checkout
+from pipeline.core.datasets import Split
+from pipeline.core.errors import AlteredModelError, CheckoutError, IdxError, PipelineError, UnsafeModelError
+from pipeline.core.params import Params
+from pipeline.core.paths import Paths
+from tests import web
+from tests.chaos.conftest import Chaos
+from tests.clones import git, make_clone
+from tests.conftest import NAMES, Repository, edit_params, idx
+from tests.imports import ROOT
+from tests.servers import free_port, mlflow_server, wait_until_healthy
+
+KIND = "Security"
+SECRET = "hunter2" * 3  # nowhere written out, for files are searched for it
+NAME = "model.example"
+ELSEWHERE = "127.0.0.2"  # another address than the one that servers take unasked, though of this machine
+
+
+@dataclass
+class Server:
+    """A server at work, what a request has to bring to be let in, and a request that is then answered."""
+
+    host: str
+    port: int
+    name: str
+    process: int
+    good: tuple[str, str, bytes] = ("GET", "/", b"")
+    credentials: dict[str, str] = field(default_factory=dict)
+
+    def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, bytes, dict[str, str]]:
+        """Send what no client would, as it is; the status, the body and the headers of the answer."""
+        sent = {"Host": f"{self.name}:{self.port}", "Content-Type": "application/json", **self.credentials}
+        sent |= {key.replace("_", "-"): value for key, value in headers.items()}
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
+        with contextlib.closing(connection):
+            connection.putrequest(method, path, skip_host=True)
+            for key, value in (sent | {"Content-Length": str(len(body))}).items():
+                connection.putheader(key, value)
+            connection.endheaders(body)
+            answer = connection.getresponse()
+            return answer.status, answer.read(), {key.lower(): value for key, value in answer.getheaders()}
+
+
+def basic(user: str, password: str) -> str:
+    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
+
+
+@contextlib.contextmanager
+def started(module: str, built: Repository, host: str, port: int, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), serve.TOKEN: SECRET, "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "1"}
+    environment.pop("MLFLOW_TRACKING_URI", None)  # which MLflow sets when the tree is built in this process
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"pipeline.{module}", "--port", str(port), *arguments],
+        cwd=built.paths.root,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_until_healthy(f"http://{host}:{port}", process)
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, 9)
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def team_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("team")
+    (folder / "secret.txt").write_text(SECRET)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def servers(built: Repository, team_folder: Path) -> Iterator[dict[str, Server]]:
+    """`make ui`, the team's server, and `make serve` where it listens elsewhere, with all that it asks for then."""
+    ui, serving = free_port(), free_port()
+    vectors = {"inputs": files.read_json(built.paths.contract)["test_vectors"]["image"]}
+    exposed = ("--host", ELSEWHERE, "--expose", NAME, "--alias", "challenger")
+    with contextlib.ExitStack() as stack:
+        shown = stack.enter_context(started("ui", built, "127.0.0.1", ui))
+        served = stack.enter_context(started("serve", built, ELSEWHERE, serving, *exposed))
+        uri, process = stack.enter_context(mlflow_server(team_folder, workers=1, password=SECRET))
+        yield {
+            "ui": Server("127.0.0.1", ui, "127.0.0.1", shown.pid),
+            "team": Server(
+                *("127.0.0.1", int(uri.rpartition(":")[2]), "localhost", process.pid),
+                credentials={"Authorization": basic("admin", SECRET)},
+            ),
+            "serve": Server(
+                *(ELSEWHERE, serving, NAME, served.pid),
+                good=("POST", "/invocations", json.dumps(vectors).encode()),
+                credentials={"Authorization": f"Bearer {SECRET}"},
+            ),
+        }
+
+
+def listening(process: int) -> set[str]:
+    """The addresses at which a process and its children take connections."""
+    whole = [psutil.Process(process), *psutil.Process(process).children(recursive=True)]
+    return {entry.laddr.ip for each in whole for entry in each.net_connections() if entry.status == psutil.CONN_LISTEN}
+
+
+def test_servers_listen_where_they_were_told_and_nowhere_else(servers: dict[str, Server], chaos: Chaos) -> None:
+    reached = 0
+    others = {entry.address for each in psutil.net_if_addrs().values() for entry in each if entry.family == socket.AF_INET}
+    for server in servers.values():
+        assert server.ask(*server.good)[0] == 200
+        assert listening(server.process) == {server.host}
+        for address in sorted({*others, "127.0.0.1", "127.0.0.3"} - {server.host}):
+            with contextlib.suppress(OSError), socket.create_connection((address, server.port), timeout=2):
+                reached += 1
+
+    chaos.count(KIND, "a connection to another address of the machine than the server's", len(servers), len(servers), reached)
+
+
+def test_a_name_that_is_not_the_servers_own_is_refused(servers: dict[str, Server], chaos: Chaos) -> None:
+    """DNS rebinding: a page's own name is made to mean this machine, and the browser takes the server for the page's."""
+    names = ["evil.example", "10.evil.example", "192.168.evil.example", "172.16.evil.example", "0.0.0.0", "", "[", "[::1"]  # noqa: S104 - a name
+    names += ["{}.evil.example", "evil.example:{}", "localhost.evil.example:{}", "fd00:evil.example", "10.0.0.1:{}", "*"]
+    names = names[: chaos.tries(8, len(names))]
+    refused = [server.ask(*server.good, Host=name.format(server.port))[0] for server in servers.values() for name in names]
+
+    assert all(server.ask(*server.good)[0] == 200 for server in servers.values())
+    survived = sum(status in (400, 403) for status in refused)
+    chaos.count(KIND, "a request by another name (DNS rebinding)", len(refused), survived)
+
+
+def test_what_a_page_of_another_site_makes_a_browser_send_changes_and_shows_nothing(
+    servers: dict[str, Server], chaos: Chaos
+) -> None:
+    origins = ["http://evil.example", "null", "http://127.0.0.1.evil.example", "https://localhost.evil.example", "http://["]
+    origins = origins[: chaos.tries(2, len(origins))]
+    writes = [
+        ("POST", "/api/2.0/mlflow/experiments/create", b'{"name": "evil"}'),
+        ("POST", "/ajax-api/2.0/mlflow/experiments/create", b'{"name": "evil"}'),
+        ("PUT", "/api/2.0/mlflow-artifacts/artifacts/evil.txt", b"evil"),
+        ("DELETE", "/api/2.0/mlflow-artifacts/artifacts/evil.txt", b""),
+    ]
+    tries = survived = lost = 0
+    for server in servers.values():
+        for origin in origins:
+            for method, path, body in [server.good] if server.name == NAME else writes:
+                status, *_ = server.ask(method, path, body, Origin=origin, Content_Type="text/plain")
+                tries, survived = tries + 1, survived + (status in (400, 403))
+            asked = {"Origin": origin, "Access_Control_Request_Method": "POST", "Access_Control_Request_Headers": "x"}
+            for method, path, body in (server.good, ("OPTIONS", writes[0][1], b"")):
+                _, _, headers = server.ask(method, path, body, **asked)
+                tries, survived = tries + 1, survived + ("access-control-allow-origin" not in headers)
+        if server.name != NAME:
+            lost += server.ask("GET", "/api/2.0/mlflow/experiments/get-by-name?experiment_name=evil")[0] != 404
+
+    chaos.count(KIND, "a request that a page of another site makes a browser send", tries, survived, lost)
+
+
+def escapes(target: str) -> list[str]:
+    """Ways to write a path that leads out of a folder to `target`, as it goes into an address."""
+    up = [f"{'../' * depth}{target}" for depth in (1, 2, 3, 6)]
+    encoded = [path.replace("../", each) for path in up for each in ("..%2f", "%2e%2e/", "%2e%2e%2f", "%252e%252e%252f")]
+    slashed = [f"..%5c..%5c{target}", f"....//{target}", f"a/../../{target}", f"..;/{target}", f"%00../{target}"]
+    absolute = [f"//etc/{target}", f"%2fetc%2f{target}", f"%252fetc%252f{target}", f"file:///etc/{target}"]
+    return [*up, *encoded, *slashed, *absolute]
+
+
+def test_no_path_leads_out_of_the_artifacts(
+    servers: dict[str, Server], built: Repository, team_folder: Path, chaos: Chaos
+) -> None:
+    registration = files.read_json(built.paths.registration)
+    experiment = json.loads(servers["team"].ask("POST", "/api/2.0/mlflow/experiments/create", b'{"name": "mine"}')[1])
+    created = servers["team"].ask("POST", "/api/2.0/mlflow/runs/create", json.dumps(experiment).encode())[1]
+    runs = {"ui": registration["run_id"], "team": json.loads(created)["run"]["info"]["run_id"]}
+    plain = b"of the run"
+    uploaded = "/api/2.0/mlflow-artifacts/artifacts/{}/{}/artifacts/mine.txt".format(experiment["experiment_id"], runs["team"])
+    assert servers["team"].ask("PUT", uploaded, plain)[0] == 200
+    assert servers["team"].ask("GET", f"/get-artifact?run_uuid={runs['team']}&path=mine.txt")[1] == plain
+    assert servers["ui"].ask("GET", f"/get-artifact?run_uuid={runs['ui']}&path=params.yaml")[0] == 200
+    assert servers["ui"].ask("PUT", "/api/2.0/mlflow-artifacts/artifacts/mine.txt", plain)[0] == 503
+
+    tries = survived = lost = 0
+    for name, targets in {"ui": ["params.yaml", "mlflow.db", "passwd"], "team": ["secret.txt", "server.db", "passwd"]}.items():
+        server, run = servers[name], runs[name]
+        routes = [
+            "/get-artifact?run_uuid={run}&path={path}",
+            "/model-versions/get-artifact?name=mnist-dense&version=1&path={path}",
+            "/ajax-api/2.0/mlflow/get-artifact?run_id={run}&path={path}",
+            "/api/2.0/mlflow-artifacts/artifacts/{path}",
+            "/api/2.0/mlflow-artifacts/artifacts?path={path}",
+            "/api/2.0/mlflow/artifacts/list?run_id={run}&path={path}",
+            "/static-files/{path}",
+        ]
+        ways = [(route, path) for target in targets for path in escapes(target) for route in routes]
+        for route, path in ways[:: chaos.tries(12, 1)]:
+            _, body, _ = server.ask("GET", route.format(run=run, path=path))
+            given = any(mark in body for mark in (SECRET.encode(), b"SQLite format 3", b"root:", b"# Every choice"))
+            tries, survived, lost = tries + 1, survived + (not given), lost + given
+        for path in escapes("planted.txt")[:: chaos.tries(4, 1)]:
+            server.ask("PUT", f"/api/2.0/mlflow-artifacts/artifacts/{path}", b"evil")
+            tries, survived = tries + 1, survived + (not written_outside(built, team_folder))
+        assert server.ask(*server.good)[0] == 200
+
+    chaos.count(KIND, "an artifact's path that leads out of the artifacts", tries, survived, lost)
+
+
+def written_outside(built: Repository, team_folder: Path) -> list[Path]:
+    """What an upload left elsewhere than among the artifacts of the team's server."""
+    around = [built.paths.root.parent, team_folder.parent, ROOT]
+    found = [file for folder in around for depth in ("", "*/") for file in folder.glob(f"{depth}*planted.txt")]
+    return [*found, *Path("/").glob("planted.txt"), *Path("/etc").glob("planted.txt")]
+
+
+def routes_of_mlflow(folder: Path) -> list[tuple[str, str]]:
+    """Method and path of everything that MLflow's server answers, as a process apart finds it."""
+    code = (
+        "import json; from mlflow.server import app; from mlflow.server.fastapi_app import app as fast\n"
+        "flask = [(sorted(r.methods - {'HEAD', 'OPTIONS'}), r.rule) for r in app.url_map.iter_rules()]\n"
+        "paths = fast.openapi()['paths']\n"
+        "print(json.dumps(flask + [([m.upper() for m in methods], path) for path, methods in paths.items()]))"
+    )
+    environment = os.environ | {"MLFLOW_LOGGING_LEVEL": "ERROR", "MLFLOW_TRACKING_URI": "sqlite://"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment, cwd=folder
+    )
+    return [(method, path) for methods, path in json.loads(done.stdout.splitlines()[-1]) for method in methods]
+
+
+def test_without_the_password_nothing_is_answered(servers: dict[str, Server], tmp_path: Path, chaos: Chaos) -> None:
+    """The team's server on each of its routes, and the model's where it listens elsewhere."""
+    open_to_all = {"/health", "/version"}
+    routes = [entry for entry in routes_of_mlflow(tmp_path) if entry[1] not in open_to_all]
+    assert len(routes) > 200
+    wrong = ["", basic("admin", "password1234"), basic("admin", ""), basic("", ""), "Basic", "Bearer x", f"Bearer {SECRET}"]
+    tries = survived = 0
+    for given in wrong[: chaos.tries(1, len(wrong))]:
+        for method, rule in routes[:: chaos.tries(5, 1)]:
+            path = rule.replace("<path:", "<").translate(str.maketrans("<>{}", "1111")).replace(" ", "")
+            status, *_ = servers["team"].ask(method, path, b"{}", Authorization=given)
+            tries, survived = tries + 1, survived + (status in (401, 404, 405))
+    server = servers["serve"]
+    for given in (*wrong[:-1], basic("admin", SECRET), f"Bearer {SECRET}x", f"Bearer {SECRET[:-1]}", SECRET, "Bearer é"):
+        tries, survived = tries + 1, survived + (server.ask(*server.good, Authorization=given)[0] == 401)
+
+    chaos.count(KIND, "a request without the password, or the token", tries, survived)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "expected EXPOSE=1"),
+        ({"EXPOSE": "1"}, "expected HOSTS"),
+        ({"EXPOSE": "1", "HOSTS": "*"}, "found any"),
+        ({"EXPOSE": "1", "HOSTS": "a.example, *"}, "found any"),
+        ({"EXPOSE": "1", "HOSTS": "a.example", "PASSWORD": ""}, "PASSWORD"),
+    ],
+)
+def test_the_teams_server_starts_nowhere_else_without_confirmation_names_and_password(
+    settings: dict[str, str], message: str
+) -> None:
+    needed = {"STORE": "sqlite://", "ARTIFACTS": "a", "PASSWORD": SECRET, "SECRET": "s", "HOST": "0.0.0.0"}  # noqa: S104 - refused
+
+    done = subprocess.run(
+        [ROOT / "team" / "server.sh"], env={"PATH": os.environ["PATH"]} | needed | settings, capture_output=True, text=True
+    )
+
+    assert done.returncode != 0
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "token", "message"),
+    [
+        ((), SECRET, "expected --expose"),
+        (("--expose", " , "), SECRET, "expected --expose"),
+        (("--expose", NAME), "", "expected a token of at least 16 characters in SERVE_TOKEN, found one of 0"),
+        (("--expose", NAME), "short", "found one of 5"),
+    ],
+)
+def test_the_model_is_served_nowhere_else_without_names_and_a_token(
+    built: Repository, arguments: Sequence[str], token: str, message: str
+) -> None:
+    command = [sys.executable, "-m", "pipeline.serve", "--host", "0.0.0.0", *arguments]  # noqa: S104 - refused
+    environment = os.environ | {"PYTHONPATH": str(ROOT), serve.TOKEN: token}
+
+    done = subprocess.run(command, cwd=built.paths.root, env=environment, capture_output=True, text=True, timeout=120)
+
+    assert done.returncode == 1
+    assert message in done.stderr
+
+
+class Evil:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> Any:
+        return open, (str(self.marker), "w")
+
+
+def test_no_array_with_objects_in_it_is_unpickled(built: Repository, tmp_path: Path, chaos: Chaos) -> None:
+    marker, objects = tmp_path / "ran", np.empty((2, 28, 28), dtype=object)
+    objects[:] = Evil(marker)
+    np.save(tmp_path / "images.npy", objects)
+    np.savez(tmp_path / "images.npz", images=objects, labels=objects[:, 0, 0], epochs=objects, weights_0=objects)
+    with contextlib.suppress(Exception):
+        np.load(tmp_path / "images.npy", allow_pickle=True)
+    assert marker.exists(), "the attack is none"
+    marker.unlink()
+    shutil.copytree(built.paths.raw, tmp_path / "data" / "raw")
+    shutil.copy(tmp_path / "images.npy", tmp_path / "data" / "raw" / "train_images.npy")
+
+    def from_npz() -> None:
+        with (tmp_path / "images.npz").open("rb") as stream:
+            npz.decode(stream, {"images": (3, tmp_path / "out.npy")}, 10**9)
+
+    readers: list[Callable[[], Any]] = [
+        lambda: inputs.read(tmp_path / "images.npy", (28, 28)),
+        lambda: inputs.read(tmp_path / "images.npz", (28, 28)),
+        lambda: inputs.read_arrays(tmp_path / "images.npz", (28, 28)),
+        lambda: datasets.load(Paths(tmp_path), "train"),
+        lambda: snapshots.load(tmp_path / "images.npz"),
+        lambda: snapshots.load_distorted(tmp_path / "images.npy"),
+        from_npz,
+    ]
+    refused = 0
+    for read in readers:
+        with pytest.raises((PipelineError, IdxError)):
+            read()
+        refused += 1
+
+    chaos.count(KIND, "an npy or npz file with a pickle in it", len(readers), refused, int(marker.exists()))
+
+
+def network(edit: Callable[[Any], Any], path: Path, base: Path) -> None:
+    """The `.keras` file `base` with its config.json changed."""
+    with zipfile.ZipFile(base) as source, zipfile.ZipFile(path, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            target.writestr(name, json.dumps(edit(json.loads(content))) if name == "config.json" else content)
+
+
+def keras_attacks(marker: Path) -> dict[str, Callable[[Any], Any]]:
+    """Changes to the config.json of a network by which loading it was made to run code."""
+    unpickled = base64.b64encode(pickle.dumps(Evil(marker))).decode()
+    unsafe = {"module": "keras.config", "class_name": "function", "config": "enable_unsafe_deserialization"}
+    fetched = {"module": "keras.utils", "class_name": "function", "config": "get_file"}
+    called = {"origin": marker.as_uri(), "fname": str(marker)}
+
+    def layer(class_name: str, config: dict[str, Any], module: str = "keras.layers") -> Callable[[Any], Any]:
+        def edit(content: Any) -> Any:
+            content["config"]["layers"][1] |= {"module": module, "class_name": class_name, "config": config}
+            return content
+
+        return edit
+
+    def activation(content: Any) -> Any:
+        place = next(each for each in content["config"]["layers"] if each["class_name"] == "Dense")
+        place["config"]["activation"] = {"module": "builtins", "class_name": "function", "config": "exec"}
+        return content
+
+    return {
+        "another module's class": layer("Popen", {"args": ["touch", str(marker)]}, "subprocess"),
+        "a module beside it": layer("X", {}, "evil_module"),
+        "a pickled module of PyTorch": layer("TorchModuleWrapper", {"name": "t", "module": unpickled}),
+        "a builtin as activation": activation,
+        "safe mode switched off": layer("Lambda", {"name": "l", "function": unsafe, "arguments": {}}),
+        "a download": layer("Lambda", {"name": "l", "function": fetched, "arguments": called}),
+        "no network at all": lambda _: {"module": "os", "class_name": "system", "config": f"touch {marker}"},
+    }
+
+
+def test_no_code_in_a_keras_file_is_run(
+    built: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chaos: Chaos
+) -> None:
+    import keras
+
+    from pipeline.core import model
+
+    marker = tmp_path / "ran"
+    (tmp_path / "evil_module.py").write_text(f"open({str(marker)!r}, 'w')\nclass X: pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name, edit in keras_attacks(marker).items():
+        network(edit, tmp_path / f"{name}.keras", built.paths.keras)
+    path = str(marker)
+    inside = keras.Sequential(
+        [keras.Input((2,)), keras.layers.Lambda(lambda x: (__import__("pathlib").Path(path).touch(), x)[1])]
+    )
+    inside.save(tmp_path / "code of Python.keras")
+    marker.unlink(missing_ok=True)
+    with contextlib.suppress(Exception):
+        keras.saving.load_model(tmp_path / "code of Python.keras", safe_mode=False)
+    assert marker.exists(), "the attack is none"
+    marker.unlink()
+    planted = sorted(tmp_path.glob("*.keras"))
+
+    refused = 0
+    for file in planted:
+        with pytest.raises(PipelineError, match="expected a network as train saves it"):
+            model.load(file)
+        refused += 1
+
+    chaos.count(KIND, "a Keras file with code in it", len(planted), refused, int(marker.exists()))
+
+
+def mlmodels(marker: Path) -> dict[str, Callable[[Any], Any]]:
+    """Changes to an MLmodel by which MLflow would load something else."""
+
+    def function(**settings: Any) -> Callable[[Any], Any]:
+        return lambda content: content["flavors"]["python_function"].update(settings)
+
+    def onnx(**settings: Any) -> Callable[[Any], Any]:
+        return lambda content: content["flavors"]["onnx"].update(settings)
+
+    def flavour(**settings: Any) -> Callable[[Any], Any]:
+        return lambda content: content["flavors"].update(settings)
+
+    return {
+        "a pickle of scikit-learn": function(loader_module="mlflow.sklearn", data="model.pkl", serialization_format="pickle"),
+        "a pickled function": function(loader_module="mlflow.pyfunc.model", python_model="model.pkl"),
+        "a module of its own": function(loader_module="evil_module", code="code"),
+        "code beside ONNX": function(code="code"),
+        "code of the ONNX flavour": onnx(code="code"),
+        "another file": function(data="../model.onnx"),
+        "a configuration": function(config={"a": 1}),
+        "settings of the session": onnx(onnx_session_options={"extra_session_config": {"session.load_model_format": "ORT"}}),
+        "another processor": onnx(providers=["TensorrtExecutionProvider"]),
+        "a further flavour": flavour(sklearn={"pickled_model": "model.pkl"}),
+        "no ONNX": lambda content: content["flavors"].pop("onnx"),
+        "no loader": lambda content: content["flavors"]["python_function"].pop("loader_module"),
+        "flavours that are none": lambda content: content.update(flavors=["onnx", "python_function"]),
+    }
+
+
+def plant(folder: Path, marker: Path, source: Path, edit: Callable[[Any], Any]) -> None:
+    """The model at `source` in `folder`, with what attacks would run beside it, and its MLmodel changed."""
+    shutil.copytree(source, folder)
+    (folder / "model.pkl").write_bytes(pickle.dumps(Evil(marker)))
+    (folder / "code").mkdir()
+    (folder / "code" / "evil_module.py").write_text(f"open({str(marker)!r}, 'w')\n")
+    yaml = YAML(typ="safe")
+    content = yaml.load(folder / "MLmodel")
+    edit(content)
+    yaml.dump(content, folder / "MLmodel")
+
+
+def version_of(client: Any, name: str, folder: Path, tags: dict[str, str]) -> None:
+    """Register what lies in `folder`, as champion."""
+    version = client.create_model_version(name, folder.as_uri(), tags=tags)
+    client.set_registered_model_alias(name, "champion", version.version)
+
+
+def test_a_registered_model_that_is_not_plain_onnx_is_not_loaded(
+    built: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chaos: Chaos
+) -> None:
+    params, paths = Params.model_validate(built.params), Paths(tmp_path)
+    store = f"sqlite:///{paths.database}"
+    paths.store.mkdir()
+    mlflow.set_tracking_uri(built.paths.tracking_uri)
+    monkeypatch.chdir(tmp_path)
+    source = Path(mlflow.artifacts.download_artifacts("models:/mnist-dense@challenger", dst_path=str(tmp_path / "good")))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    client, marker, name = mlflow.MlflowClient(store, store), tmp_path / "ran", params.tracking.model
+    client.create_registered_model(name)
+    tags = {"onnx_sha256": files.sha256(source / "model.onnx"), "int8_sha256": files.sha256(source / "model.int8.onnx")}
+    options = argparse.Namespace(host="127.0.0.1", expose="", port=free_port(), alias="champion")
+    monkeypatch.setattr("uvicorn.run", lambda *_, **__: None)  # what would be served
+    version_of(client, name, source, tags)
+    assert serve.run(options, params, paths) == 0
+    attacks = mlmodels(marker)
+    plant(tmp_path / "control", marker, source, attacks["a module of its own"])
+    with contextlib.suppress(Exception):
+        mlflow.pyfunc.load_model(str(tmp_path / "control"))
+    assert marker.exists(), "the attack is none"
+    marker.unlink()
+
+    refused = 0
+    for number, edit in enumerate(attacks.values()):
+        plant(tmp_path / f"planted-{number}", marker, source, edit)
+        version_of(client, name, tmp_path / f"planted-{number}", tags)
+        with pytest.raises(UnsafeModelError, match="Nothing of it was loaded"):
+            serve.run(options, params, paths)
+        predict.open_model(f"models:/{name}@champion", None, params, paths)  # which takes model.onnx, and nothing else
+        refused += 1
+    version_of(client, name, source, tags | {"onnx_sha256": "0" * 64})
+    with pytest.raises(AlteredModelError):
+        serve.run(options, params, paths)
+    with pytest.raises(PipelineError, match="expected the file with SHA-256 0000"):
+        predict.open_model(f"models:/{name}@champion", None, params, paths)
+
+    chaos.count(KIND, "a registered model that MLflow would run code of", len(attacks) + 1, refused + 1, int(marker.exists()))
+
+
+def holding(secret: str, root: Path, but: Sequence[str] = ()) -> list[str]:
+    """The files below `root` that hold `secret`, by their names in it, but for those where it belongs."""
+    found = [path for path in root.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
+    return sorted({path.relative_to(root).as_posix() for path in found} - set(but))
+
+
+def test_credentials_reach_neither_a_file_nor_a_line(
+    subset: dict[str, Split], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chaos: Chaos
+) -> None:
+    """Of the mirror, the git remote and the DVC remote: each is planted where it belongs, and looked for everywhere else."""
+    (tmp_path / "netrc").write_text(f"machine 127.0.0.1 login someone password {SECRET}\n")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    dead, belongs = free_port(), [".dvc/config.local", ".git/config"]
+    with web.serving() as site:
+        for key, name in NAMES.items():
+            split, kind = key.split("_")
+            given = web.content(idx(getattr(subset[split], kind)))
+            site.answers[f"/{name}"] = web.to_whom(basic("someone", SECRET), given)
+        clone = make_clone(tmp_path / "clone", subset, {"fetch.sources": [site.url]})
+        root = clone.paths.root
+        git(root, "remote", "add", "origin", f"http://oauth2:{SECRET}@127.0.0.1:{dead}/repository.git")
+        clone.run("dvc", "remote", "add", "--local", "--default", "store", f"http://someone:{SECRET}@127.0.0.1:{dead}/store")
+        done = [clone.run("dvc", "repro", "--single-item", "fetch"), clone.run("dvc", "push")]
+    shown = "".join(each.stdout + each.stderr for each in done)
+    assert (done[0].returncode, done[1].returncode == 0) == (0, False), shown
+    checkout = Checkout(root)
+    for publish in (lambda: checkout.dvc("push"), lambda: checkout.git("push", "origin", "HEAD"), checkout.push):
+        with pytest.raises(CheckoutError) as failed:
+            publish()
+        shown += str(failed.value)
+    lost = [SECRET in shown, *holding(SECRET, root, belongs)]
+    tries = 5
+
+    address = f"http://someone:{SECRET}@127.0.0.1:{dead}/"
+    faults: list[dict[str, Any]] = [
+        {"fetch.sources": [address]},
+        {"fetch.sources": [f"https://example.org/?X-Amz-Signature={SECRET}"]},
+        {"fetch.sources": [f"https://example.org/?a=1&access_token={SECRET}"]},
+        {"fetch.sources": address},
+        {"fetch.extra": [{"name": "a", "source": f"{address}a.npz", "sha256": None}]},
+        {"fetch.extra": address},
+        {"fetch.timeout": address},
+    ]
+    for changes in faults[: chaos.tries(3, len(faults))]:
+        git(root, "checkout", "--quiet", "params.yaml")
+        with contextlib.suppress(PipelineError):
+            edit_params(clone.paths.params, changes)
+        refused = clone.run("dvc", "repro", "--single-item", "fetch")
+        printed = refused.stdout + refused.stderr
+        assert "fetch." in printed
+        assert "expected" in printed
+        assert refused.returncode != 0
+        lost += [SECRET in printed, *holding(SECRET, root, [*belongs, "params.yaml"])]
+        tries += 1
+
+    found = sum(map(bool, lost))
+    chaos.count(KIND, "a password of a mirror, of git or of DVC, in use and in faults", tries, tries, found)
+
+
+def test_the_password_of_the_store_reaches_neither_a_file_nor_a_line(
+    built: Repository, servers: dict[str, Server], team_folder: Path, tmp_path: Path, chaos: Chaos
+) -> None:
+    copy = tmp_path / "tree"
+    shutil.copytree(built.paths.root, copy, ignore=shutil.ignore_patterns("mlruns", "source"))
+    dead, team = free_port(), servers["team"].port
+    who = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": SECRET}
+    settings: list[tuple[dict[str, str], bool]] = [
+        ({"MLFLOW_TRACKING_URI": f"http://admin:{SECRET}@127.0.0.1:{team}"}, True),
+        ({"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{team}"} | who, True),
+        ({"MLFLOW_TRACKING_URI": f"http://admin:{SECRET}@127.0.0.1:{dead}", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}, False),
+        ({"MLFLOW_TRACKING_URI": f"http://admin:{SECRET}x@127.0.0.1:{team}"}, False),
+        ({"MLFLOW_TRACKING_URI": f"postgresql://admin:{SECRET}@127.0.0.1:{dead}/mlflow"}, False),
+        ({"MLFLOW_TRACKING_URI": f"nonsense://admin:{SECRET}@127.0.0.1:{dead}/mlflow"}, False),
+    ]
+    chosen = settings if chaos.tries(0, 1) else [settings[0], settings[3], settings[5]]
+    lost: list[Any] = []
+    for environment, succeeds in chosen:
+        done = subprocess.run(
+            [sys.executable, "-m", "pipeline.register"],
+            cwd=copy,
+            env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert (done.returncode == 0) is succeeds, done.stderr
+        lost += [SECRET in done.stdout + done.stderr, *holding(SECRET, copy)]
+        lost += holding(SECRET, team_folder, ["secret.txt"])
+
+    chaos.count(KIND, "the password of the MLflow store, in use and in faults", len(chosen), len(chosen), sum(map(bool, lost)))
