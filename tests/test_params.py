@@ -199,7 +199,7 @@ def test_any_value_in_the_place_of_another_is_taken_or_refused_in_words(key: tup
     try:
         parameters.check(content, Path("params.yaml"))
     except InvalidParamsError as error:
-        assert str(error).startswith(f"params.yaml: {key[0]}")  # noqa: PT017 (most are refused, some are taken)
+        assert str(error).startswith(f"params.yaml: {key[0]}")  # noqa: PT017 - most are refused, some are taken
 
 
 @pytest.mark.parametrize(("written", "units"), [(512, (512,)), ([512], (512,)), ([512, 128], (512, 128))])

@@ -36,7 +36,7 @@ def mentions(database: Path, folder: Path) -> set[tuple[str, str]]:
     with closing(sqlite3.connect(database)) as store:
         for (table,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
             for _, column, *_ in store.execute(f'PRAGMA table_info("{table}")').fetchall():
-                for (value,) in store.execute(f'SELECT "{column}" FROM "{table}"'):  # noqa: S608
+                for (value,) in store.execute(f'SELECT "{column}" FROM "{table}"'):
                     if any(f"{place}/" in str(value) for place in (folder, folder.as_uri())):
                         found.add((table, column))
     return found

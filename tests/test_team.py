@@ -23,7 +23,7 @@ from tests.imports import ROOT
 from tests.servers import mlflow_server, postgres, ssh_server
 
 AT_ONCE = 8
-PASSWORD = "a password of the tests"  # noqa: S105 - of the tests
+PASSWORD = "a password of the tests"
 STAGES = ("train", "register")
 
 

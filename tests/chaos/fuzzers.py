@@ -232,7 +232,7 @@ def picture_files(folder: Path) -> Target:
     plugins = ("Bmp", "Gif", "Jpeg", "Png", "Ppm", "Tiff", "WebP")
     modules = ["pipeline.core.pictures", "pipeline.core.inputs", "pipeline.core.npz", "pipeline.core.idx", "zipfile"]
     with atheris.instrument_imports(include=[*modules, *(f"PIL.{name}ImagePlugin" for name in plugins)]):
-        from PIL import (  # noqa: F401 (imported for the fuzzer to see them)
+        from PIL import (  # noqa: F401 - imported for the fuzzer to see them
             BmpImagePlugin,
             GifImagePlugin,
             JpegImagePlugin,

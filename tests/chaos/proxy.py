@@ -46,7 +46,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(answer.content)
 
-    do_DELETE = do_GET = do_PATCH = do_POST = do_PUT = _hand_on  # noqa: N815
+    do_DELETE = do_GET = do_PATCH = do_POST = do_PUT = _hand_on  # noqa: N815 - http.server names them
 
     def log_message(self, *arguments: object) -> None:
         """Nothing: the test says what came of it."""

@@ -21,7 +21,7 @@ from tests.chaos.conftest import LONG, Chaos
 from tests.clones import Clone, git, make_clone
 from tests.conftest import Repository
 
-CHANCE = random.Random(0)  # noqa: S311
+CHANCE = random.Random(0)
 KIND = "DVC"
 QUICK = ("data/explorer",)  # made again in a second
 

@@ -39,7 +39,7 @@ FEED = {
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """In memory where that can be had: the disk is not what is tried."""
-    memory = Path("/dev/shm")  # noqa: S108
+    memory = Path("/dev/shm")  # noqa: S108 - memory, for inputs alone
     with tempfile.TemporaryDirectory(prefix="fuzzing-", dir=memory if memory.is_dir() else None) as name:
         yield Path(name)
 

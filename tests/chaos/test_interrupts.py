@@ -63,7 +63,7 @@ def test_a_signal_ends_a_stage_in_two_seconds(stage: str, clone: Clone, chaos: C
     begun = time.monotonic()
     _, err = (undisturbed := start(clone, stage)).communicate()
     assert undisturbed.returncode == 0, err
-    duration, rng, wanted = time.monotonic() - begun, random.Random(stage), chaos.tries(1, 12)  # noqa: S311
+    duration, rng, wanted = time.monotonic() - begun, random.Random(stage), chaos.tries(1, 12)
     tries = survived = lost = 0
     while tries < wanted:
         number, second = rng.choice([signal.SIGINT, signal.SIGTERM]), rng.uniform(0, duration)
@@ -90,7 +90,7 @@ def test_a_signal_ends_a_stage_in_two_seconds(stage: str, clone: Clone, chaos: C
 
 @pytest.mark.skipif(not LONG, reason="trains many times")
 def test_control_c_to_dvc_ends_training_in_two_seconds(clone: Clone, chaos: Chaos) -> None:
-    whole, rng, tries, survived, lost = victims.undisturbed(clone, "train"), random.Random("dvc"), 0, 0, 0  # noqa: S311
+    whole, rng, tries, survived, lost = victims.undisturbed(clone, "train"), random.Random("dvc"), 0, 0, 0
     while tries < 10:
         second = rng.uniform(0.3, whole.seconds)
         with victims.victim(clone, "train") as dvc:

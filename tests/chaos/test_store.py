@@ -48,9 +48,9 @@ from tests.conftest import Repository
 from tests.imports import ROOT
 from tests.servers import free_port, mlflow_server
 
-CHANCE = random.Random(0)  # noqa: S311
+CHANCE = random.Random(0)
 KIND = "MLflow"
-PASSWORD = "a password of the tests"  # noqa: S105
+PASSWORD = "a password of the tests"
 MIGRATIONS = Path(mlflow.__file__).parent / "store" / "db_migrations"
 
 
@@ -396,7 +396,7 @@ def of_schema(revision: str, database: Path) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
         columns = "experiment_id, name, artifact_location, lifecycle_stage"
-        connection.execute(sqlalchemy.text(f"INSERT INTO experiments ({columns}) VALUES (7, 'kept', '', 'active')"))  # noqa: S608
+        connection.execute(sqlalchemy.text(f"INSERT INTO experiments ({columns}) VALUES (7, 'kept', '', 'active')"))
     engine.dispose()
 
 

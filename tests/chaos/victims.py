@@ -137,7 +137,7 @@ class Tally:
     """Counts tries, and keeps what went wrong."""
 
     def __init__(self, name: str) -> None:
-        self.rng = random.Random(name)  # noqa: S311
+        self.rng = random.Random(name)
         self.tries = self.survived = self.lost = 0
 
     def recover(self, clone: Clone, expected: dict[str, str], moment: str) -> None:
