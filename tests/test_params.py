@@ -202,6 +202,31 @@ def test_any_value_in_the_place_of_another_is_taken_or_refused_in_words(key: tup
         assert str(error).startswith(f"params.yaml: {key[0]}")  # noqa: PT017 - most are refused, some are taken
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://someone:hunter2@example.org/",
+        "https://hunter2@example.org/",
+        "https://example.org/?X-Amz-Signature=hunter2",
+        "https://example.org/a/?v=1&sig=hunter2",
+        "https://example.org/#access_token=hunter2",
+    ],
+)
+def test_credentials_in_addresses_are_refused_and_not_shown(address: str, edit: Edit) -> None:
+    for changes in (
+        {"fetch.sources": [address]},
+        {"fetch.sources": address},
+        {"fetch.extra": [EXTRA | {"source": address, "images": "i", "labels": "l"}]},
+        {"fetch.timeout": [[address]]},
+    ):
+        with pytest.raises(InvalidParamsError) as refusal:
+            edit(changes)
+
+        assert "hunter2" not in str(refusal.value)
+        assert "fetch" in str(refusal.value)
+        edit({"fetch.sources": ["data/embedded/"], "fetch.extra": [], "fetch.timeout": 2})
+
+
 @pytest.mark.parametrize(("written", "units"), [(512, (512,)), ([512], (512,)), ([512, 128], (512, 128))])
 def test_hidden_units_are_a_number_or_a_list(written: object, units: tuple[int, ...], edit: Edit) -> None:
     assert edit({"model.hidden_units": written}).model.hidden_units == units

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.core import files
 from pipeline.core.datasets import Pixels, Split
 from pipeline.core.inference import OnnxModel
 from tests.conftest import Repository, idx
@@ -100,6 +101,18 @@ def test_a_model_of_the_registry_is_as_good_as_the_file(built: Repository, test_
     by_alias = answers(built, str(tmp_path / "images.npy"), "--model", "models:/mnist-dense@challenger")
 
     assert by_alias == answers(built, str(tmp_path / "images.npy"))
+
+
+def test_another_file_than_the_hash_says_is_not_opened(built: Repository, test_images: Pixels, tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", test_images[:1])
+    sha256, images = files.sha256(built.paths.onnx), str(tmp_path / "images.npy")
+
+    for model in ("data/model/model.onnx", "models:/mnist-dense@challenger", "models:/mnist-dense/1"):
+        assert predict(built, images, "--model", model, "--sha256", sha256.upper()).returncode == 0
+        refused = predict(built, images, "--model", model, "--sha256", sha256[::-1])
+        assert refused.returncode == 1
+        assert f"{model}: expected the file with SHA-256 {sha256[::-1]}, found {sha256}" in refused.stderr
+        assert refused.stdout == ""
 
 
 def test_a_model_that_is_not_there_is_named(built: Repository, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import requests
 
@@ -126,6 +127,20 @@ def test_another_content_type_is_refused(server: Server) -> None:
 @pytest.mark.parametrize("headers", [{"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Origin": "null"}])
 def test_what_another_site_makes_a_browser_send_is_refused(server: Server, headers: dict[str, str]) -> None:
     assert server.post(request(), **headers).status_code == 403
+
+
+@pytest.mark.parametrize("headers", [{"Host": "["}, {"Origin": "http://["}])
+def test_an_address_that_is_none_is_refused_and_no_fault_of_the_server(server: Server, headers: dict[str, str]) -> None:
+    refused = server.post(request(), **headers)
+
+    assert refused.status_code == 400
+    assert "expected an address, found" in refused.json()["message"]
+
+
+def test_it_listens_on_this_machine_alone(server: Server) -> None:
+    listening = [entry for entry in psutil.Process(server.process.pid).net_connections() if entry.status == "LISTEN"]
+
+    assert [tuple(entry.laddr) for entry in listening] == [("127.0.0.1", server.port)]
 
 
 def test_requests_side_by_side_get_their_own_answers(server: Server, built: Repository, images: Any) -> None:
