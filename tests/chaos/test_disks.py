@@ -74,7 +74,7 @@ def size(path: Path) -> int:
 
 @pytest.mark.parametrize("stage", STAGES if LONG else ["fetch", "explain"])
 def test_a_full_disk_under_data_costs_one_error_and_nothing_else(stage: str, paths: Paths, chaos: Chaos) -> None:
-    rng, wanted = random.Random(stage), chaos.tries(1, 2)
+    rng, wanted = random.Random(stage), chaos.tries(1, 4)
     most = sum(size(paths.root / out) for out in outputs(STAGES[stage]))
     tries = survived = lost = 0
     with disks.disk(paths.data):
@@ -153,9 +153,10 @@ def test_a_folder_for_a_file_and_a_file_for_a_folder_are_one_error_that_names_it
 
 
 @pytest.mark.skipif(not LONG, reason="as many files as a clone has")
-def test_a_full_disk_under_the_dvc_cache_fails_and_is_made_good(
+def test_a_full_disk_under_the_dvc_cache_is_told_and_can_be_made_good(
     built: Repository, tmp_path: Path, subset: dict[str, Split], chaos: Chaos
 ) -> None:
+    """DVC says that it failed, but ends with 0: outputs are whole all the same, and `dvc commit --force` keeps them later."""
     clone = victims.clone_of(built, tmp_path / "clone", subset)
     tries, survived, lost, cache = 3, 0, 0, clone.paths.root / ".dvc" / "cache"
     expected = victims.undisturbed(clone, "fetch").digests
@@ -163,12 +164,16 @@ def test_a_full_disk_under_the_dvc_cache_fails_and_is_made_good(
         shutil.rmtree(cache)
         with disks.disk(cache, f"{number + 1}m"):  # the arrays need three
             with victims.victim(clone, "fetch") as dvc:
-                failed = dvc.wait() != 0
+                dvc.wait()
             said = victims.output(clone)
-            disks.resize(cache, "64m")
-            done = clone.run("dvc", "repro", "fetch")
-            survived += failed and "ERROR" in said and "Traceback" not in said and done.returncode == 0
             lost += len(victims.lost(clone, expected))
+            disks.resize(cache, "64m")
+            kept = clone.run("dvc", "commit", "--force", "fetch")
+            shutil.rmtree(clone.paths.raw)
+            back = clone.run("dvc", "checkout", "fetch")
+            survived += "failed to transfer" in said and "Traceback" not in said and kept.returncode == back.returncode == 0
+            lost += len(victims.lost(clone, expected))
+            print(said, kept.stderr, back.stderr)
     chaos.count(KIND, "a full disk under the cache of DVC", tries, survived, lost)
 
 
