@@ -100,7 +100,7 @@ def search(data: Split, parts: Any, params: Params, folder: Path, observer: Obse
     runnable = tune.with_parameters(fit, data=data, parts=parts, params=params)
     runnable = tune.with_resources(runnable, {"cpu": params.sweep.cores})
     if resume:
-        tuner = tune.Tuner.restore(str((folder / _NAME).absolute()), runnable, restart_errored=True)
+        tuner = _restored(folder, runnable)
     else:
         run_config = tune.RunConfig(
             name=_NAME,
@@ -112,10 +112,21 @@ def search(data: Split, parts: Any, params: Params, folder: Path, observer: Obse
         tuner = tune.Tuner(runnable, tune_config=_plan(params), run_config=run_config)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # of a trial that fails, the traceback is in its folder
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # on which Tune ends in good order
-    trials = [_of(result) for result in tuner.fit() if result.error or (result.metrics or {}).get("done")]
+    results = list(tuner.fit())
+    for _ in range(params.sweep.retries):
+        # Tune tries a trial again that had begun when its machine died, but not one that was about to.
+        if not any(result.error and not _begun(result) for result in results):
+            break
+        results = list(_restored(folder, runnable).fit())
+    trials = [_of(result) for result in results if _begun(result) and (result.error or (result.metrics or {}).get("done"))]
     # One that was stopped early has not shown what it would come to. With train.early_stopping one may end early by itself.
     whole = 0 if params.train.early_stopping else params.train.epochs
     return sorted(trials, key=lambda trial: (trial.failed, trial.diverged, trial.epochs < whole, trial.loss))
+
+
+def _restored(folder: Path, runnable: Any) -> tune.Tuner:
+    """The search whose state is in `folder`, to go on with."""
+    return tune.Tuner.restore(str((folder / _NAME).absolute()), runnable, restart_errored=True)
 
 
 def can_resume(folder: Path) -> bool:
@@ -160,10 +171,18 @@ class _Halving(ASHAScheduler):  # type: ignore[misc]
         return str(TrialScheduler.CONTINUE) if trial.config == self.kept else decision
 
 
+def _config(result: Any) -> Path:
+    """The file that Tune writes as a trial begins. The result of one whose process died at once tells no configuration."""
+    return Path(result.path) / "params.json"
+
+
+def _begun(result: Any) -> bool:
+    return _config(result).exists()
+
+
 def _of(result: Any) -> Trial:
-    """What a result tells. That of a trial whose process died at once tells no configuration, which stands in its folder."""
-    name, config = result.metrics["trial_id"], json.loads((Path(result.path) / "params.json").read_text(encoding="utf-8"))
-    return _trial(name, config, {} if result.error else result.metrics)
+    config = json.loads(_config(result).read_text(encoding="utf-8"))
+    return _trial(result.metrics["trial_id"], config, {} if result.error else result.metrics)
 
 
 def _trial(name: str, config: Config, metrics: Mapping[str, Any]) -> Trial:
@@ -179,8 +198,10 @@ class _Callback(tune.Callback):  # type: ignore[misc]
 
     def __init__(self, observer: Observer) -> None:
         self.observer = observer
+        self.begun: set[str] = set()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.begun.add(trial.trial_id)
         self.observer.started(trial.trial_id, trial.config)
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
@@ -190,7 +211,8 @@ class _Callback(tune.Callback):  # type: ignore[misc]
         self._end(trials, trial, trial.last_result or {})
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._end(trials, trial, {})
+        if trial.trial_id in self.begun:
+            self._end(trials, trial, {})
 
     def _end(self, trials: list[Any], trial: Any, metrics: Mapping[str, Any]) -> None:
         finished = [each for each in trials if each.is_finished() and each.trial_id != trial.trial_id]
