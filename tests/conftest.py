@@ -48,7 +48,7 @@ def from_idx(content: bytes) -> Pixels:
     return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
 
 
-def _forget_store() -> None:
+def forget_store() -> None:
     if mlflow := sys.modules.get("mlflow"):
         mlflow.set_tracking_uri(None)
         mlflow.set_registry_uri(None)
@@ -62,9 +62,9 @@ def _own_store() -> Iterator[None]:
 
     Forgotten before the test, for what wider fixtures left, and after it, for those that are made before the next.
     """
-    _forget_store()
+    forget_store()
     yield
-    _forget_store()
+    forget_store()
 
 
 @pytest.fixture(scope="session")
