@@ -41,8 +41,8 @@ def put(title: str, body: str, results: Path = RESULTS) -> None:
     """Print a section and write it: in place of the one of that title, or at the end."""
     print(f"\n## {title}\n\n{body}")
     sections = dict(re.findall(r"^## (.*)\n\n((?:.*\n)*?)(?=^## |\Z)", _text(results), re.MULTILINE))
-    sections[title] = body.rstrip() + "\n\n"
-    text = TITLE + "\n" + "".join(f"## {name}\n\n{content}" for name, content in sections.items())
+    sections[title] = body
+    text = TITLE + "\n" + "".join(f"## {name}\n\n{content.rstrip()}\n\n" for name, content in sections.items())
     results.write_text(text.rstrip() + "\n", encoding="utf-8")
 
 

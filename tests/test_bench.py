@@ -15,10 +15,10 @@ from tests.imports import ROOT
 
 def test_a_section_is_put_in_place_of_the_one_of_its_title(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "results.md"
-    for title, body in (("One", "first\n"), ("Two", "| a |\n| - |\n"), ("One", "again\n\nand more\n")):
+    for title, body in (("One", "first\n"), ("Two", "| a |\n| - |\n"), ("One", "again\n\nand more\n"), ("Three", "last\n")):
         report.put(title, body, path)
 
-    assert path.read_text().endswith("## One\n\nagain\n\nand more\n\n## Two\n\n| a |\n| - |\n")
+    assert path.read_text().endswith("## One\n\nagain\n\nand more\n\n## Two\n\n| a |\n| - |\n\n## Three\n\nlast\n")
     assert "first" in capsys.readouterr().out
 
 

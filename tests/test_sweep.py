@@ -187,7 +187,7 @@ def test_a_machine_that_dies_loses_no_trial(clone: Clone, tmp_path: Path) -> Non
         assert "on 2 machine(s)" in "".join(seen)
 
         cluster.remove_node(other, allow_graceful=False)
-        printed, _ = process.communicate(timeout=300)
+        printed, _ = process.communicate(timeout=600)
     finally:
         cluster.shutdown()
 
