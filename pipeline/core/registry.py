@@ -14,6 +14,7 @@ import numpy as np
 from mlflow.exceptions import MlflowException
 
 from pipeline.core import datasets, files, recipe
+from pipeline.core.connection import put_in
 from pipeline.core.errors import AlteredModelError, NoVersionError, UnsafeModelError
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
@@ -86,7 +87,7 @@ def register(run_id: str, params: Params, paths: Paths) -> Registration:
     number = max(known) if known else int(mlflow.register_model(_log_model(paths), name, tags=tags).version)
     for key, value in tags.items() if known else ():  # they may be of an older pipeline
         client.set_model_version_tag(name, str(number), key, value)
-    client.set_registered_model_alias(name, CHALLENGER, str(number))
+    put_in(lambda: client.set_registered_model_alias(name, CHALLENGER, str(number)))
     return Registration(run_id, number, created=not known)
 
 
