@@ -46,6 +46,7 @@ export MLFLOW_AUTH_CONFIG_PATH="$settings/auth.ini"
 export MLFLOW_FLASK_SERVER_SECRET_KEY="$SECRET"
 export MLFLOW_BACKEND_STORE_URI="$STORE"  # not an argument, which every user of the machine could read
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
+export MLFLOW_BASIC_AUTH_FAIL_CLOSED=true  # refuse on a route for which MLflow has no rule who may
 unset MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE
 python -m mlflow server --app-name basic-auth --host "$HOST" --port "$PORT" --workers "${WORKERS:-4}" \
 	--artifacts-destination "$ARTIFACTS" --allowed-hosts "$HOSTS" --cors-allowed-origins "$ORIGINS" &
