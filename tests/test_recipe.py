@@ -7,7 +7,10 @@ from tests.imports import ROOT, closure, files
 # What train and export import, but what decides neither weights nor graph.
 SURROUNDINGS = {
     f"pipeline/core/{name}.py"
-    for name in ["console", "errors", "faults", "files", "imports", "params", "paths", "snapshots", "tracking", "urls"]
+    for name in (
+        *("connection", "console", "errors", "faults", "files", "imports", "interrupts", "params", "paths"),
+        *("relocation", "runner", "snapshots", "store", "tracking", "urls"),
+    )
 }
 
 
