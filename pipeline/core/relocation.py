@@ -8,11 +8,9 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from pipeline.core import files
 from pipeline.core.errors import TrackingError
 from pipeline.core.paths import Paths
-
-_TIMEOUT = 20  # seconds to wait for another process that writes, as MLflow does
+from pipeline.core.store import PATIENCE, back_up
 
 # Where a store keeps paths of artifacts. What says where data and code lay, in tags and data sets, is a record and stays.
 _COLUMNS = (
@@ -36,7 +34,7 @@ def follow(paths: Paths) -> list[Path]:
     if not paths.database.is_file() or paths.tracking_uri != f"sqlite:///{paths.database}":
         return []
     try:
-        with closing(sqlite3.connect(paths.database, timeout=_TIMEOUT, isolation_level=None)) as store:
+        with closing(sqlite3.connect(paths.database, timeout=PATIENCE, isolation_level=None)) as store:
             return _follow(store, paths) if _left(store, paths.store) else []
     except sqlite3.Error as error:
         raise TrackingError(paths.tracking_uri, str(error)) from error
@@ -46,7 +44,7 @@ def _follow(store: sqlite3.Connection, paths: Paths) -> list[Path]:
     store.execute("BEGIN IMMEDIATE")  # of several processes the first does it, and the others find it done
     left = _left(store, paths.store)
     if left:
-        _keep(paths.database)
+        back_up(paths.database, "before-move")
     for old in left:
         # MLflow's own experiment "Default" has a bare path.
         for before, after in ((old.as_uri(), paths.store.as_uri()), (str(old), str(paths.store))):
@@ -97,12 +95,3 @@ def _replace(store: sqlite3.Connection, before: str, after: str) -> None:
 def _has(store: sqlite3.Connection, table: str, column: str) -> bool:
     """Whether the store has the column: it may be of another MLflow, or still be made."""
     return bool(store.execute("SELECT 1 FROM pragma_table_info(?) WHERE name = ?", (table, column)).fetchone())
-
-
-def _keep(database: Path) -> None:
-    with (
-        files.replacing(database.with_name(f"{database.name}.before-move")) as part,
-        closing(sqlite3.connect(database, timeout=_TIMEOUT)) as source,
-        closing(sqlite3.connect(part)) as copy,
-    ):
-        source.backup(copy)

@@ -51,7 +51,7 @@ def check(path: Path, migrations: Path) -> None:
         return
     if revision not in known:
         raise NewerStoreError(path, revision, latest)
-    raise OlderStoreError(path, revision, latest, back_up(path, revision))
+    raise OlderStoreError(path, revision, latest, back_up(path, f"{revision}.bak"))
 
 
 def raise_for(error: BaseException, path: Path) -> None:
@@ -63,9 +63,9 @@ def raise_for(error: BaseException, path: Path) -> None:
         raise UnreadableStoreError(path, str(error)) from error
 
 
-def back_up(path: Path, revision: str) -> Path:
-    """Copy the store, whoever writes to it, to a file beside it that is named after its schema; return that."""
-    backup = path.with_name(f"{path.name}.{revision}.bak")
+def back_up(path: Path, suffix: str) -> Path:
+    """Copy the store, whoever writes to it, to a file beside it, which has its name and the suffix; return that."""
+    backup = path.with_name(f"{path.name}.{suffix}")
     with files.replacing(backup) as part, closing(_open(path)) as source, closing(sqlite3.connect(part)) as copy:
         source.backup(copy)
     return backup
