@@ -21,7 +21,9 @@ from pipeline.core import params as parameters
 from pipeline.core.datasets import Pixels, Split
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
+from tests import web
 from tests.imports import ROOT
+from tests.web import Site
 
 # A store or a repository that the person who runs the tests has set is none of the tests' business.
 for variable in ("DVC_ROOT", "DVC_EXP_NAME", "MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_URI", "PIPELINE_DEBUG"):
@@ -81,6 +83,14 @@ def subset(mnist: dict[str, Split]) -> dict[str, Split]:
         split: Split(mnist[split].images[:count], mnist[split].labels[:count])
         for split, count in (("train", 3000), ("test", 1000))
     }
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """A web site of the test's own."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with web.serving() as site:
+        yield site
 
 
 def write_source(folder: Path, data: dict[str, Split]) -> Path:

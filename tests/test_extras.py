@@ -5,7 +5,6 @@ import hashlib
 import io
 import re
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +37,6 @@ def data(subset: Data) -> Data:
 def more(subset: Data) -> Split:
     """8 further images."""
     return Split(subset["train"].images[50:58], subset["train"].labels[50:58])
-
-
-@pytest.fixture
-def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with web.serving() as site:
-        yield site
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -32,13 +32,6 @@ def data(subset: Data) -> Data:
     return {
         name: Split(subset[name].images[:count], subset[name].labels[:count]) for name, count in (("train", 30), ("test", 10))
     }
-
-
-@pytest.fixture
-def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with web.serving() as site:
-        yield site
 
 
 def array(data: Data, key: str) -> Pixels:

@@ -1,7 +1,6 @@
 import gzip
 import itertools
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,13 +15,6 @@ from tests.web import Site
 
 NAME = NAMES["train_labels"]
 OTHER = NAMES["test_labels"]
-
-
-@pytest.fixture
-def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with web.serving() as site:
-        yield site
 
 
 @pytest.fixture

@@ -45,13 +45,6 @@ class Tree(NamedTuple):
 
 
 @pytest.fixture
-def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with web.serving() as site:
-        yield site
-
-
-@pytest.fixture
 def data(subset: Data) -> Data:
     return {
         name: Split(subset[name].images[:count], subset[name].labels[:count]) for name, count in (("train", 30), ("test", 9))
