@@ -13,7 +13,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
 
-from pipeline.core.errors import ClusterError
+from pipeline.core.errors import ClusterError, first_line
 
 _PACKAGE = Path(__file__).parent.parent
 _SECONDS = 10  # for the cluster's head to answer
@@ -37,7 +37,7 @@ def connected() -> Iterator[int]:
         try:
             ray.init(runtime_env={"py_modules": [str(_PACKAGE)]}, **quiet)
         except (OSError, RuntimeError, ValueError) as error:
-            raise ClusterError(address, str(error).strip().partition("\n")[0]) from error
+            raise ClusterError(address, first_line(error)) from error
     else:
         # "local", or it would join a cluster that someone else has started on this machine.
         ray.init("local", include_dashboard=False, object_store_memory=_STORE_BYTES, _node_ip_address="127.0.0.1", **quiet)

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from mlflow.exceptions import MlflowException
 
 from pipeline.core import console, files, relocation, store
-from pipeline.core.errors import BusyStoreError, CredentialsError, TrackingError
+from pipeline.core.errors import BusyStoreError, CredentialsError, TrackingError, first_line
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 from pipeline.core.urls import redacted, redacted_text
@@ -51,7 +51,7 @@ def answering(paths: Paths) -> Iterator[None]:
             raise
         if error.get_http_status_code() == HTTPStatus.UNAUTHORIZED:
             raise CredentialsError(redacted(paths.tracking_uri)) from error
-        raise TrackingError(redacted(paths.tracking_uri), first_line(error)) from error
+        raise TrackingError(redacted(paths.tracking_uri), reason(error)) from error
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -62,9 +62,9 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__ or cause.__context__
 
 
-def first_line(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """What is wrong, in a line: of a request that was repeated in vain, which says so at length, why."""
-    line = str(error).strip().splitlines()[0]
+    line = first_line(error, most=10_000)
     cause = re.search(r"\(Caused by (.*)\)", line)
     return redacted_text(cause[1] if cause else line)[:200]
 

@@ -4,6 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
+def first_line(error: Exception, most: int = 200) -> str:
+    """What another's error says, in a line of at most `most` characters; its name where it says nothing."""
+    return str(error).strip().partition("\n")[0][:most] or type(error).__name__
+
+
 class PipelineError(Exception):
     """Base of everything that ends a verb with a clear line and exit code 1 instead of a traceback."""
 

@@ -17,7 +17,7 @@ import onnx
 import onnxruntime
 
 from pipeline.core.datasets import Pixels
-from pipeline.core.errors import UnusableInputError
+from pipeline.core.errors import UnusableInputError, first_line
 from pipeline.core.files import require
 
 INPUT, OUTPUT = "image", "probabilities"
@@ -55,7 +55,7 @@ class OnnxModel:
             self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)  # what the file says of itself
             inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         except Exception as error:  # onnxruntime raises a class of its own for each status, none of them public
-            raise UnusableInputError(path, "an ONNX model", _first_line(error)) from error
+            raise UnusableInputError(path, "an ONNX model", first_line(error)) from error
         self.image_shape, self.classes = _contract(inputs, outputs, path)
         self.names = self._names()
 
@@ -81,7 +81,7 @@ class OnnxModel:
         try:
             (probabilities,) = self._session.run([OUTPUT], {INPUT: np.ascontiguousarray(images)})
         except Exception as error:  # as above
-            raise UnusableInputError(self._path, "a model that computes", _first_line(error)) from error
+            raise UnusableInputError(self._path, "a model that computes", first_line(error)) from error
         if probabilities.shape != (expected := (len(images), self.classes)):
             raise UnusableInputError(self._path, f"probabilities of shape {expected}", str(probabilities.shape))
         return np.asarray(probabilities, dtype=np.float32)
@@ -102,7 +102,7 @@ def _parsed(content: bytes, path: Path) -> onnx.ModelProto:
         proto = onnx.load_model_from_string(content)
         outside = next(_outside(proto), None)
     except Exception as error:  # protobuf's, and of text that is none
-        raise UnusableInputError(path, "an ONNX model", _first_line(error)) from error
+        raise UnusableInputError(path, "an ONNX model", first_line(error)) from error
     if outside is not None:
         raise UnusableInputError(path, "an ONNX model in one file", f"weights outside it, in {outside!r}")
     return proto
@@ -116,10 +116,6 @@ def _outside(message: Any) -> Iterator[str]:
         if field.message_type:
             for part in value if field.is_repeated else [value]:
                 yield from _outside(part)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _contract(inputs: Sequence[Any], outputs: Sequence[Any], path: Path) -> tuple[tuple[int, int], int]:

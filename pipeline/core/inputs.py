@@ -10,7 +10,7 @@ from typing import BinaryIO, NamedTuple, cast
 import numpy as np
 
 from pipeline.core import idx, npz, pictures
-from pipeline.core.errors import IdxError, UnreadablePictureError
+from pipeline.core.errors import IdxError, UnreadablePictureError, first_line
 from pipeline.core.idx import Pixels
 
 _MOST_BYTES = 4_000_000_000
@@ -59,8 +59,7 @@ def _read_npy(path: Path) -> Pixels:
     try:
         return np.asarray(np.lib.format.open_memmap(path, mode="r"))
     except Exception as error:  # numpy reads the header as Python, so a damaged one fails in as many ways as Python has
-        found = str(error).partition("\n")[0] or type(error).__name__
-        raise UnreadablePictureError(path, "an npy file of numbers", found) from error
+        raise UnreadablePictureError(path, "an npy file of numbers", first_line(error)) from error
 
 
 def _read_npz(path: Path) -> Pixels:

@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 
 from pipeline.core import files
-from pipeline.core.errors import UnusableInputError
+from pipeline.core.errors import UnusableInputError, first_line
 from pipeline.core.params import ModelParams
 
 _PIXEL_MAX = 255
@@ -95,5 +95,4 @@ def load(path: Path) -> keras.Model:
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises what its reading of JSON, zip and HDF5 raises
-        found = str(error).strip().partition("\n")[0][:200] or type(error).__name__
-        raise UnusableInputError(path, "a network as train saves it", found) from error
+        raise UnusableInputError(path, "a network as train saves it", first_line(error)) from error

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.core import inputs
-from pipeline.core.errors import UnreadablePictureError
+from pipeline.core.errors import UnreadablePictureError, first_line
 from pipeline.core.idx import Pixels
 
 COLUMN = "image"
@@ -71,7 +71,7 @@ def _parquet(path: Path) -> Any:
     try:
         return parquet.ParquetFile(path)
     except (ArrowException, OSError) as error:
-        raise UnreadablePictureError(path, "a Parquet file", str(error).partition("\n")[0]) from error
+        raise UnreadablePictureError(path, "a Parquet file", first_line(error)) from error
 
 
 def _count(path: Path, shape: tuple[int, int]) -> int:

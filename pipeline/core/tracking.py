@@ -21,7 +21,7 @@ from mlflow.exceptions import MlflowException
 from pipeline.core import console, datasets, files, runner
 from pipeline.core.connection import answering as answering  # verbs ask for these here
 from pipeline.core.connection import connect as connect
-from pipeline.core.connection import environment, first_line, put_in
+from pipeline.core.connection import environment, put_in, reason
 from pipeline.core.datasets import Part, Split
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
@@ -53,7 +53,7 @@ class LiveRun:
             mlflow.log_metrics({f"{_CURVE}{name}": value for name, value in figures.items()}, step=epoch)
         except MlflowException as error:
             self.answers = False
-            self._give_up(f"stopped answering ({first_line(error)})")
+            self._give_up(f"stopped answering ({reason(error)})")
             return
         self.waited += time.monotonic() - asked
         if self.waited > max(_WAIT_SECONDS, _WAIT_SHARE * (time.monotonic() - self.begun)):
@@ -123,7 +123,7 @@ def _end(status: int, live: LiveRun) -> None:
             mlflow.end_run(RunStatus.to_string(status))
     except MlflowException as error:
         if live.answers:  # else it has been told
-            console.say("train", f"warning: the MLflow store did not take the end of the run ({first_line(error)})")
+            console.say("train", f"warning: the MLflow store did not take the end of the run ({reason(error)})")
 
 
 def kill(run_id: str) -> None:
