@@ -15,7 +15,7 @@ help:  ## List the targets
 
 .PHONY: repro
 repro: $(READY)  ## Rebuild what changed, from data to registered model
-	@python -m dvc repro
+	@python -m dvc repro || { python -m pipeline.check --lock && python -m dvc repro; }
 	@python -m pipeline.summary
 
 .PHONY: test

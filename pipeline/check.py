@@ -8,22 +8,29 @@ import sys
 from pathlib import Path
 
 from pipeline.core import cache, console
-from pipeline.core.checkout import Checkout
+from pipeline.core.checkout import LOCK, Checkout
 from pipeline.core.errors import DamagedError
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 
 
 def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
-    """Raise DamagedError where anything is not what it was."""
+    """Raise DamagedError where anything is not what it was; with `options.lock` return 1 unless dvc.lock was put back."""
     root = paths.root.absolute()
-    kept, placed = cache.remove_damaged(Path(Checkout(root).dvc("cache", "dir"))), cache.touch_altered(root)
+    checkout = Checkout(root)
+    if restored := checkout.restore_lock():
+        console.say("check", f"{LOCK} was cut off, as by a kill of DVC while it wrote it: it is as git has it again")
+    if options.lock:
+        return 0 if restored else 1
+    kept, placed = cache.remove_damaged(Path(checkout.dvc("cache", "dir"))), cache.touch_altered(root)
     if kept or placed:
-        raise DamagedError([*kept, *(path.relative_to(root) for path in placed)])
+        damaged = [*kept, *placed]
+        raise DamagedError([path.relative_to(root) if path.is_relative_to(root) else path for path in damaged])
     console.say("check", "every file in DVC's cache and every output is what it was")
     return 0
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m pipeline.check", description=__doc__)
+    parser.add_argument("--lock", action="store_true", help="put back a dvc.lock that was cut off; exit code 1 if it was not")
     sys.exit(console.run_command(parser, run))

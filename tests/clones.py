@@ -57,6 +57,15 @@ def git(root: Path, *arguments: str) -> None:
     subprocess.run(["git", *identity, *arguments], cwd=root, check=True, capture_output=True)
 
 
+def borrow_environment(clone: Path) -> None:
+    """Give the clone the environment that the tests run in, so that make need not set one up."""
+    (clone / ".venv").mkdir()
+    for entry in Path(sys.prefix).iterdir():
+        if entry.name != ".ready":
+            (clone / ".venv" / entry.name).symlink_to(entry)
+    (clone / ".venv" / ".ready").touch()
+
+
 def make_clone(root: Path, subset: dict[str, Split], changes: dict[str, Any]) -> Clone:
     """What a clone of the working tree would hold, with the parameters for the subset, and `changes`, committed."""
     listed = subprocess.run(

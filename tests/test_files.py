@@ -118,6 +118,16 @@ def test_parts_of_processes_that_are_gone_are_discarded_and_those_of_living_ones
     assert not (tmp_path / f".plots.{gone.pid}.part").exists()
 
 
+def test_parts_of_a_process_that_ended_and_whose_parent_has_not_asked_are_discarded(tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as ended:
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)  # as in a container, where nobody asks after orphans
+        files.write_text(tmp_path / f".model.{ended.pid}.part.onnx", "text")
+
+        files.discard_parts(tmp_path)
+
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_json_is_the_same_bytes_each_time_and_ends_with_a_newline(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
 

@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 
 from pipeline.core import files
 from pipeline.core.datasets import Split
+from tests.clones import borrow_environment
 from tests.conftest import SMALL, edit_params, write_source
 from tests.imports import ROOT
 from tests.servers import mlflow_server
@@ -94,15 +95,6 @@ class Home:
 def steps() -> list[dict[str, Any]]:
     job = YAML(typ="safe").load(WORKFLOW)["jobs"]["retrain"]
     return [step for step in job["steps"] if "run" in step and step.get("name") != CHECKS]
-
-
-def borrow_environment(clone: Path) -> None:
-    """Give the clone the environment that the tests run in, so that make need not set one up."""
-    (clone / ".venv").mkdir()
-    for entry in Path(sys.prefix).iterdir():
-        if entry.name != ".ready":
-            (clone / ".venv" / entry.name).symlink_to(entry)
-    (clone / ".venv" / ".ready").touch()
 
 
 def enlarged(data: dict[str, Split], count: int, train: Split) -> dict[str, Split]:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from ruamel.yaml import YAML
 from pipeline.core import runner
 from pipeline.core.errors import CheckoutError
 from pipeline.core.urls import redacted_text
+
+LOCK = "dvc.lock"
 
 # For commits and tags on machines where nobody has set a name, as in CI.
 _IDENTITY = {
@@ -85,7 +88,7 @@ class Checkout:
         """The tracked files that `dvc repro` writes: dvc.lock, and the metrics and plots that git keeps and DVC does not."""
         stages = YAML(typ="safe").load(self.root / "dvc.yaml")["stages"].values()
         entries = [entry for stage in stages for kind in ("metrics", "plots") for entry in stage.get(kind, [])]
-        return ["dvc.lock", *(path for entry in entries for path, options in entry.items() if options.get("cache") is False)]
+        return [LOCK, *(path for entry in entries for path, options in entry.items() if options.get("cache") is False)]
 
     def changed(self, files: Sequence[str] = ()) -> list[str]:
         """Tracked files that are not as in the last commit; of `files`, where given, those that git does not know as well."""
@@ -99,6 +102,30 @@ class Checkout:
         for file in set(files) - set(known):
             (self.root / file).unlink(missing_ok=True)
         self.dvc("checkout", "--quiet", "--force", "--allow-missing")
+
+    def restore_lock(self) -> bool:
+        """Put dvc.lock back as git has it where DVC cannot read it, and return whether that was so.
+
+        DVC writes dvc.lock in place: killed meanwhile, it leaves a part. Where git has none either, none is left; DVC keeps
+        apart from it what each stage made of which inputs, and does not run those again.
+        """
+        from dvc.exceptions import DvcException
+        from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+        from dvc.utils import strictyaml
+
+        lock = self.root / LOCK
+        try:
+            strictyaml.load(str(lock), COMPILED_LOCKFILE_SCHEMA)
+        except FileNotFoundError:
+            return False
+        except DvcException:
+            if self.busy():  # and writing it now
+                return False
+            lock.unlink()
+            with suppress(CheckoutError):
+                self.git("checkout", "--", LOCK)
+            return True
+        return False
 
     def busy(self) -> str | None:
         """The DVC command that is at work in this checkout; None where none is. What one that was killed left is none."""

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipeline.core import runner
 from pipeline.core.errors import MissingInputError, UnusableInputError
 
 _PART = re.compile(r"\..*\.(\d+)\.part.*")
@@ -76,26 +77,13 @@ def discard_parts(folder: Path) -> None:
     """Remove what `replacing` and `scratch` left below `folder`: of this process, and of those that were killed in it."""
     for above, folders, names in os.walk(folder):
         for name in [*folders, *names]:
-            if (found := _PART.fullmatch(name)) and _over(int(found[1])):
+            if (found := _PART.fullmatch(name)) and (int(found[1]) == os.getpid() or not runner.is_alive(int(found[1]))):
                 left = Path(above, name)
                 if name in folders:
                     folders.remove(name)
                     shutil.rmtree(left, ignore_errors=True)
                 else:
                     left.unlink(missing_ok=True)
-
-
-def _over(pid: int) -> bool:
-    """Whether there is no process `pid`, or only this one, which has just begun, or is about to end."""
-    if pid == os.getpid():
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:  # another user's
-        return False
-    return False
 
 
 def write_text(path: Path, text: str) -> None:

@@ -18,7 +18,7 @@ from pipeline.core import files
 from pipeline.core.datasets import Split
 from pipeline.core.paths import TIME_DEPENDENT
 from tests.chaos.conftest import LONG, Chaos
-from tests.clones import Clone, git, make_clone
+from tests.clones import Clone, borrow_environment, git, make_clone
 from tests.conftest import Repository
 
 CHANCE = random.Random(0)
@@ -92,6 +92,20 @@ def test_a_bit_that_flips_is_found_and_the_file_made_again(where: str, clone: Cl
     chaos.count(KIND, f"a bit that flips {where}: `make check` finds it, `dvc repro` mends it", len(outs), survived)
 
 
+def test_a_lock_file_that_dvc_was_killed_in_writing_is_put_back(clone: Clone, chaos: Chaos) -> None:
+    borrow_environment(clone.paths.root)
+    lock, before = clone.paths.root / "dvc.lock", clone.digests()
+    written, survived, lost = lock.read_bytes(), 0, 0
+    sizes = (0, *CHANCE.sample(range(len(written)), chaos.tries(1, 40)))  # DVC empties the file before it writes
+    for size in sizes:
+        lock.write_bytes(written[:size])
+        done = subprocess.run(["make", "repro"], cwd=clone.paths.root, capture_output=True, text=True, check=False)
+        survived += done.returncode == 0 and lock.read_bytes() == written
+        lost += clone.digests() != before or "Running stage" in done.stdout
+
+    chaos.count(KIND, "a dvc.lock cut off: `make repro` puts it back, and runs no stage again", len(sizes), survived, lost)
+
+
 def whole(remote: Path) -> bool:
     """Whether every file of the remote under the name of an object is that object."""
     objects = [path for path in (remote / "files" / "md5").glob("??/*") if len(path.name.removesuffix(".dir")) == 30]
@@ -145,7 +159,7 @@ def wait_for_stage(repro: int) -> None:
 
 
 def test_a_second_repro_beside_one_that_runs_is_refused_and_harms_nothing(clone: Clone, chaos: Chaos) -> None:
-    tries, survived = chaos.tries(1, 5), 0
+    tries, survived, lock = chaos.tries(1, 5), 0, clone.paths.root / "dvc.lock"
     command = [sys.executable, "-m", "dvc", "repro", "--force", "--single-item", "explain"]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     for _ in range(tries):
@@ -153,6 +167,11 @@ def test_a_second_repro_beside_one_that_runs_is_refused_and_harms_nothing(clone:
         first = subprocess.Popen(command, cwd=clone.paths.root, env=environment, start_new_session=True, **pipes)
         wait_for_stage(first.pid)
         os.killpg(first.pid, signal.SIGSTOP)
+        written = lock.read_bytes()
+        lock.write_bytes(written[:-100])  # as if the first were writing it
+        assert clone.run("pipeline.check", "--lock").returncode == 1
+        assert lock.read_bytes() == written[:-100]
+        lock.write_bytes(written)
         second = clone.run("dvc", "repro", "--force", "--single-item", "explain")
         turn = clone.run("pipeline.retrain")
         os.killpg(first.pid, signal.SIGCONT)

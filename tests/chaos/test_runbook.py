@@ -29,11 +29,10 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.params import Params
 from pipeline.core.paths import TIME_DEPENDENT, Paths
 from tests.chaos.conftest import LONG, Chaos
-from tests.clones import Clone, git, make_clone
+from tests.clones import Clone, borrow_environment, git, make_clone
 from tests.conftest import Repository, edit_params
 from tests.imports import ROOT
 from tests.test_promote import LOW, slightly_different
-from tests.test_retrain import borrow_environment
 from tests.web import closed
 
 RUNBOOK = ROOT / "docs" / "runbook.md"
@@ -358,6 +357,17 @@ def corrupted_cache(site: Site) -> Iterator[str]:
     site.bash("dvc checkout")
     yield told(lambda: evaluate.run(site.params, site.paths)).replace(f"{site.root}/", "")
     assert files.md5(cached) == name
+    assert site.digests() == before
+
+
+@fault("dvc.lock is cut off")
+def cut_off_lock(site: Site) -> Iterator[str]:
+    before, lock = site.digests(), site.root / "dvc.lock"
+    written = lock.read_bytes()
+    lock.write_bytes(b"")
+    mended = yield site.bash("dvc repro", code=255)
+    assert "Running stage" not in mended
+    assert lock.read_bytes() == written
     assert site.digests() == before
 
 
