@@ -54,6 +54,29 @@ def mlflow_server(
 
 
 @contextmanager
+def verb(
+    module: str, root: Path, port: int, *arguments: str, host: str = "127.0.0.1", **settings: str
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """`python -m pipeline.<module> --port <port>` on the tree at `root` and its own store, once it answers at `host`."""
+    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"pipeline.{module}", "--port", str(port), *arguments],
+        cwd=root,
+        env=environment | {"PYTHONPATH": str(ROOT)} | settings,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_until_healthy(f"http://{host}:{port}", process)
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@contextmanager
 def postgres(folder: Path) -> Iterator[str]:
     """A PostgreSQL cluster of our own with an empty database: its URI."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))

@@ -1,9 +1,6 @@
 """The MLflow UI in real Chromium, on the store of a finished pipeline that has moved: what people find where."""
 
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +13,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from pipeline.core import files
 from tests.browser import chromium
 from tests.conftest import Repository
-from tests.imports import ROOT
-from tests.servers import free_port, wait_until_healthy
+from tests.servers import free_port, verb
 
 SECONDS = 60  # for a page of the UI, which is drawn step by step
 
@@ -34,22 +30,8 @@ def moved(built: Repository, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def address(moved: Path) -> Iterator[str]:
     """`make ui` on the tree that has moved."""
     port = free_port()
-    command = [sys.executable, "-m", "pipeline.ui", "--port", str(port)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        command,
-        cwd=moved,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        wait_until_healthy(f"http://127.0.0.1:{port}", process)
+    with verb("ui", moved, port):
         yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, 9)
-        process.wait()
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ from tests.chaos.conftest import Chaos
 from tests.clones import git, make_clone
 from tests.conftest import NAMES, Repository, edit_params, idx
 from tests.imports import ROOT
-from tests.servers import free_port, mlflow_server, wait_until_healthy
+from tests.servers import free_port, mlflow_server, verb
 
 KIND = "Security"
 SECRET = "hunter2" * 3  # nowhere written out, for files are searched for it
@@ -72,27 +72,6 @@ def basic(user: str, password: str) -> str:
     return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
 
 
-@contextlib.contextmanager
-def started(module: str, built: Repository, host: str, port: int, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), serve.TOKEN: SECRET, "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "1"}
-    environment.pop("MLFLOW_TRACKING_URI", None)  # which MLflow sets when the tree is built in this process
-    process = subprocess.Popen(
-        [sys.executable, "-m", f"pipeline.{module}", "--port", str(port), *arguments],
-        cwd=built.paths.root,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        wait_until_healthy(f"http://{host}:{port}", process)
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, 9)
-        process.wait()
-
-
 @pytest.fixture(scope="module")
 def team_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("team")
@@ -103,12 +82,12 @@ def team_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def servers(built: Repository, team_folder: Path) -> Iterator[dict[str, Server]]:
     """`make ui`, the team's server, and `make serve` where it listens elsewhere, with all that it asks for then."""
-    ui, serving = free_port(), free_port()
+    tree, token, ui, serving = built.paths.root, {serve.TOKEN: SECRET}, free_port(), free_port()
     vectors = {"inputs": files.read_json(built.paths.contract)["test_vectors"]["image"]}
     exposed = ("--host", ELSEWHERE, "--expose", NAME, "--alias", "challenger")
     with contextlib.ExitStack() as stack:
-        shown = stack.enter_context(started("ui", built, "127.0.0.1", ui))
-        served = stack.enter_context(started("serve", built, ELSEWHERE, serving, *exposed))
+        shown = stack.enter_context(verb("ui", tree, ui, MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE="1"))
+        served = stack.enter_context(verb("serve", tree, serving, *exposed, host=ELSEWHERE, **token))
         uri, process = stack.enter_context(mlflow_server(team_folder, workers=1, password=SECRET))
         yield {
             "ui": Server("127.0.0.1", ui, "127.0.0.1", shown.pid),
