@@ -22,7 +22,8 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
         console.say("check", f"{LOCK} was cut off, as by a kill of DVC while it wrote it: it is as git has it again")
     if options.lock:
         return 0 if restored else 1
-    kept, placed = cache.remove_damaged(Path(checkout.dvc("cache", "dir"))), cache.touch_altered(root)
+    kept, placed = cache.remove_damaged(Path(checkout.dvc("cache", "dir"))), cache.altered(root)
+    cache.touch(placed)
     if kept or placed:
         damaged = [*kept, *placed]
         raise DamagedError([path.relative_to(root) if path.is_relative_to(root) else path for path in damaged])

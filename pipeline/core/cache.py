@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -29,15 +30,27 @@ def remove_damaged(cache: Path) -> list[Path]:
     return damaged
 
 
-def touch_altered(root: Path) -> list[Path]:
-    """Give the outputs that are not as dvc.lock says the date of now, and return them: DVC hashes them again then."""
-    stages = YAML(typ="safe").load(root / "dvc.lock")["stages"].values() if (root / "dvc.lock").exists() else []
-    recorded = {root / out["path"]: out["md5"] for stage in stages for out in stage.get("outs", [])}
-    altered = [path for path, md5 in recorded.items() if path.exists() and _md5(path) != md5]
-    for path in altered:
+def altered(root: Path) -> list[Path]:
+    """The outputs that are there, and are not as dvc.lock says."""
+    return [path for path, md5 in _recorded(root).items() if path.exists() and _md5(path) != md5]
+
+
+def missing(root: Path) -> list[Path]:
+    """The outputs that dvc.lock names and that are not there."""
+    return [path for path in _recorded(root) if not path.exists()]
+
+
+def _recorded(root: Path) -> dict[Path, str]:
+    lock = root / "dvc.lock"
+    stages = YAML(typ="safe").load(lock)["stages"].values() if lock.exists() else []
+    return {root / out["path"]: out["md5"] for stage in stages for out in stage.get("outs", [])}
+
+
+def touch(paths: Iterable[Path]) -> None:
+    """Give files, and folders with all that is in them, the date of now: DVC hashes them again then."""
+    for path in paths:
         for file in (path, *path.rglob("*")):
             os.utime(file)
-    return altered
 
 
 def _md5(path: Path) -> str:

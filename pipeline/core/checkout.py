@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from pipeline.core import runner
+from pipeline.core import cache, runner
 from pipeline.core.errors import CheckoutError
 from pipeline.core.urls import redacted_text
 
@@ -96,12 +96,16 @@ class Checkout:
         return listed + (self.git("ls-files", "--others", "--", *files).splitlines() if files else [])
 
     def restore(self, files: Sequence[str]) -> None:
-        """Put `files`, and the outputs that dvc.lock names, back as the last commit has them."""
+        """Put `files`, and the outputs that dvc.lock names, back as the last commit has them.
+
+        DVC is not asked for outputs that are so: it removes what it cannot compare, when its cache has lost it.
+        """
         known = self.git("ls-tree", "--name-only", "HEAD", "--", *files).splitlines()
         self.git("checkout", "--quiet", "HEAD", "--", *known)
         for file in set(files) - set(known):
             (self.root / file).unlink(missing_ok=True)
-        self.dvc("checkout", "--quiet", "--force", "--allow-missing")
+        if outputs := [*cache.altered(self.root), *cache.missing(self.root)]:
+            self.dvc("checkout", "--quiet", "--force", "--allow-missing", *(str(path) for path in outputs))
 
     def restore_lock(self) -> bool:
         """Put dvc.lock back as git has it where DVC cannot read it, and return whether that was so.

@@ -16,8 +16,8 @@ from ruamel.yaml import YAML
 from pipeline.core.paths import TIME_DEPENDENT, Paths
 from tests.chaos import disks, victims
 from tests.chaos.conftest import LONG, Chaos
-from tests.clones import ran
-from tests.conftest import Repository, Split
+from tests.clones import git, ran
+from tests.conftest import Repository, Split, edit_params, write_source
 from tests.imports import ROOT, outputs
 
 KIND = "Disks"
@@ -175,6 +175,31 @@ def test_a_full_disk_under_the_dvc_cache_is_told_and_can_be_made_good(
             lost += len(victims.lost(clone, expected))
             print(said, kept.stderr, back.stderr)
     chaos.count(KIND, "a full disk under the cache of DVC", tries, survived, lost)
+
+
+@pytest.mark.skipif(not LONG, reason="runs the pipeline again")
+@pytest.mark.parametrize("left", [0, 14_000_000])  # too little for anything; enough for all but the new images
+def test_a_turn_of_retraining_ends_where_the_dvc_cache_is_full(
+    left: int, built: Repository, tmp_path: Path, subset: dict[str, Split], mnist: dict[str, Split], chaos: Chaos
+) -> None:
+    clone = victims.clone_of(built, tmp_path / "clone", subset)
+    edit_params(clone.paths.params, {"validate.rows": {"train": [3000, 20_000], "test": [1000, 1000]}})
+    clone.repro()
+    git(clone.paths.root, "commit", "--quiet", "--all", "--message", "More images")
+    write_source(
+        tmp_path / "clone-source", {"train": Split(*(array[:20_000] for array in mnist["train"])), "test": subset["test"]}
+    )
+    before, cache = victims.content(clone), clone.paths.root / ".dvc" / "cache"
+    with disks.disk(cache):
+        with disks.full(cache, left):
+            turn = clone.run("pipeline.retrain", "--first")
+        print(turn.stdout, turn.stderr)
+        survived = turn.returncode == 1 and "Nothing was published" in turn.stderr
+        changes = subprocess.run(["git", "diff", "--quiet", "HEAD"], cwd=clone.paths.root, check=False).returncode
+        shutil.rmtree(clone.paths.turn)  # its reports
+        lost = {name for name, digest in before.items() if victims.content(clone).get(name) != digest}
+    print(*sorted(lost))
+    chaos.count(KIND, "a turn of retraining with a full disk under the cache of DVC", 1, int(survived), len(lost) + changes)
 
 
 @pytest.mark.skipif(not LONG, reason="runs the pipeline again")

@@ -41,7 +41,7 @@ def clone_of(built: Repository, root: Path, subset: dict[str, Split]) -> Clone:
         shutil.copytree(built.paths.root / folder, root / folder, dirs_exist_ok=True)
     done = clone.run("dvc", "commit", "--force", "--quiet")
     assert done.returncode == 0, done.stderr
-    git(root, "add", "dvc.lock")
+    git(root, "add", "--all")
     git(root, "commit", "--quiet", "--message", "Results")
     return clone
 
