@@ -41,9 +41,13 @@ def clone_of(built: Repository, root: Path, subset: dict[str, Split]) -> Clone:
         shutil.copytree(built.paths.root / folder, root / folder, dirs_exist_ok=True)
     done = clone.run("dvc", "commit", "--force", "--quiet")
     assert done.returncode == 0, done.stderr
-    git(root, "add", "--all")
-    git(root, "commit", "--quiet", "--message", "Results")
+    commit(clone)
     return clone
+
+
+def commit(clone: Clone) -> None:
+    git(clone.paths.root, "add", "--all")
+    git(clone.paths.root, "commit", "--quiet", "--allow-empty", "--message", "Results")
 
 
 def content(clone: Clone) -> dict[str, str]:
@@ -63,6 +67,7 @@ def undisturbed(clone: Clone, stage: str) -> Undisturbed:
         seconds = time.monotonic() - begun
     changes = (clone.paths.root / "changes").stat().st_size
     clone.repro()
+    commit(clone)
     return Undisturbed(seconds, changes, content(clone))
 
 
@@ -170,10 +175,13 @@ def survive(stage: str, clone: Clone, chaos: Chaos) -> None:
     apart = f" ({tally.cut_off} as DVC wrote dvc.lock: `make repro`)" if tally.cut_off else ""
     chaos.count(KIND, f"SIGKILL at a random moment of {stage}{apart}", tally.tries, tally.survived, tally.lost)
 
-    changes, tally = chaos.tries(1, 10), Tally(f"changes of {stage}")
-    for number in sorted(tally.rng.sample(range(1, whole.changes + 1), min(changes, whole.changes))):
+    wanted, tally = min(chaos.tries(1, 10), whole.changes), Tally(f"changes of {stage}")
+    numbers = iter(tally.rng.sample(range(1, whole.changes + 1), whole.changes))
+    while tally.tries < wanted:
+        number = next(numbers)
         with victim(clone, stage, before=number, whole_group=tally.rng.random() < 0.5) as dvc:
-            assert dvc.wait() != 0, output(clone)
+            if dvc.wait() == 0:
+                continue  # this time it changed fewer, as the store does when it is asked less often
         tally.recover(clone, whole.digests, f"killed before change {number} of {whole.changes} of {stage}")
     chaos.count(KIND, f"SIGKILL before a change of files by {stage}", tally.tries, tally.survived, tally.lost)
 
