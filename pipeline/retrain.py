@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from pipeline.core import console, files, releases, turns
 from pipeline.core.checkout import Checkout
-from pipeline.core.errors import CheckoutError, TurnError
+from pipeline.core.errors import CheckoutError, PipelineError, TurnError
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 from pipeline.core.turns import Outcome
@@ -39,9 +39,9 @@ def turn(options: argparse.Namespace, checkout: Checkout, params: Params, paths:
         raise TurnError("no other DVC command at work in this checkout", at_work, "Wait for it to end.")
     if checkout.has_dvc_remote():
         checkout.dvc("pull", "--quiet", "--run-cache", "--allow-missing")
-    if options.seed is not None:
-        _set_seed(paths, options.seed)
     try:
+        if options.seed is not None:
+            _set_seed(paths, options.seed)
         rebuild(checkout)
         if not checkout.changed(own) and is_published(checkout, params, paths):
             return Outcome.NOTHING_NEW
@@ -49,6 +49,10 @@ def turn(options: argparse.Namespace, checkout: Checkout, params: Params, paths:
     except TurnError:
         keep_reports(paths)
         checkout.restore(own)
+        raise
+    except KeyboardInterrupt:
+        if options.seed is not None:  # else the next turn would take it for somebody's change; what was trained stays
+            checkout.git("checkout", "--quiet", "HEAD", "--", paths.params.name)
         raise
     if decided is Outcome.REFUSED:
         keep_reports(paths)
@@ -166,12 +170,17 @@ def finish(outcome: Outcome | None, problem: Exception | None, params: Params, p
     from pipeline.core import registry, tracking
 
     decision = files.read_json(paths.promotion) if paths.promotion.is_file() else None
-    with tracking.answering(paths):
-        tracking.connect(params, paths)
-        last = registry.last_turn(params.tracking.model)
-        if outcome:
-            registry.record_turn(params.tracking.model, outcome.value)
-        link = tracking.run_link(decision["run_id"], paths) if decision else "none of this turn"
+    last, link = None, "none of this turn"
+    try:
+        with tracking.answering(paths):
+            tracking.connect(params, paths)
+            last = registry.last_turn(params.tracking.model)
+            if outcome:
+                registry.record_turn(params.tracking.model, outcome.value)
+            link = tracking.run_link(decision["run_id"], paths) if decision else link
+    except PipelineError:
+        if problem is None:  # what went wrong before is what is to be told
+            raise
     summary = turns.summary(outcome, str(problem) if problem else None, decision, last, link)
     files.write_text(paths.turn_summary, summary)
     if page := os.environ.get("GITHUB_STEP_SUMMARY"):

@@ -3,6 +3,7 @@ import json
 import math
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,30 @@ def test_the_folder_of_a_new_file_is_made(tmp_path: Path) -> None:
     files.write_text(tmp_path / "a" / "b" / "c.txt", "text")
 
     assert (tmp_path / "a" / "b" / "c.txt").read_text() == "text"
+
+
+def test_a_file_is_on_the_disk_before_it_takes_its_place_and_its_folder_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a machine that loses its power may find the name and not the content."""
+    done: list[tuple[str, str]] = []
+
+    def noted(name: str, of: Callable[[Any], str]) -> None:
+        act = getattr(os, name)
+
+        def noting(*arguments: Any) -> None:
+            done.append((name, of(arguments[0])))
+            act(*arguments)
+
+        monkeypatch.setattr(os, name, noting)
+
+    noted("fsync", lambda descriptor: os.readlink(f"/proc/self/fd/{descriptor}"))
+    noted("replace", str)
+
+    with files.replacing(tmp_path / "model.onnx") as part:
+        part.write_text("new")
+
+    assert done == [("fsync", str(part)), ("replace", str(part)), ("fsync", str(tmp_path))]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

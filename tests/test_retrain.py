@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +22,7 @@ from tests.conftest import SMALL, edit_params, write_source
 from tests.imports import ROOT
 from tests.servers import mlflow_server
 from tests.test_promote import LOW
+from tests.web import closed
 
 WORKFLOW = ROOT / ".github" / "workflows" / "retrain.yml"
 CHECKS = "Check what a commit of this job rests on"  # the tests themselves
@@ -268,11 +271,30 @@ def test_two_turns_at_once_are_refused(home: Taken) -> None:
     assert "another turn under way in this checkout" in done.stderr
 
 
-def test_a_checkout_with_other_changes_is_left_alone(home: Taken) -> None:
+def test_an_interrupted_turn_with_a_seed_leaves_the_seed_as_it_was(home: Taken) -> None:
+    clone = home[0].turns["bad"].clone
+    params = clone / "params.yaml"
+    before = params.read_text()
+    command = [sys.executable, "-m", "pipeline.retrain", "--seed", "7"]
+    process = subprocess.Popen(command, cwd=clone, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    while params.read_text() == before:
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate()
+
+    assert process.returncode == 130, printed
+    assert params.read_text() == before
+
+
+def test_a_checkout_with_other_changes_is_left_alone_and_told_without_a_store_too(home: Taken) -> None:
     clone = home[0].turns["idle"].clone
     (clone / "README.md").write_text("mine")
 
-    done = subprocess.run([sys.executable, "-m", "pipeline.retrain"], cwd=clone, capture_output=True, text=True, check=False)
+    environment = os.environ | {"MLFLOW_TRACKING_URI": closed()}
+    command = [sys.executable, "-m", "pipeline.retrain"]
+    done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, check=False)
 
     assert done.returncode == 1
     assert "expected a checkout without changes, found README.md" in done.stderr

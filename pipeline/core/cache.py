@@ -43,7 +43,7 @@ def missing(root: Path) -> list[Path]:
 def _recorded(root: Path) -> dict[Path, str]:
     lock = root / "dvc.lock"
     stages = YAML(typ="safe").load(lock)["stages"].values() if lock.exists() else []
-    return {root / out["path"]: out["md5"] for stage in stages for out in stage.get("outs", [])}
+    return {root / out["path"]: out.get("md5", "") for stage in stages for out in stage.get("outs", [])}
 
 
 def touch(paths: Iterable[Path]) -> None:

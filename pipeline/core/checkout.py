@@ -108,10 +108,10 @@ class Checkout:
             self.dvc("checkout", "--quiet", "--force", "--allow-missing", *(str(path) for path in outputs))
 
     def restore_lock(self) -> bool:
-        """Put dvc.lock back as git has it where DVC cannot read it, and return whether that was so.
+        """Put dvc.lock back as git has it where it was cut off, and return whether that was so; the part goes to .dvc/tmp.
 
         DVC writes dvc.lock in place: killed meanwhile, it leaves a part. Where git has none either, none is left; DVC keeps
-        apart from it what each stage made of which inputs, and does not run those again.
+        apart from it what each stage made of which inputs, and does not run those again. One in a merge conflict stays.
         """
         from dvc.exceptions import DvcException
         from dvc.schema import COMPILED_LOCKFILE_SCHEMA
@@ -119,17 +119,25 @@ class Checkout:
 
         lock = self.root / LOCK
         try:
-            strictyaml.load(str(lock), COMPILED_LOCKFILE_SCHEMA)
+            _, text = strictyaml.load(str(lock), COMPILED_LOCKFILE_SCHEMA)
+            cut_off = not text.endswith("\n")  # most parts are whole to DVC, which takes what is missing for new
         except FileNotFoundError:
             return False
         except DvcException:
-            if self.busy():  # and writing it now
-                return False
-            lock.unlink()
-            with suppress(CheckoutError):
-                self.git("checkout", "--", LOCK)
-            return True
-        return False
+            cut_off = True
+        if not cut_off or self.busy() or self._is_unmerged(LOCK):  # busy: DVC is writing it now
+            return False
+        (self.root / ".dvc" / "tmp").mkdir(exist_ok=True)
+        lock.replace(self.root / ".dvc" / "tmp" / LOCK)
+        with suppress(CheckoutError):
+            self.git("checkout", "--", LOCK)
+        return True
+
+    def _is_unmerged(self, file: str) -> bool:
+        try:
+            return bool(self.git("ls-files", "--unmerged", "--", file))
+        except CheckoutError:  # no git checkout
+            return False
 
     def busy(self) -> str | None:
         """The DVC command that is at work in this checkout; None where none is. What one that was killed left is none."""

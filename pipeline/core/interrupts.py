@@ -16,6 +16,8 @@ _GRACE = 1.2  # seconds to unwind in, before the process is ended from the side
 _LAST = 0.4  # seconds for what has to be done even then
 _PARENT = 0.5  # seconds between two looks at whether DVC is still there
 
+_STARTED_BY = os.getppid()  # asked at once: DVC may be gone before TensorFlow is imported
+
 _last: list[Callable[[], None]] = []
 
 
@@ -68,7 +70,7 @@ def _watch(line: str) -> None:
 
 
 def _wait(line: str, reading: int, stderr: int) -> None:
-    parent = os.getppid() if "DVC_STAGE" in os.environ else None
+    parent = _STARTED_BY if "DVC_STAGE" in os.environ else None
     while True:
         if select.select([reading], [], [], _PARENT)[0]:
             if os.read(reading, 1)[0] in _SIGNALS:

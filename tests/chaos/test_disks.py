@@ -104,6 +104,8 @@ def test_a_read_only_disk_under_data_costs_one_error_and_nothing_else(stage: str
             done = run(stage, paths)
         assert digests(paths).keys() == before.keys()
         lost = len(damaged(paths, stage, before))
+        again = run(stage, paths)
+        assert (again.returncode, digests(paths)) == (0, before), again.stderr
     chaos.count(KIND, f"a read-only disk under data/ in {stage}", 1, int(is_one_clear_error(done)), lost)
 
 
