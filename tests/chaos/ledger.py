@@ -45,10 +45,24 @@ def tables(entries: Sequence[Entry]) -> dict[str, str]:
 
 
 def put(found: Mapping[str, str], path: Path = RELIABILITY) -> None:
-    """End each section with its table, in place of the one it has; the text around it stays."""
+    """End each section with its table, in place of the one it has; the text around it stays.
+
+    Of a table of the same day and machine, the rows of other faults stay: files may be run one by one.
+    """
     head, *sections = re.split(r"(?m)^## ", path.read_text(encoding="utf-8"))
     texts = {title: text for title, _, text in (section.partition("\n") for section in sections)}
     for kind, table in found.items():
-        texts[kind] = f"{_TABLE.sub('', texts.get(kind, '')).rstrip()}\n\n{table}\n"
+        text = texts.get(kind, "")
+        texts[kind] = f"{_TABLE.sub('', text).rstrip()}\n\n{_merged(_TABLE.search(text), table)}\n"
     whole = head.rstrip() + "".join(f"\n\n## {title}\n\n{text.strip()}" for title, text in texts.items())
     path.write_text(f"{whole}\n", encoding="utf-8")
+
+
+def _merged(known: re.Match[str] | None, table: str) -> str:
+    """The new table, after the rows of the known one that it does not have; without those where they are of another run."""
+    if not known or known[0].partition("\n")[0] != table.partition("\n")[0]:
+        return table
+    faults = {row.split(" | ")[0] for row in table.splitlines()}
+    head, rule, rows = table.partition("| --- | --- | --- | --- |\n")
+    kept = [row for row in known[0].splitlines(keepends=True) if row.startswith("| ") and row.split(" | ")[0] not in faults]
+    return f"{head}{rule}{''.join(kept)}{rows}"
