@@ -11,7 +11,7 @@ from importlib.metadata import version
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.core import console, datasets, files, imports, interrupts, snapshots
+from pipeline.core import console, datasets, files, imports, snapshots
 from pipeline.core.datasets import Pixels, Split
 from pipeline.core.errors import UnvalidatedDataError
 from pipeline.core.params import Params
@@ -57,7 +57,7 @@ def run(params: Params, paths: Paths) -> str:
     summary = model.summary(network)
     print(summary, flush=True)
     started, recorder = datetime.now(UTC), snapshots.Recorder()
-    with tracking.training_run(params, paths) as live, interrupts.last(lambda: tracking.kill(live.run_id)):
+    with tracking.training_run(params, paths) as live:
         clock = time.perf_counter()
         epochs = training.fit(network, data, parts, params.train, live.log_epoch, recorder)
         seconds = time.perf_counter() - clock

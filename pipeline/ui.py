@@ -6,8 +6,8 @@ import signal
 import subprocess
 import sys
 
-from pipeline.core import ports, relocation
-from pipeline.core.errors import TrackingError
+from pipeline.core import ports, relocation, store
+from pipeline.core.errors import PipelineError
 from pipeline.core.paths import Paths
 from pipeline.core.urls import redacted
 
@@ -53,8 +53,9 @@ def main() -> int:
         print(f"error: {found}", file=sys.stderr)
         return 1
     try:
+        store.check(paths.database)  # the server would upgrade an older one, without a copy
         left = relocation.follow(paths)
-    except TrackingError as error:
+    except PipelineError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     for folder in left:

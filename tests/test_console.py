@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.core import console
+from pipeline.core import console, files
 from pipeline.core.console import DEBUG, Stage
 from pipeline.core.errors import MissingInputError, PipelineError
 from pipeline.core.params import Params
@@ -197,6 +197,20 @@ def test_a_command_ends_in_one_line_when_something_is_wrong(
     assert console.run_command(argparse.ArgumentParser(prog="tiny"), act) == 1
 
     assert capsys.readouterr().err == "error: as it is\n"
+
+
+def test_what_a_kill_left_beside_the_store_is_removed_and_artifacts_are_not_looked_through() -> None:
+    with subprocess.Popen(["true"]) as gone:
+        pass
+    store = Paths().store
+    names = [f".mlflow.{gone.pid}.part.db", f".mlflow.{gone.pid}.part.db-journal", f".mlflow.db.{gone.pid}.part.before-move"]
+    kept = [store / name for name in ("artifacts/.a.1.part", f"artifacts/.b.{gone.pid}.part.png", "mlflow.db.0123.bak")]
+    for path in (*(store / name for name in names), *kept):
+        files.write_text(path, "text")
+
+    assert console.run_stage("tiny", lambda params, paths: "done") == 0
+
+    assert sorted(path for path in store.rglob("*") if path.is_file()) == sorted(kept)
 
 
 INTERRUPTED = "\ntiny interrupted; `dvc repro` goes on from here.\n"

@@ -124,6 +124,29 @@ def test_what_another_checkout_logs_to_this_store_stays_its_own(copied: Reposito
     assert found == "kept there"
 
 
+def test_an_experiment_of_another_checkout_stays_its_own_before_its_first_run(copied: Repository, tmp_path: Path) -> None:
+    relocation.follow(copied.paths)
+    theirs = tmp_path / "another" / "mlruns" / "artifacts"
+    theirs.parent.mkdir(parents=True)  # where its lock lies
+    client = mlflow.MlflowClient(copied.paths.tracking_uri)
+    experiment = client.create_experiment("theirs", artifact_location=theirs.as_uri())
+
+    assert relocation.follow(copied.paths) == []
+
+    assert client.get_experiment(experiment).artifact_location == theirs.as_uri()
+
+
+def test_an_experiment_without_a_run_follows_a_checkout_that_was_moved(copied: Repository, tmp_path: Path) -> None:
+    relocation.follow(copied.paths)
+    gone = tmp_path / "gone" / "mlruns" / "artifacts"
+    client = mlflow.MlflowClient(copied.paths.tracking_uri)
+    experiment = client.create_experiment("new", artifact_location=gone.as_uri())
+
+    assert relocation.follow(copied.paths) == [gone.parent]
+
+    assert client.get_experiment(experiment).artifact_location == (copied.paths.store / "artifacts").as_uri()
+
+
 def test_of_several_processes_that_come_upon_a_moved_store_each_finds_it_right(copied: Repository) -> None:
     code = "from pipeline.core import relocation, paths; print(len(relocation.follow(paths.Paths())))"
     environment: dict[str, Any] = {"cwd": copied.paths.root, "env": {"PYTHONPATH": str(ROOT)}, "text": True}

@@ -2,7 +2,11 @@
 
 import hashlib
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ from pipeline.core.errors import MissingInputError
 from pipeline.core.inference import OnnxModel
 from pipeline.core.paths import Paths
 from tests.conftest import Repository, idx, small_repository
+from tests.imports import ROOT
 
 
 @pytest.fixture
@@ -180,3 +185,51 @@ def test_a_run_that_cannot_be_described_is_a_failed_one(repository: Repository, 
 
     runs = client.search_runs([client.get_experiment_by_name("mnist").experiment_id])
     assert [run.info.status for run in runs] == ["FAILED"]
+
+
+@pytest.mark.parametrize("resumed", [True, False])
+@pytest.mark.parametrize(("error", "status"), [(ValueError("a defect"), "FAILED"), (KeyboardInterrupt(), "KILLED")])
+def test_a_registration_that_ends_early_says_so_of_its_run(
+    repository: Repository, client: Any, error: BaseException, status: str, resumed: bool
+) -> None:
+    if resumed:
+        register.run(repository.params, repository.paths)
+
+    with pytest.raises(type(error)), tracking.completed_run(repository.params, repository.paths) as run_id:
+        raise error
+
+    assert client.get_run(run_id).info.status == status
+    register.run(repository.params, repository.paths)
+    assert client.get_run(run_id).info.status == "FINISHED"
+
+
+STUCK = """
+import os, sys, time
+from pipeline.core import console, tracking
+
+def run(params, paths):
+    with tracking.{run}(params, paths) as found:
+        while True:
+            try:
+                os.write(1, f"{{getattr(found, 'run_id', found)}}\\n".encode())  # what is printed is held back
+                time.sleep(60)
+            except BaseException:
+                pass
+
+sys.exit(console.run_stage("stuck", run))
+"""
+
+
+@pytest.mark.parametrize("run", ["training_run", "completed_run"])
+def test_a_run_whose_process_has_to_be_ended_from_the_side_is_a_killed_one(
+    run: str, repository: Repository, client: Any
+) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", STUCK.format(run=run)]
+    with subprocess.Popen(command, cwd=repository.paths.root, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        run_id = process.stdout.readline().strip()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 130
+
+    assert client.get_run(run_id).info.status == "KILLED"

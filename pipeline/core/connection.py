@@ -22,7 +22,6 @@ from pipeline.core.paths import Paths
 from pipeline.core.urls import redacted, redacted_text
 
 _SAMPLING_SECONDS = 1  # a training of two seconds shows in the system metrics too
-_MIGRATIONS = Path(mlflow.__file__).parent / "store" / "db_migrations"
 
 _CONNECT_SECONDS, _ANSWER_SECONDS = 4, 30  # to wait for a server before any work
 _SLOW_SECONDS = 2  # an answer that takes longer is told of
@@ -82,7 +81,7 @@ def connect(params: Params, paths: Paths) -> str:
     name = params.tracking.experiment
     with _one_at_a_time(paths) as database:
         if database:
-            store.check(database, _MIGRATIONS)
+            store.check(database)
             if not database.exists():
                 _make(database)
             relocation.follow(paths)

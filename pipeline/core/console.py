@@ -68,14 +68,14 @@ def _guarded(interrupted: str, act: Callable[[Params, Paths], int], debug: bool,
     debug = debug or os.environ.get(DEBUG, "0") not in ("", "0")
     paths = Paths()
     try:
-        with interrupts.last(lambda: files.discard_parts(paths.data)):
+        with interrupts.last(lambda: _discard_parts(paths)):
             interrupts.start(interrupted, bounded)
             if not debug:
                 _quieten()
-            files.discard_parts(paths.data)
+            _discard_parts(paths)
             return act(params.load(paths.params), paths)
     except KeyboardInterrupt:
-        files.discard_parts(paths.data)
+        _discard_parts(paths)
         print(f"\n{interrupted}", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
@@ -86,6 +86,11 @@ def _guarded(interrupted: str, act: Callable[[Params, Paths], int], debug: bool,
         return 1
     finally:
         interrupts.stop()
+
+
+def _discard_parts(paths: Paths) -> None:
+    files.discard_parts(paths.data)
+    files.discard_parts(paths.store, deep=False)  # parts of the store lie beside it, and artifacts are many
 
 
 def _explain(error: Exception) -> str:

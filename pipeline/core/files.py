@@ -73,8 +73,13 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def discard_parts(folder: Path) -> None:
-    """Remove what `replacing` and `scratch` left below `folder`: of this process, and of those that were killed in it."""
+def discard_parts(folder: Path, deep: bool = True) -> None:
+    """Remove what `replacing` and `scratch` left in `folder`: of this process, and of those that were killed in it.
+
+    Args:
+        folder: where to look; it need not be there.
+        deep: look into the folders in it, too.
+    """
     for above, folders, names in os.walk(folder):
         for name in [*folders, *names]:
             if (found := _PART.fullmatch(name)) and (int(found[1]) == os.getpid() or not runner.is_alive(int(found[1]))):
@@ -84,6 +89,8 @@ def discard_parts(folder: Path) -> None:
                     shutil.rmtree(left, ignore_errors=True)
                 else:
                     left.unlink(missing_ok=True)
+        if not deep:
+            break
 
 
 def write_text(path: Path, text: str) -> None:

@@ -64,9 +64,14 @@ def _left(store: sqlite3.Connection, here: Path) -> list[Path]:
 
 
 def _moved(store: sqlite3.Connection, old: Path, new: Path) -> bool:
-    """Whether the artifacts are here. Another checkout that logs to this store keeps its own, and none of them is here."""
+    """Whether the artifacts are here. Another checkout that logs to this store keeps its own, and none of them is here.
+
+    Before the first run there are none anywhere: then a checkout that still lies there keeps the place.
+    """
     recorded = [*_values(store, "runs", "artifact_uri"), *_values(store, "logged_models", "artifact_location")]
     places = [folder.relative_to(old) for folder in map(_folder, recorded) if folder.is_relative_to(old)]
+    if not places:
+        return not old.parent.exists()
     return any((new / place).exists() for place in places) or not any((old / place).exists() for place in places)
 
 

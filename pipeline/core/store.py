@@ -6,6 +6,7 @@ MLflow would take an empty file for a new store, and change the schema of an old
 import re
 import sqlite3
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 
 from pipeline.core import files
@@ -18,22 +19,25 @@ _READ_WHOLE = 200_000_000  # bytes, a fifth of a second; of a larger store SQLit
 
 
 def database(uri: str) -> Path | None:
-    """The file of a SQLite store; None of another store."""
-    path = uri.removeprefix(_SQLITE)
-    return Path(path).absolute() if uri.startswith(_SQLITE) and path and path != ":memory:" else None
+    """The file of a SQLite store, whatever options follow its name; None of another store."""
+    path = uri.removeprefix(_SQLITE).partition("?")[0]
+    named = path and path != ":memory:" and not path.startswith("file:")  # an address within the address
+    return Path(path).absolute() if uri.startswith(_SQLITE) and named else None
 
 
-def check(path: Path, migrations: Path) -> None:
-    """Pass a store that is not there, or that is whole and has the schema that MLflow's `migrations` lead to.
+def check(path: Path) -> None:
+    """Pass a store that is not there, or that is whole and has the schema of the MLflow that is installed.
 
     Raises:
-        UnreadableStoreError: it is damaged, or something else. It is left as it is.
+        UnreadableStoreError: it is damaged, or something else, such as a folder. It is left as it is.
         BusyStoreError: another process has been writing for too long.
         OlderStoreError: its schema is an older MLflow's. A copy lies beside it.
         NewerStoreError: its schema is one that this MLflow does not know.
     """
     if not path.exists():
         return
+    if not path.is_file():  # of which SQLite says only that it cannot be opened, and MLflow asks it for minutes
+        raise UnreadableStoreError(path, "a folder" if path.is_dir() else "no regular file")
     if path.stat().st_size == 0:
         raise UnreadableStoreError(path, "an empty file")
     try:
@@ -46,7 +50,7 @@ def check(path: Path, migrations: Path) -> None:
     except sqlite3.Error as error:
         raise_for(error, path)
         return  # what it is, MLflow says
-    known, latest = _revisions(migrations)
+    known, latest = _revisions(_migrations())
     if revision is None or latest is None or revision == latest:
         return
     if revision not in known:
@@ -82,6 +86,12 @@ def _revision(connection: sqlite3.Connection) -> str | None:
         return None
     found = connection.execute("SELECT version_num FROM alembic_version").fetchone()
     return str(found[0]) if found else None
+
+
+def _migrations() -> Path:
+    """The folder of MLflow's schemas, found without importing MLflow, which takes seconds."""
+    found = find_spec("mlflow")
+    return Path(found.origin if found and found.origin else "").parent / "store" / "db_migrations"
 
 
 def _revisions(migrations: Path) -> tuple[set[str], str | None]:

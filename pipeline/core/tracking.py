@@ -9,8 +9,8 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import mlflow
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 
-from pipeline.core import console, datasets, files, runner
+from pipeline.core import console, datasets, files, interrupts, runner
 from pipeline.core.connection import answering as answering  # verbs ask for these here
 from pipeline.core.connection import connect as connect
 from pipeline.core.connection import environment, put_in, reason
@@ -32,9 +32,11 @@ ONNX_SHA256 = "onnx_sha256"  # the tag of a run and of a model version
 
 _CURVE = "epoch/"  # sorts the curves before everything else that the UI draws
 _REBUILT = "rebuilt_from"  # the tag that names the run that a store lost, or never had
-# While a training waits for it, a server is asked twice at most, and not waited for as long as else.
-_IN_TRAINING = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "15", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
-_WAIT_SECONDS, _WAIT_SHARE = 5, 0.1  # of a training, to wait for the store in all: the larger of the two
+# While a training waits for it, a server is asked twice at most, and not waited for as long as else. Once it was given up it
+# is asked for the end of the run alone, once. With the seconds below that makes half a minute at most.
+_IN_TRAINING = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "12", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+_GIVEN_UP = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "2", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+_WAIT_SECONDS, _WAIT_SHARE = 4, 0.1  # of a training, to wait for the store in all: the larger of the two
 
 
 class LiveRun:
@@ -42,7 +44,7 @@ class LiveRun:
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
-        self.answers = self.live = True
+        self.live = True
         self.begun, self.waited = time.monotonic(), 0.0
 
     def log_epoch(self, epoch: int, figures: Mapping[str, float]) -> None:
@@ -52,7 +54,6 @@ class LiveRun:
         try:
             mlflow.log_metrics({f"{_CURVE}{name}": value for name, value in figures.items()}, step=epoch)
         except MlflowException as error:
-            self.answers = False
             self._give_up(f"stopped answering ({reason(error)})")
             return
         self.waited += time.monotonic() - asked
@@ -75,19 +76,13 @@ def training_run(params: Params, paths: Paths) -> Iterator[LiveRun]:
         experiment, here = connect(params, paths), runner.this_process(paths.store)
         _end_orphans(experiment, here)
         run = mlflow.start_run(run_name=os.environ.get("DVC_EXP_NAME"), tags=here.tags(), log_system_metrics=True)
-    status, live = RunStatus.FAILED, LiveRun(run.info.run_id)
-    try:
+    live = LiveRun(run.info.run_id)
+    with _ending(live.run_id, lambda status: _end_training(status, live)):
         with answering(paths):
             _describe(params, paths)
         with environment(_IN_TRAINING):
             live.begun = time.monotonic()
             yield live
-        status = RunStatus.FINISHED
-    except KeyboardInterrupt:
-        status = RunStatus.KILLED
-        raise
-    finally:
-        _end(status, live)
 
 
 @contextmanager
@@ -103,30 +98,69 @@ def completed_run(params: Params, paths: Paths) -> Iterator[str]:
         experiment, here = connect(params, paths), runner.this_process(paths.store)
         _end_orphans(experiment, here)
         recorded = files.read_json(paths.run)
-        run_id = _find(recorded["run_id"], experiment)
-        if run_id:
-            mlflow.MlflowClient().log_batch(run_id, tags=[RunTag(*tag) for tag in here.tags().items()])
-        name = None if run_id else os.environ.get("DVC_EXP_NAME")
-        with mlflow.start_run(run_id=run_id, run_name=name, tags=None if run_id else here.tags()) as run:
-            if run_id is None:
+        found = _find(recorded["run_id"], experiment)
+        if found:
+            mlflow.MlflowClient().log_batch(found, tags=[RunTag(*tag) for tag in here.tags().items()])
+        run_id = found or _open(os.environ.get("DVC_EXP_NAME"), here)
+        with _ending(run_id, _end):
+            if found:
+                mlflow.start_run(run_id=found)
+            else:
                 mlflow.set_tags({_REBUILT: recorded["run_id"], "trained": recorded["started"]})
                 _describe(params, paths)
-            _log_missing_epochs(run.info.run_id, paths.history)
+            _log_missing_epochs(run_id, paths.history)
             _log_results(paths)
-            yield str(run.info.run_id)
+            yield run_id
 
 
-def _end(status: int, live: LiveRun) -> None:
+def _open(name: str | None, here: Runner) -> str:
+    """Open a run, which is the active one then; return its identifier."""
+    return str(mlflow.start_run(run_name=name, tags=here.tags()).info.run_id)
+
+
+@contextmanager
+def _ending(run_id: str, end: Callable[[int], None]) -> Iterator[None]:
+    """Have `end` end the run as FINISHED or FAILED, or as KILLED where Ctrl-C or SIGTERM ends the process, from the side, too.
+
+    MLflow's own way, `with mlflow.start_run()`, calls whatever is raised inside a failure.
+    """
+    status = RunStatus.FAILED
+    with interrupts.last(lambda: _kill(run_id)):
+        try:
+            try:
+                yield
+                status = RunStatus.FINISHED
+            except KeyboardInterrupt:
+                status = RunStatus.KILLED
+                raise
+            finally:
+                end(status)
+        except KeyboardInterrupt:
+            with suppress(MlflowException):  # it was interrupted before it was the active one, or in its end
+                _kill(run_id)
+            raise
+
+
+def _end(status: int) -> None:
+    """End the active run. Of one that failed anyway that is told, and not that the store does not take its end."""
+    try:
+        mlflow.end_run(RunStatus.to_string(status))
+    except MlflowException:
+        if status == RunStatus.FINISHED:
+            raise
+
+
+def _end_training(status: int, live: LiveRun) -> None:
     """End the active run. A store that has gone leaves nothing to end, and register rebuilds what it lacks."""
     try:
-        with redirect_stdout(io.StringIO()), environment(_IN_TRAINING):
+        with redirect_stdout(io.StringIO()), environment(_IN_TRAINING if live.live else _GIVEN_UP):
             mlflow.end_run(RunStatus.to_string(status))
     except MlflowException as error:
-        if live.answers:  # else it has been told
+        if live.live:  # else it has been told
             console.say("train", f"warning: the MLflow store did not take the end of the run ({reason(error)})")
 
 
-def kill(run_id: str) -> None:
+def _kill(run_id: str) -> None:
     """Mark the run as KILLED from any thread: only the one that opened it knows it as active."""
     mlflow.MlflowClient().set_terminated(run_id, RunStatus.to_string(RunStatus.KILLED))
 
@@ -255,7 +289,7 @@ def log_report(
     """
     with answering(paths):
         connect(params, paths)
-        with mlflow.start_run(run_name=name, tags=runner.this_process(paths.store).tags()):
+        with _ending(_open(name, runner.this_process(paths.store)), _end):
             mlflow.set_tags({"report": name, **tags})
             mlflow.log_metrics(dict(figures))
             mlflow.log_artifacts(str(folder))

@@ -256,7 +256,11 @@ def test_a_wrong_password_is_told_as_that(repository: Repository, chaos: Chaos, 
 
 
 def retrained(repository: Repository, before_epoch: Callable[[int], None]) -> float:
-    """Show the epochs of history.csv as a training does, and note the run as train does; return the seconds of the fit."""
+    """Show the epochs of history.csv as a training does, and note the run as train does.
+
+    Returns:
+        the seconds from the first epoch to the end of the run.
+    """
     with repository.paths.history.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     with tracking.training_run(repository.params, repository.paths) as live:
@@ -265,7 +269,7 @@ def retrained(repository: Repository, before_epoch: Callable[[int], None]) -> fl
             epoch = int(row.pop("epoch"))
             before_epoch(epoch)
             live.log_epoch(epoch, {name: float(value) for name, value in row.items()})
-        seconds = time.monotonic() - begun
+    seconds = time.monotonic() - begun
     files.write_json(repository.paths.run, files.read_json(repository.paths.run) | {"run_id": live.run_id})
     return seconds
 
@@ -366,13 +370,13 @@ def test_a_slow_server_does_not_make_training_slow(
     assert_complete(repository)
     assert seconds < 5 + 2 * delay
     assert asked < epochs / 4
-    assert told.count("is slow: it took") == 1
+    assert told.count("is slow: it took") == told.count("warning:") == 1
     assert not LONG or "takes 10.0 s an answer" in told
     chaos.count(KIND, f"a server that takes {delay} s an answer: training waits for two at most", 1, 1)
 
 
 def test_a_server_that_hangs_in_mid_training_does_not_hang_training(
-    repository: Repository, server: Server, chaos: Chaos, monkeypatch: pytest.MonkeyPatch
+    repository: Repository, server: Server, chaos: Chaos, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if not LONG:
         pytest.skip("takes a minute")
@@ -382,10 +386,12 @@ def test_a_server_that_hangs_in_mid_training_does_not_hang_training(
         seconds = retrained(repository, lambda epoch: os.killpg(server.process.pid, signal.SIGSTOP) if epoch == 2 else None)
     finally:
         os.killpg(server.process.pid, signal.SIGCONT)
+    told = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
     register.run(repository.params, repository.paths)
 
     assert_complete(repository)
     chaos.count(KIND, "a server that hangs (SIGSTOP) in mid-training: half a minute is lost at most", 1, int(seconds < 35))
+    assert len(told) == 1
 
 
 def of_schema(revision: str, database: Path) -> None:
@@ -487,6 +493,99 @@ def test_a_store_of_a_newer_mlflow_is_left_alone(repository: Repository, whole: 
 
     assert files.sha256(repository.paths.database) == before
     chaos.count(KIND, "a store of a newer MLflow: told, and left as it is", 1, 1)
+
+
+def shown(paths: Paths) -> "subprocess.CompletedProcess[str]":
+    """`make ui` on a store that it must not serve; it is ended where it does after all."""
+    command = [sys.executable, "-m", "pipeline.ui", "--port", str(free_port())]
+    forget_store()  # of this process, which names it in the environment
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command,
+        cwd=paths.root,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            out, err = process.communicate()
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def test_the_ui_leaves_an_older_store_as_it_is_and_copies_it(tmp_path: Path, chaos: Chaos) -> None:
+    schemas = [script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()][1:]
+    chosen, survived = schemas[:: chaos.tries(len(schemas), 6)], 0
+    for revision in chosen:
+        paths = Paths(tmp_path / revision)
+        paths.store.mkdir(parents=True)
+        of_schema(revision, paths.database)
+        before = content(paths.database)
+        done = shown(paths)
+        assert content(paths.database) == before == content(paths.database.with_name(f"mlflow.db.{revision}.bak"))
+        survived += done.returncode == 1 and f"`mlflow db upgrade sqlite:///{paths.database}`" in done.stderr
+
+    chaos.count(KIND, "`make ui` on a store of an older MLflow: a copy, the command, nothing served", len(chosen), survived)
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("of a newer MLflow", "of a newer one"),
+        ("of zero bytes", "found an empty file"),
+        ("overwritten with garbage", "file is not a database"),
+    ],
+)
+def test_the_ui_leaves_a_store_alone_that_is_not_whole(kind: str, says: str, tmp_path: Path, whole: bytes) -> None:
+    paths = Paths(tmp_path)
+    paths.store.mkdir()
+    if kind == "of a newer MLflow":
+        paths.database.write_bytes(whole)
+        with closing(sqlite3.connect(paths.database)) as connection, connection:
+            connection.execute("UPDATE alembic_version SET version_num = 'fedcba987654'")
+    else:
+        paths.database.write_bytes(damage(kind, whole))
+    before = files.sha256(paths.database)
+
+    done = shown(paths)
+
+    assert files.sha256(paths.database) == before
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_in_the_place_of_the_store_is_told_at_once(repository: Repository) -> None:
+    (repository.paths.database / "kept").mkdir(parents=True)
+    assert refused(repository, str(repository.paths.database), UnreadableStoreError, "a folder")
+    done = shown(repository.paths)
+
+    assert (done.returncode, "found a folder" in done.stderr) == (1, True), done.stderr
+    assert (repository.paths.database / "kept").is_dir()
+
+
+def test_a_store_named_with_options_is_made_and_looked_at_as_any_other(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{repository.paths.database}?timeout=10")
+    register.run(repository.params, repository.paths)
+    assert_complete(repository)
+    assert sorted(path.name for path in repository.paths.store.iterdir()) == ["artifacts", "mlflow.db", "mlflow.db.lock"]
+
+    forget_store()
+    older = fresh(repository, repository.paths.root / "older")
+    older.paths.store.mkdir()
+    (revision, *_) = [script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()][1:]
+    of_schema(revision, older.paths.database)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{older.paths.database}?timeout=10")
+    with pytest.raises(OlderStoreError):
+        register.run(older.params, older.paths)
+    assert older.paths.database.with_name(f"mlflow.db.{revision}.bak").exists()
 
 
 @contextmanager

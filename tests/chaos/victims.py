@@ -133,11 +133,11 @@ def lost(clone: Clone, expected: dict[str, str]) -> list[str]:
     differing = [name for name in sorted({*found, *expected}) if found.get(name) != expected.get(name)]
     with closing(sqlite3.connect(clone.paths.database)) as store:
         (integrity,) = store.execute("PRAGMA integrity_check").fetchone()
-        store.execute("SELECT count(*) FROM runs").fetchone()
+        running = [f"run {run} is RUNNING" for (run,) in store.execute("SELECT run_uuid FROM runs WHERE status = 'RUNNING'")]
     parts = [path.name for path in clone.paths.store.rglob("*.part*")]
     cached = [path for path in (clone.paths.root / ".dvc/cache/files/md5").glob("??/*") if len(path.stem) == 30]
     half = [str(path) for path in cached if files.md5(path) != path.parent.name + path.stem]
-    return differing + parts + half + ([] if integrity == "ok" else [integrity])
+    return differing + parts + half + running + ([] if integrity == "ok" else [integrity])
 
 
 class Tally:
