@@ -43,6 +43,22 @@ NAME = "model.example"
 ELSEWHERE = "127.0.0.2"  # another address than the one that servers take unasked, though of this machine
 
 
+# Ray as `python -m pipeline.score` starts it: with ray imported before pipeline.core.cluster.
+LOCAL_RAY = """
+import json, sys
+from pipeline.core import bulk, cluster
+import ray
+with cluster.connected():
+    ray.get(ray.remote(lambda: 0).remote())
+    told = {"gcs": ray.get_runtime_context().gcs_address, "session": ray._private.worker._global_node.get_session_dir_path()}
+    print(json.dumps(told), flush=True)
+    sys.stdin.read()
+"""
+ASK_RAY = (
+    "import sys; from ray._raylet import GcsClient; print(GcsClient(address=sys.argv[1]).internal_kv_keys(b'', b'session'))"
+)
+
+
 @dataclass
 class Server:
     """A server at work, what a request has to bring to be let in, and a request that is then answered."""
@@ -109,6 +125,39 @@ def listening(process: int) -> set[str]:
     return {entry.laddr.ip for each in whole for entry in each.net_connections() if entry.status == psutil.CONN_LISTEN}
 
 
+@dataclass
+class LocalRay:
+    """The Ray that this machine starts for itself: its first process, where it says that it is, its token, its home."""
+
+    process: int
+    gcs: str
+    session: Path
+    token: str
+    home: Path
+
+
+@pytest.fixture(scope="module")
+def local_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRay]:
+    """Started by someone whose settings for clusters ask for no token."""
+    pytest.importorskip("ray", reason="Ray is not installed (make .venv/.sweep)")
+    home = tmp_path_factory.mktemp("home")
+    environment = bare() | {"PYTHONPATH": str(ROOT), "HOME": str(home), "RAY_AUTH_MODE": "disabled"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", LOCAL_RAY], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with process:  # whose end closes stdin, and so ends it
+        assert process.stdout is not None
+        told = json.loads(process.stdout.readline())
+        gcs = next(each for each in psutil.Process(process.pid).children() if each.name() == "gcs_server")
+        token = gcs.environ().get("RAY_AUTH_TOKEN", "")
+        yield LocalRay(process.pid, told["gcs"], Path(told["session"]), token, home)
+
+
+def bare() -> dict[str, str]:
+    """The environment, less what it says of Ray."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+
+
 def test_servers_listen_where_they_were_told_and_nowhere_else(servers: dict[str, Server], chaos: Chaos) -> None:
     reached = 0
     others = {entry.address for each in psutil.net_if_addrs().values() for entry in each if entry.family == socket.AF_INET}
@@ -120,6 +169,64 @@ def test_servers_listen_where_they_were_told_and_nowhere_else(servers: dict[str,
                 reached += 1
 
     chaos.count(KIND, "a connection to another address of the machine than the server's", len(servers), len(servers), reached)
+
+
+def test_ray_on_this_machine_listens_on_127_0_0_1_alone(local_ray: LocalRay, chaos: Chaos) -> None:
+    whole = [psutil.Process(local_ray.process), *psutil.Process(local_ray.process).children(recursive=True)]
+    found = [entry.laddr for each in whole for entry in each.net_connections() if entry.status == psutil.CONN_LISTEN]
+    assert {"gcs_server", "raylet"} <= {each.name() for each in whole}
+    assert len(found) >= 5  # of the driver, the GCS, the raylet (two), its agent, and the workers
+
+    assert {at.ip.removeprefix("::ffff:") for at in found} == {"127.0.0.1"}
+    reached, own = 0, psutil.net_if_addrs().values()
+    others = {entry.address for each in own for entry in each if entry.family in (socket.AF_INET, socket.AF_INET6)}
+    asked = [(address, at.port) for address in sorted({*others, ELSEWHERE} - {"127.0.0.1"}) for at in found]
+    for each in asked:
+        with contextlib.suppress(OSError), socket.create_connection(each, timeout=2):
+            reached += 1
+
+    chaos.count(KIND, "a connection to Ray on this machine by another of its addresses", len(asked), len(asked) - reached)
+
+
+def test_ray_on_this_machine_answers_nobody_without_the_token_of_this_run(local_ray: LocalRay, chaos: Chaos) -> None:
+    """Not to other users of this machine, that is, nor to pages that a browser shows there."""
+    old = local_ray.home / "old"
+    old.write_text("of an earlier run")
+    strangers = [
+        {},
+        {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": SECRET},
+        {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(old)},
+    ]
+    refused = [ask_ray(local_ray, **each) for each in strangers]
+    agent = next(
+        entry.laddr
+        for each in psutil.Process(local_ray.process).children(recursive=True)
+        if "RuntimeEnvAgent" in " ".join(each.cmdline())
+        for entry in each.net_connections()
+        if entry.status == psutil.CONN_LISTEN
+    )
+    statuses = []
+    for headers in ({}, {"Authorization": f"Bearer {SECRET}"}):
+        connection = http.client.HTTPConnection(agent.ip, agent.port, timeout=60)
+        with contextlib.closing(connection):
+            connection.request("POST", "/get_runtime_envs_info", headers=headers)
+            statuses.append(connection.getresponse().status)
+
+    known = ask_ray(local_ray, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=local_ray.token)
+    assert known.returncode == 0, known.stderr
+    assert len(local_ray.token) >= 32
+    assert not (local_ray.home / ".ray").exists()  # where Ray would keep one token for all runs
+    assert holding(local_ray.token, local_ray.session) == []
+    survived = sum(each.returncode != 0 and "AuthenticationError" in each.stderr for each in refused)
+    survived += sum(status in (401, 403) for status in statuses)
+    chaos.count(KIND, "a request to Ray on this machine without its token", len(refused) + len(statuses), survived)
+
+
+def ask_ray(asked: LocalRay, **settings: str) -> "subprocess.CompletedProcess[str]":
+    """Ask for what the GCS keeps, as any program with Ray's library can."""
+    home = {"HOME": str(asked.home)}
+    command = [sys.executable, "-c", ASK_RAY, asked.gcs]
+    return subprocess.run(command, env=bare() | home | settings, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_a_name_that_is_not_the_servers_own_is_refused(servers: dict[str, Server], chaos: Chaos) -> None:
