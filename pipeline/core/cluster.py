@@ -27,7 +27,7 @@ _TOKEN = secrets.token_hex()  # of what this process starts
 def connected() -> Iterator[int]:
     """Start Ray on this machine, or join the cluster at RAY_ADDRESS; inside, how many machines it has.
 
-    What it starts listens on 127.0.0.1 alone, answers nobody who has not this process's token, and ends with the block. On a
+    What it starts listens on 127.0.0.1 alone, does nothing for who has not this process's token, and ends with the block. On a
     cluster this process listens as the nodes do, and the cluster says who is answered. The nodes of a cluster get this
     package's code, and need the libraries that it imports. This process has to be on one of them: Ray's client (ray://) would
     run the search on the cluster's head, and its results and MLflow store would be there.
@@ -54,7 +54,7 @@ def connected() -> Iterator[int]:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Have the Ray that is started inside listen on 127.0.0.1 alone, and answer nobody who has not this process's token.
+    """Have the Ray that is started inside listen on 127.0.0.1 alone, and do nothing for who has not its token.
 
     Ray takes `_node_ip_address="127.0.0.1"` for the machine's outer address, and then listens on all. Where it is not to make
     clusters, as on macOS, it takes 127.0.0.1 for the machine's. The variable that says so (RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER)
