@@ -16,7 +16,9 @@ from typing import Any
 from bench import report
 from bench.commands import ENVIRONMENT, timed
 from tests.servers import mlflow_server, postgres
-from tests.test_team import AT_ONCE, PASSWORD, assert_nothing_is_lost
+from tests.test_team import PASSWORD, assert_nothing_is_lost
+
+AT_ONCE = 8
 
 
 def clones(folder: Path, store: Path | None) -> list[Path]:

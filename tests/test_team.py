@@ -22,7 +22,7 @@ from tests.conftest import Repository
 from tests.imports import ROOT
 from tests.servers import mlflow_server, postgres, ssh_server
 
-AT_ONCE = 8
+AT_ONCE = 4  # python -m bench.team takes eight, on all of MNIST
 PASSWORD = "a password of the tests"
 STAGES = ("train", "register")
 
@@ -77,8 +77,7 @@ def assert_nothing_is_lost(trees: list[Path], uri: str) -> None:
         version = client.get_model_version("mnist-dense", str(registered["version"]))
         assert version.run_id == run.info.run_id
         versions.add(version.version)
-    assert len(versions) == AT_ONCE
-    assert len(client.search_runs([run.info.experiment_id])) == AT_ONCE
+    assert len(versions) == len(client.search_runs([run.info.experiment_id])) == len(trees)
 
 
 def test_many_pipelines_at_once_make_the_default_store_and_lose_nothing(trees: list[Path], tmp_path: Path) -> None:
