@@ -23,7 +23,7 @@ test: $(READY) $(EXTRAS)  ## Run the tests
 	@python -m pytest
 
 .PHONY: chaos
-chaos: $(READY) $(EXTRAS)  ## Make every fault happen, many times, and write docs/reliability.md (3 hours; ONLY=tests/chaos/test_kills.py)
+chaos: $(READY) $(EXTRAS)  ## Make every fault happen, many times, and write docs/reliability.md (2 hours; ONLY=tests/chaos/test_kills.py)
 	@CHAOS=1 python -m pytest $(if $(ONLY),"$$ONLY",tests/chaos)
 
 .PHONY: lint
