@@ -2,6 +2,8 @@
 
 import os
 import re
+import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -415,6 +417,25 @@ def test_the_command_exits_with_1_says_why_and_gives_the_same_bytes_in_another_p
     assert ended.stderr.startswith(f"error: the data broke {len(lines)} expectations:\n  {lines[0]}\n")
     assert len(ended.stderr.splitlines()) == len(lines) + 2
     assert contents(Paths().validation) == here
+
+
+def test_pages_that_cannot_be_written_are_one_error_and_never_half_of_them(good: Repository, tmp_path: Path) -> None:
+    root = shutil.copytree(good.paths.root, tmp_path / "copy")
+    before = contents(Paths(root).validation)
+
+    def allow_small_files() -> None:
+        limit = 50_000  # bytes, which the longest pages are above
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    command, environment = [sys.executable, "-m", "pipeline.validate"], os.environ | {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(
+        command, cwd=root, env=environment, capture_output=True, text=True, check=False, preexec_fn=allow_small_files
+    )
+
+    assert ended.returncode == 1, ended.stdout
+    assert len(ended.stderr.splitlines()) == 2, ended.stderr
+    assert ended.stderr.startswith("error: ")
+    assert contents(Paths(root).validation) == before
 
 
 def extra(mnist: Splits, count: int = 300, change: Callable[[Any, Any], Any] | None = None) -> None:

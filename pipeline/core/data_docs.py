@@ -1,9 +1,12 @@
 """The Data Docs of Great Expectations, as pages that are the same bytes whenever the results are the same."""
 
 import datetime
+import logging
 import re
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,26 @@ def site(folder: str) -> dict[str, Any]:
         "show_how_to_buttons": False,
         "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": folder},
     }
+
+
+@contextmanager
+def whole() -> Iterator[None]:
+    """Raise what Great Expectations fails with inside, such as a full disk: it logs that, and leaves the page out."""
+    failed: list[BaseException] = []
+
+    def keep(record: logging.LogRecord) -> bool:
+        if error := sys.exc_info()[1]:
+            failed.append(error)
+        return error is None
+
+    builder = logging.getLogger("great_expectations.render.renderer.site_builder")
+    builder.addFilter(keep)
+    try:
+        yield
+    finally:
+        builder.removeFilter(keep)
+    if failed:
+        raise failed[0]
 
 
 def finish(folder: Path, subject: Callable[[str], str]) -> None:

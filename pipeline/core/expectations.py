@@ -189,7 +189,8 @@ def check(tables: Mapping[str, pd.DataFrame], suites: Mapping[str, list[Any]], r
                 batch_parameters={"dataframe": table}, run_id=RunIdentifier(run_name=run, run_time=data_docs.EPOCH)
             )
             (results[name],) = checked.run_results.values()
-        context.build_data_docs()
+        with data_docs.whole():
+            context.build_data_docs()
         data_docs.finish(folder, _subject)
     return [_outcome(name, result) for name, checked in results.items() for result in checked.results]
 
