@@ -101,6 +101,9 @@ def postgres(folder: Path) -> Iterator[str]:
     try:
         _wait_until_open(port, process, folder)
         address = ["--host=127.0.0.1", f"--port={port}", "--username=mlflow"]
+        while subprocess.run([str(binaries / "pg_isready"), *address, "--quiet"], check=False).returncode:
+            assert process.poll() is None, "the server ended"  # its port is open before it takes anybody
+            time.sleep(0.05)
         subprocess.run([str(binaries / "createdb"), *address, "mlflow"], **quiet)
         yield f"postgresql://mlflow@127.0.0.1:{port}/mlflow"
     finally:

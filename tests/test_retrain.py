@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -281,7 +280,7 @@ def test_an_interrupted_turn_with_a_seed_leaves_the_seed_as_it_was(home: Taken) 
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.01)
 
-    process.send_signal(signal.SIGINT)
+    process.terminate()
     printed, _ = process.communicate()
 
     assert process.returncode == 130, printed
