@@ -99,6 +99,7 @@ def test_a_bit_that_flips_is_found_and_the_file_made_again(where: str, clone: Cl
 
 def test_a_lock_file_that_dvc_was_killed_in_writing_is_put_back(clone: Clone, chaos: Chaos) -> None:
     borrow_environment(clone.paths.root)
+    git(clone.paths.root, "commit", "--quiet", "--all", "--allow-empty", "--message", "What was made again")
     lock, before = clone.paths.root / "dvc.lock", clone.digests()
     written, survived, lost = lock.read_bytes(), 0, 0
     sizes = (0, *CHANCE.sample(range(len(written)), chaos.tries(1, 12)))  # DVC empties the file before it writes
