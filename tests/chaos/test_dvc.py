@@ -99,6 +99,7 @@ def test_a_bit_that_flips_is_found_and_the_file_made_again(where: str, clone: Cl
 
 def test_a_lock_file_that_dvc_was_killed_in_writing_is_put_back(clone: Clone, chaos: Chaos) -> None:
     borrow_environment(clone.paths.root)
+    clone.repro()
     git(clone.paths.root, "commit", "--quiet", "--all", "--allow-empty", "--message", "What was made again")
     lock, before = clone.paths.root / "dvc.lock", clone.digests()
     written, survived, lost = lock.read_bytes(), 0, 0
@@ -107,10 +108,17 @@ def test_a_lock_file_that_dvc_was_killed_in_writing_is_put_back(clone: Clone, ch
         for mends in (["make", "repro"], [sys.executable, "-m", "pipeline.check"]):
             lock.write_bytes(written[:size])
             done = subprocess.run(mends, cwd=clone.paths.root, capture_output=True, text=True, check=False)
-            survived += done.returncode == 0 and lock.read_bytes() == written
+            again = clone.run("dvc", "repro")  # a cut between two lines, which only DVC can tell from what is new
+            survived += done.returncode == again.returncode == 0 and lock.read_bytes() == written
             lost += clone.digests() != before or "Running stage" in done.stdout
 
-    chaos.count(KIND, "a dvc.lock cut off: `make repro`, or `make check`, makes it whole", 2 * len(sizes), survived, lost)
+    chaos.count(
+        KIND,
+        "a dvc.lock cut off: `make repro`, or `make check`, and `dvc repro` make it whole",
+        2 * len(sizes),
+        survived,
+        lost,
+    )
 
 
 def test_a_lock_file_in_a_merge_conflict_is_left_to_who_merges(clone: Clone, tmp_path: Path) -> None:
