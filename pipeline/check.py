@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from pipeline.core import cache, console
-from pipeline.core.checkout import LOCK, Checkout
+from pipeline.core.cache import LOCK
+from pipeline.core.checkout import Checkout
 from pipeline.core.errors import DamagedError
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
@@ -22,10 +23,10 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
         console.say("check", f"{LOCK} was cut off, as by a kill of DVC while it wrote it: it is as git has it again")
     if options.lock:
         return 0 if restored else 1
-    kept, placed = cache.remove_damaged(Path(checkout.dvc("cache", "dir"))), cache.altered(root)
+    kept = cache.remove_damaged(Path(checkout.dvc("cache", "dir")))
+    placed = [path for path in cache.differing(root) if path.exists()]
     cache.touch(placed)
-    if kept or placed:
-        damaged = [*kept, *placed]
+    if damaged := [*kept, *placed]:
         raise DamagedError([path.relative_to(root) if path.is_relative_to(root) else path for path in damaged])
     console.say("check", "every file in DVC's cache and every output is what it was")
     return 0

@@ -14,6 +14,8 @@ from ruamel.yaml import YAML
 
 from pipeline.core import files
 
+LOCK = "dvc.lock"
+
 _DIR = ".dir"  # ends the name of a list of a folder's files
 
 
@@ -30,20 +32,12 @@ def remove_damaged(cache: Path) -> list[Path]:
     return damaged
 
 
-def altered(root: Path) -> list[Path]:
-    """The outputs that are there, and are not as dvc.lock says."""
-    return [path for path, md5 in _recorded(root).items() if path.exists() and _md5(path) != md5]
-
-
-def missing(root: Path) -> list[Path]:
-    """The outputs that dvc.lock names and that are not there."""
-    return [path for path in _recorded(root) if not path.exists()]
-
-
-def _recorded(root: Path) -> dict[Path, str]:
-    lock = root / "dvc.lock"
+def differing(root: Path) -> list[Path]:
+    """The outputs that are not there, or not as dvc.lock says."""
+    lock = root / LOCK
     stages = YAML(typ="safe").load(lock)["stages"].values() if lock.exists() else []
-    return {root / out["path"]: out.get("md5", "") for stage in stages for out in stage.get("outs", [])}
+    recorded = {root / out["path"]: out.get("md5", "") for stage in stages for out in stage.get("outs", [])}
+    return [path for path, md5 in recorded.items() if not path.exists() or _md5(path) != md5]
 
 
 def touch(paths: Iterable[Path]) -> None:

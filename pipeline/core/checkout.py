@@ -12,10 +12,9 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from pipeline.core import cache, runner
+from pipeline.core.cache import LOCK
 from pipeline.core.errors import CheckoutError
 from pipeline.core.urls import redacted_text
-
-LOCK = "dvc.lock"
 
 # For commits and tags on machines where nobody has set a name, as in CI.
 _IDENTITY = {
@@ -104,7 +103,7 @@ class Checkout:
         self.git("checkout", "--quiet", "HEAD", "--", *known)
         for file in set(files) - set(known):
             (self.root / file).unlink(missing_ok=True)
-        if outputs := [*cache.altered(self.root), *cache.missing(self.root)]:
+        if outputs := cache.differing(self.root):
             self.dvc("checkout", "--quiet", "--force", "--allow-missing", *(str(path) for path in outputs))
 
     def restore_lock(self) -> bool:
