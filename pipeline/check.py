@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 from pipeline.core import cache, console
-from pipeline.core.cache import LOCK
 from pipeline.core.checkout import Checkout
 from pipeline.core.errors import DamagedError
 from pipeline.core.params import Params
@@ -16,13 +15,15 @@ from pipeline.core.paths import Paths
 
 
 def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
-    """Raise DamagedError where anything is not what it was; with `options.lock` return 1 unless dvc.lock was put back."""
+    """Raise DamagedError where anything is not what it was; with `options.lock` return 1 unless a file of DVC's was mended."""
     root = paths.root.absolute()
     checkout = Checkout(root)
-    if restored := checkout.restore_lock():
-        console.say("check", f"{LOCK} was cut off, as by a kill of DVC while it wrote it: it is as git has it again")
+    mended = checkout.mend()
+    for file in mended:
+        now = "it is as git has it again" if (root / file).exists() else "it is removed"
+        console.say("check", f"{file} was cut off, as by a kill of DVC while it wrote it: {now}")
     if options.lock:
-        return 0 if restored else 1
+        return 0 if mended else 1
     kept = cache.remove_damaged(Path(checkout.dvc("cache", "dir")))
     placed = [path for path in cache.differing(root) if path.exists()]
     cache.touch(placed)
@@ -34,5 +35,5 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m pipeline.check", description=__doc__)
-    parser.add_argument("--lock", action="store_true", help="put back a dvc.lock that was cut off; exit code 1 if it was not")
+    parser.add_argument("--lock", action="store_true", help="only mend what a kill of DVC cut off, such as dvc.lock; exit code 1 if nothing was")
     sys.exit(console.run_command(parser, run))

@@ -31,7 +31,7 @@ def turn(options: argparse.Namespace, checkout: Checkout, params: Params, paths:
         TurnError: the checkout holds changes that are not of a turn, another command is at work in it, or a stage fails.
         CheckoutError: git or DVC fails.
     """
-    checkout.restore_lock()
+    checkout.mend()
     own = [*checkout.published_files(), paths.params.name] if options.seed is not None else checkout.published_files()
     if foreign := [file for file in checkout.changed() if file not in own]:
         raise TurnError("a checkout without changes", ", ".join(foreign), "Commit or stash them.")

@@ -16,6 +16,8 @@ from pipeline.core.cache import LOCK
 from pipeline.core.errors import CheckoutError
 from pipeline.core.urls import redacted_text
 
+RWLOCK = ".dvc/tmp/rwlock"  # DVC's note of which process uses which file
+
 # For commits and tags on machines where nobody has set a name, as in CI.
 _IDENTITY = {
     "GIT_AUTHOR_NAME": "retrain",
@@ -106,12 +108,30 @@ class Checkout:
         if outputs := cache.differing(self.root):
             self.dvc("checkout", "--quiet", "--force", "--allow-missing", *(str(path) for path in outputs))
 
-    def restore_lock(self) -> bool:
-        """Put dvc.lock back as git has it where it was cut off, and return whether that was so; the part goes to .dvc/tmp.
+    def mend(self) -> list[str]:
+        """Mend what DVC writes in place and was killed in writing, and refuses from then on; return what was mended.
 
-        DVC writes dvc.lock in place: killed meanwhile, it leaves a part. Where git has none either, none is left; DVC keeps
-        apart from it what each stage made of which inputs, and does not run those again. One in a merge conflict stays.
+        A part of dvc.lock goes to .dvc/tmp, and git's takes its place. Where git has none either, none is left; DVC keeps apart
+        from it what each stage made of which inputs, and does not run those again. One in a merge conflict stays.
         """
+        return [file for file, mended in ((RWLOCK, self._drop_rwlock()), (LOCK, self._restore_lock())) if mended]
+
+    def _drop_rwlock(self) -> bool:
+        """Remove the note of which process uses which file where it was cut off, and return whether it was."""
+        from dvc.exceptions import DvcException
+        from dvc.lock import make_lock
+
+        path = self.root / RWLOCK
+        with suppress(FileNotFoundError, DvcException):  # none, or DVC is at work on it
+            if _is_cut_off(path):
+                with make_lock(f"{path}.lock", tmp_dir=str(path.parent)):  # which DVC holds while it writes
+                    if _is_cut_off(path):
+                        path.unlink()
+                        return True
+        return False
+
+    def _restore_lock(self) -> bool:
+        """Put dvc.lock back as git has it where it was cut off, and return whether it was."""
         from dvc.exceptions import DvcException
         from dvc.schema import COMPILED_LOCKFILE_SCHEMA
         from dvc.utils import strictyaml
@@ -141,7 +161,7 @@ class Checkout:
     def busy(self) -> str | None:
         """The DVC command that is at work in this checkout; None where none is. What one that was killed left is none."""
         try:
-            locks = json.loads((self.root / ".dvc" / "tmp" / "rwlock").read_text(encoding="utf-8") or "{}")
+            locks = json.loads((self.root / RWLOCK).read_text(encoding="utf-8") or "{}")
         except (FileNotFoundError, json.JSONDecodeError):  # it is being written
             return None
         holders = [*locks.get("write", {}).values(), *chain.from_iterable(locks.get("read", {}).values())]
@@ -171,3 +191,11 @@ class Checkout:
             self.dvc("push", "--quiet", "--run-cache")
         if remote := self.remote():
             self.git("push", "--quiet", "--atomic", "--follow-tags", "--set-upstream", remote, self.branch())
+
+
+def _is_cut_off(rwlock: Path) -> bool:
+    try:
+        json.loads(rwlock.read_text(encoding="utf-8"))
+    except json.JSONDecodeError:
+        return True
+    return False

@@ -31,6 +31,7 @@ QUICK = ("data/explorer",)  # made again in a second
 def clone(tmp_path_factory: pytest.TempPathFactory, built: Repository, subset: dict[str, Split]) -> Clone:
     """A clone in which DVC has every output, as after `dvc repro`."""
     made = make_clone(tmp_path_factory.mktemp("dvc") / "clone", subset, {})
+    borrow_environment(made.paths.root)
     shutil.copytree(built.paths.root / "data", made.paths.root / "data", dirs_exist_ok=True)
     shutil.copytree(built.paths.root / "mlruns", made.paths.root / "mlruns", dirs_exist_ok=True)
     for command in (("commit", "--force"), ("repro", "--force", "--single-item", "validate"), ("commit", "--force")):
@@ -98,7 +99,6 @@ def test_a_bit_that_flips_is_found_and_the_file_made_again(where: str, clone: Cl
 
 
 def test_a_lock_file_that_dvc_was_killed_in_writing_is_put_back(clone: Clone, chaos: Chaos) -> None:
-    borrow_environment(clone.paths.root)
     clone.repro()
     git(clone.paths.root, "commit", "--quiet", "--all", "--allow-empty", "--message", "What was made again")
     lock, before = clone.paths.root / "dvc.lock", clone.digests()
@@ -120,6 +120,19 @@ def test_a_lock_file_that_dvc_was_killed_in_writing_is_put_back(clone: Clone, ch
         survived,
         lost,
     )
+
+
+def test_a_note_of_who_uses_which_file_that_dvc_was_killed_in_writing_is_removed(clone: Clone, chaos: Chaos) -> None:
+    note, before, written = clone.paths.root / ".dvc/tmp/rwlock", clone.digests(), '{"write": {"data/raw": {"pid": 1, "cmd": ""}}}'
+    sizes, survived = (0, *CHANCE.sample(range(1, len(written)), chaos.tries(1, 8))), 0
+    for size in sizes:
+        note.write_text(written[:size])
+        assert "Unable to read RWLock-file" in clone.run("dvc", "repro", "--force", "--single-item", "explain").stderr
+        done = subprocess.run(["make", "repro"], cwd=clone.paths.root, capture_output=True, text=True, check=False)
+        assert ".dvc/tmp/rwlock was cut off" in done.stdout
+        survived += done.returncode == 0 and clone.digests() == before
+
+    chaos.count(KIND, "a .dvc/tmp/rwlock cut off: `make repro` goes on", len(sizes), survived)
 
 
 def test_a_lock_file_in_a_merge_conflict_is_left_to_who_merges(clone: Clone, tmp_path: Path) -> None:

@@ -150,7 +150,8 @@ class Tally:
     def recover(self, clone: Clone, expected: dict[str, str], moment: str) -> None:
         """A plain `dvc repro` after a fault at `moment` has to make everything whole.
 
-        Where DVC was killed as it wrote dvc.lock, it refuses, and what `make repro` does then has to: the row says how often.
+        Where DVC was killed as it wrote a file of its own, it refuses, and what `make repro` does then has to: the row says how
+        often.
         """
         done = clone.run("dvc", "repro")
         if done.returncode and clone.run("pipeline.check", "--lock").returncode == 0:
@@ -172,7 +173,7 @@ def survive(stage: str, clone: Clone, chaos: Chaos) -> None:
             if not (_wait(dvc, second) and kill(dvc, what)):
                 continue  # it had ended
         tally.recover(clone, whole.digests, f"{what} killed {second:.3f} s after the start of {stage}")
-    apart = f" ({tally.cut_off} as DVC wrote dvc.lock: `make repro`)" if tally.cut_off else ""
+    apart = f" ({tally.cut_off} as DVC wrote its own file: `make repro`)" if tally.cut_off else ""
     chaos.count(KIND, f"SIGKILL at a random moment of {stage}{apart}", tally.tries, tally.survived, tally.lost)
 
     wanted, tally = min(chaos.tries(1, 10), whole.changes), Tally(f"changes of {stage}")
