@@ -35,5 +35,5 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m pipeline.check", description=__doc__)
-    parser.add_argument("--lock", action="store_true", help="only mend what a kill of DVC cut off, such as dvc.lock; exit code 1 if nothing was")
+    parser.add_argument("--lock", action="store_true", help="only mend what a kill of DVC cut off; exit code 1 if nothing was")
     sys.exit(console.run_command(parser, run))

@@ -111,8 +111,8 @@ class Checkout:
     def mend(self) -> list[str]:
         """Mend what DVC writes in place and was killed in writing, and refuses from then on; return what was mended.
 
-        A part of dvc.lock goes to .dvc/tmp, and git's takes its place. Where git has none either, none is left; DVC keeps apart
-        from it what each stage made of which inputs, and does not run those again. One in a merge conflict stays.
+        A part of dvc.lock goes to .dvc/tmp, and git's takes its place. Where git has none either, none is left; DVC keeps
+        apart from it what each stage made of which inputs, and does not run those again. One in a merge conflict stays.
         """
         return [file for file, mended in ((RWLOCK, self._drop_rwlock()), (LOCK, self._restore_lock())) if mended]
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from ray import tune
+from ray.tune.error import TuneError
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
@@ -112,16 +113,31 @@ def search(data: Split, parts: Any, params: Params, folder: Path, observer: Obse
         tuner = tune.Tuner(runnable, tune_config=_plan(params), run_config=run_config)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # of a trial that fails, the traceback is in its folder
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # on which Tune ends in good order
-    results = list(tuner.fit())
-    for _ in range(params.sweep.retries):
-        # Tune tries a trial again that had begun when its machine died, but not one that was about to.
-        if not any(result.error and not _begun(result) for result in results):
-            break
-        results = list(_restored(folder, runnable).fit())
+    results = _fitted(tuner, folder, runnable, params.sweep.retries)
     trials = [_of(result) for result in results if _begun(result) and (result.error or (result.metrics or {}).get("done"))]
     # One that was stopped early has not shown what it would come to. With train.early_stopping one may end early by itself.
     whole = 0 if params.train.early_stopping else params.train.epochs
     return sorted(trials, key=lambda trial: (trial.failed, trial.diverged, trial.epochs < whole, trial.loss))
+
+
+def _fitted(tuner: tune.Tuner, folder: Path, runnable: Any, retries: int) -> list[Any]:
+    """The results of the search, which goes on up to `retries` times where Tune ended it or a trial without need.
+
+    Raises:
+        TuneError: Tune fails each time.
+    """
+    for left in range(retries, -1, -1):
+        try:
+            results = list(tuner.fit())
+        except TuneError:  # what Tune raises when it cannot make sense of what it hears of a machine that died
+            if not left:
+                raise
+        else:
+            # Tune tries a trial again that had begun when its machine died, but not one that was about to.
+            if not (left and any(result.error and not _begun(result) for result in results)):
+                break
+        tuner = _restored(folder, runnable)
+    return results
 
 
 def _restored(folder: Path, runnable: Any) -> tune.Tuner:
@@ -208,6 +224,7 @@ class _Callback(tune.Callback):  # type: ignore[misc]
         self.observer.epoch_ended(trial.trial_id, result["training_iteration"], _figures(result))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        trial.run_metadata.invalidate_cache()  # Tune notes that a trial is done without it, and snapshots may lack that
         self._end(trials, trial, trial.last_result or {})
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

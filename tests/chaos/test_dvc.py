@@ -123,7 +123,8 @@ def test_a_lock_file_that_dvc_was_killed_in_writing_is_put_back(clone: Clone, ch
 
 
 def test_a_note_of_who_uses_which_file_that_dvc_was_killed_in_writing_is_removed(clone: Clone, chaos: Chaos) -> None:
-    note, before, written = clone.paths.root / ".dvc/tmp/rwlock", clone.digests(), '{"write": {"data/raw": {"pid": 1, "cmd": ""}}}'
+    note, written = clone.paths.root / ".dvc/tmp/rwlock", '{"write": {"data/raw": {"pid": 1, "cmd": ""}}}'
+    before = clone.digests()
     sizes, survived = (0, *CHANCE.sample(range(1, len(written)), chaos.tries(1, 8))), 0
     for size in sizes:
         note.write_text(written[:size])

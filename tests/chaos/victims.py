@@ -150,7 +150,7 @@ class Tally:
     def recover(self, clone: Clone, expected: dict[str, str], moment: str) -> None:
         """A plain `dvc repro` after a fault at `moment` has to make everything whole.
 
-        Where DVC was killed as it wrote a file of its own, it refuses, and what `make repro` does then has to: the row says how
+        Where DVC was killed as it wrote a file of its own, it refuses; what `make repro` does then has to. The row says how
         often.
         """
         done = clone.run("dvc", "repro")
