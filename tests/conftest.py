@@ -206,7 +206,12 @@ def build(made: Repository) -> None:
         stage.run(made.params, made.paths)
 
 
-_LONGEST = ("test_retrain.py", "test_pipeline.py", "test_promote.py")
+_LONGEST = ("test_retrain.py", "test_sweep.py", "test_pipeline.py", "test_team.py", "test_score.py", "test_promote.py")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than processors: half of the time a test waits, for a server, a signal or a disk."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

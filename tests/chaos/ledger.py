@@ -62,7 +62,12 @@ def _merged(known: re.Match[str] | None, table: str) -> str:
     """The new table, after the rows of the known one that it does not have; without those where they are of another run."""
     if not known or known[0].partition("\n")[0] != table.partition("\n")[0]:
         return table
-    faults = {row.split(" | ")[0] for row in table.splitlines()}
+    faults = {_name(row) for row in table.splitlines()}
     head, rule, rows = table.partition("| --- | --- | --- | --- |\n")
-    kept = [row for row in known[0].splitlines(keepends=True) if row.startswith("| ") and row.split(" | ")[0] not in faults]
+    kept = [row for row in known[0].splitlines(keepends=True) if row.startswith("| ") and _name(row) not in faults]
     return f"{head}{rule}{''.join(kept)}{rows}"
+
+
+def _name(row: str) -> str:
+    """The fault that a row is about, without what it says in brackets of how many of the tries."""
+    return re.sub(r" \(\d.*\)$", "", row.split(" | ")[0])

@@ -24,9 +24,9 @@ def test_rows_of_the_same_day_and_machine_stay_and_older_ones_go(tmp_path: Path)
     path = tmp_path / "reliability.md"
     path.write_text("# Title\n\n## Kills\n\nPrinted by `make chaos` on 1999-12-31: a machine.\n\n| fault | 1 |\n| old | 1 |\n")
 
-    for fault, tries in (("in fetch", 3), ("in train", 4), ("in fetch", 5)):
+    for fault, tries in (("in fetch", 3), ("in train", 4), ("in fetch (2 of them late)", 5)):
         ledger.put(ledger.tables([Entry("Kills", fault, tries, tries, 0)]), path)
 
     rows = [line for line in path.read_text().splitlines() if line.startswith("| ")]
-    assert rows[2:] == ["| in train | 4 | 4 | 0 |", "| in fetch | 5 | 5 | 0 |"]
+    assert rows[2:] == ["| in train | 4 | 4 | 0 |", "| in fetch (2 of them late) | 5 | 5 | 0 |"]
     assert rows[0] == "| fault | tries | survived | lost |"
