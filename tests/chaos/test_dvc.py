@@ -102,7 +102,7 @@ def test_a_lock_file_that_dvc_was_killed_in_writing_is_put_back(clone: Clone, ch
     clone.repro()
     git(clone.paths.root, "commit", "--quiet", "--all", "--allow-empty", "--message", "What was made again")
     lock, before = clone.paths.root / "dvc.lock", clone.digests()
-    written, survived, lost = lock.read_bytes(), 0, 0
+    written, known, survived, lost = lock.read_bytes(), recorded(clone), 0, 0
     sizes = (0, *CHANCE.sample(range(len(written)), chaos.tries(1, 12)))  # DVC empties the file before it writes
     for size in sizes:
         # Only DVC can tell a cut between two lines from what is new, so that after the check it has to run.
@@ -110,7 +110,7 @@ def test_a_lock_file_that_dvc_was_killed_in_writing_is_put_back(clone: Clone, ch
             lock.write_bytes(written[:size])
             command = ["bash", "-c", mends]
             done = subprocess.run(command, cwd=clone.paths.root, capture_output=True, text=True, check=False)
-            survived += done.returncode == 0 and lock.read_bytes() == written
+            survived += done.returncode == 0 and recorded(clone) == known  # DVC does without the size of the last output
             lost += clone.digests() != before or "Running stage" in done.stdout
 
     chaos.count(
