@@ -67,6 +67,18 @@ def damaged(paths: Paths, stage: str, before: dict[str, str]) -> list[str]:
     return found
 
 
+def remove(paths: Paths, stage: str) -> None:
+    """Remove the outputs of `stage`, as DVC does before it starts one, but for those that it is told to let persist."""
+    optional = [entry for entry in STAGES[stage].get("outs", []) if isinstance(entry, dict)]
+    kept = {out for entry in optional for out, options in entry.items() if options.get("persist")}
+    for out in outputs(STAGES[stage]) - kept:
+        path = paths.root / out
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def size(path: Path) -> int:
     files = [path] if path.is_file() else path.rglob("*")
     return sum(file.stat().st_size for file in files if file.is_file())
@@ -84,6 +96,7 @@ def test_a_full_disk_under_data_costs_one_error_and_nothing_else(stage: str, pat
             if tries == wanted:
                 break
             most = rng.randrange(most + 1) if tries else 0
+            remove(paths, stage)  # first, or what a stage removes of its own would be its room
             with disks.full(paths.data, most // PAGE * PAGE):
                 done = run(stage, paths)
             if done.returncode == 0:
