@@ -241,6 +241,15 @@ SWALLOWING = """
 """
 
 
+FRAGILE = """
+            with interrupts.fragile():
+                try:
+                    time.sleep(60)
+                finally:
+                    print("raised", flush=True)
+"""
+
+
 def start(at: str, **environment: str) -> "subprocess.Popen[str]":
     """A stage that is at the statement `at` when this returns."""
     process = subprocess.Popen(
@@ -268,7 +277,7 @@ def test_a_signal_lets_a_stage_clean_up_and_is_exit_code_130(number: signal.Sign
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-@pytest.mark.parametrize("at", [NATIVE, SWALLOWING], ids=["native", "swallowing"])
+@pytest.mark.parametrize("at", [NATIVE, SWALLOWING, FRAGILE], ids=["native", "swallowing", "fragile"])
 def test_a_stage_that_does_not_take_a_signal_ends_all_the_same(at: str, number: signal.Signals) -> None:
     with start(at) as process:
         time.sleep(0.3)  # until it is within

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pipeline.core import console
+from pipeline.core import console, interrupts
 
 # Keras, TensorFlow and MLflow take these up where they are installed, to accept their objects, which we never hand over.
 # Without them TensorFlow is imported in about half the time and four fifths of the memory.
@@ -27,7 +27,7 @@ def lean_tensorflow() -> Iterator[None]:
     sys.modules.update(dict.fromkeys(withheld))  # type: ignore[arg-type]  # None: an import fails, as Python documents
     gc.disable()
     try:
-        with console.native_output_held():
+        with interrupts.fragile(), console.native_output_held():
             yield
     finally:
         for name in withheld:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 EXIT = 130  # 128 + SIGINT, as shells count it
 
@@ -19,6 +20,7 @@ _PARENT = 0.5  # seconds between two looks at whether DVC is still there
 _STARTED_BY = os.getppid()  # asked at once: DVC may be gone before TensorFlow is imported
 
 _last: list[Callable[[], None]] = []
+_fragile = False
 
 
 class Interrupted(KeyboardInterrupt):
@@ -37,13 +39,17 @@ def start(line: str, bounded: bool) -> None:
         bounded: the process ends in time, whatever the main thread is at; further signals are not to disturb its cleaning up.
     """
 
+    stderr = os.dup(2)  # which may be held back when the time comes
+
     def handle(number: int, frame: FrameType | None) -> None:
         if bounded:
             stop()
+            if _fragile:
+                _end(line, stderr)
         raise Interrupted
 
     if bounded:
-        _watch(line)
+        _watch(line, stderr)
     for number in _SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as shells leave SIGINT to what runs in the background
             signal.signal(number, handle)
@@ -55,14 +61,27 @@ def stop() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _watch(line: str) -> None:
+@contextmanager
+def fragile() -> Iterator[None]:
+    """Have a signal end the process from the side, inside, and at once: nothing is raised.
+
+    For imports: C++ that calls Python aborts the process at an exception, or leaves half-made objects that complain.
+    """
+    global _fragile
+    _fragile = True
+    try:
+        yield
+    finally:
+        _fragile = False
+
+
+def _watch(line: str, stderr: int) -> None:
     """End the process from the side where Interrupted does not get it to end.
 
     Python runs no handler while the main thread is in native code, such as a compilation, and libraries swallow exceptions:
     a thread of its own gets to know of the signal as well. Under DVC it is as good as a signal when DVC is gone: whoever
     starts DVC anew is not to meet this stage at work.
     """
-    stderr = os.dup(2)  # which may be held back when the time comes
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
@@ -78,6 +97,11 @@ def _wait(line: str, reading: int, stderr: int) -> None:
         elif parent not in (None, os.getppid()):
             os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_GRACE)
+    _end(line, stderr)
+
+
+def _end(line: str, stderr: int) -> NoReturn:
+    """End the process, after what has to be done even then."""
     acting = threading.Thread(target=_act, daemon=True)
     acting.start()
     acting.join(_LAST)

@@ -218,7 +218,9 @@ def test_a_turn_of_retraining_ends_where_the_dvc_cache_is_full(
         shutil.rmtree(clone.paths.turn)  # its reports
         lost = {name for name, digest in before.items() if victims.content(clone).get(name) != digest}
     print(*sorted(lost))
-    chaos.count(KIND, f"a turn of retraining with {left:,} bytes left for the cache of DVC", 1, int(survived), len(lost) + changes)
+    chaos.count(
+        KIND, f"a turn of retraining with {left:,} bytes left for the cache of DVC", 1, int(survived), len(lost) + changes
+    )
 
 
 @pytest.mark.skipif(not LONG, reason="runs the pipeline again")
