@@ -110,7 +110,7 @@ def _end(line: str, stderr: int) -> NoReturn:
 
 
 def _act() -> None:
-    for act in tuple(_last):
+    for act in reversed(_last):  # the innermost knows most, and time is short
         act()
 
 

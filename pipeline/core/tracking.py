@@ -75,14 +75,16 @@ def training_run(params: Params, paths: Paths) -> Iterator[LiveRun]:
     with answering(paths):
         experiment, here = connect(params, paths), runner.this_process(paths.store)
         _end_orphans(experiment, here)
-        run = mlflow.start_run(run_name=os.environ.get("DVC_EXP_NAME"), tags=here.tags(), log_system_metrics=True)
-    live = LiveRun(run.info.run_id)
-    with _ending(live.run_id, lambda status: _end_training(status, live)):
+    with _opening(experiment, here):
         with answering(paths):
-            _describe(params, paths)
-        with environment(_IN_TRAINING):
-            live.begun = time.monotonic()
-            yield live
+            run = mlflow.start_run(run_name=os.environ.get("DVC_EXP_NAME"), tags=here.tags(), log_system_metrics=True)
+        live = LiveRun(run.info.run_id)
+        with _ending(live.run_id, lambda status: _end_training(status, live)):
+            with answering(paths):
+                _describe(params, paths)
+            with environment(_IN_TRAINING):
+                live.begun = time.monotonic()
+                yield live
 
 
 @contextmanager
@@ -101,21 +103,38 @@ def completed_run(params: Params, paths: Paths) -> Iterator[str]:
         found = _find(recorded["run_id"], experiment)
         if found:
             mlflow.MlflowClient().log_batch(found, tags=[RunTag(*tag) for tag in here.tags().items()])
-        run_id = found or _open(os.environ.get("DVC_EXP_NAME"), here)
-        with _ending(run_id, _end):
-            if found:
-                mlflow.start_run(run_id=found)
-            else:
-                mlflow.set_tags({_REBUILT: recorded["run_id"], "trained": recorded["started"]})
-                _describe(params, paths)
-            _log_missing_epochs(run_id, paths.history)
-            _log_results(paths)
-            yield run_id
+        with _opening(experiment, here):
+            run_id = found or _open(os.environ.get("DVC_EXP_NAME"), here)
+            with _ending(run_id, _end):
+                if found:
+                    mlflow.start_run(run_id=found)
+                else:
+                    mlflow.set_tags({_REBUILT: recorded["run_id"], "trained": recorded["started"]})
+                    _describe(params, paths)
+                _log_missing_epochs(run_id, paths.history)
+                _log_results(paths)
+                yield run_id
 
 
 def _open(name: str | None, here: Runner) -> str:
     """Open a run, which is the active one then; return its identifier."""
     return str(mlflow.start_run(run_name=name, tags=here.tags()).info.run_id)
+
+
+@contextmanager
+def _opening(experiment: str, here: Runner) -> Iterator[None]:
+    """Have a run that is interrupted while only the store knows its identifier be a KILLED one as well."""
+
+    def kill() -> None:
+        _kill_running(experiment, here, lambda owner: owner == here)
+
+    with interrupts.last(kill):
+        try:
+            yield
+        except KeyboardInterrupt:
+            with suppress(MlflowException):
+                kill()
+            raise
 
 
 @contextmanager
@@ -167,12 +186,16 @@ def _kill(run_id: str) -> None:
 
 def _end_orphans(experiment: str, here: Runner) -> None:
     """End the runs of this checkout whose process is gone, as after a power cut. Others' runs go on, and so do those alive."""
-    client = mlflow.MlflowClient()
-    ours = f"attributes.status = 'RUNNING' and tags.`{runner.HOST}` = '{here.host}'"
-    for run in client.search_runs([experiment], ours, max_results=1000):
+    _kill_running(experiment, here, lambda owner: runner.is_gone(owner, here))
+
+
+def _kill_running(experiment: str, here: Runner, whose: Callable[[Runner], bool]) -> None:
+    """Mark as KILLED those runs of this machine that are RUNNING and whose runner `whose` says yes to."""
+    on_this_machine = f"attributes.status = 'RUNNING' and tags.`{runner.HOST}` = '{here.host}'"
+    for run in mlflow.MlflowClient().search_runs([experiment], on_this_machine, max_results=1000):
         owner = runner.of(run.data.tags)
-        if owner and runner.is_gone(owner, here):
-            client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
+        if owner and whose(owner):
+            _kill(run.info.run_id)
 
 
 def _find(run_id: str, experiment: str) -> str | None:
@@ -288,8 +311,8 @@ def log_report(
         TrackingError: the store does not answer.
     """
     with answering(paths):
-        connect(params, paths)
-        with _ending(_open(name, runner.this_process(paths.store)), _end):
+        experiment, here = connect(params, paths), runner.this_process(paths.store)
+        with _opening(experiment, here), _ending(_open(name, here), _end):
             mlflow.set_tags({"report": name, **tags})
             mlflow.log_metrics(dict(figures))
             mlflow.log_artifacts(str(folder))
