@@ -250,6 +250,15 @@ FRAGILE = """
 """
 
 
+AT_ONCE = """
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT, signal.SIGTERM])
+            time.sleep(60)
+"""
+
+
 def start(at: str, **environment: str) -> "subprocess.Popen[str]":
     """A stage that is at the statement `at` when this returns."""
     process = subprocess.Popen(
@@ -288,6 +297,13 @@ def test_a_stage_that_does_not_take_a_signal_ends_all_the_same(at: str, number: 
     assert out == "run ended\n"
     assert err == INTERRUPTED
     assert not list(Path("data/model").iterdir())
+
+
+def test_two_signals_at_once_are_one_interruption() -> None:
+    with start(AT_ONCE) as process:
+        out, err = process.communicate(timeout=30)
+
+    assert (process.returncode, out, err) == (130, "cleaned up\n", INTERRUPTED)
 
 
 def test_an_interruption_out_of_an_exec_is_exit_code_130_too() -> None:

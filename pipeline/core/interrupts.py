@@ -40,12 +40,15 @@ def start(line: str, bounded: bool) -> None:
     """
 
     stderr = os.dup(2)  # which may be held back when the time comes
+    asked = False
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if bounded:
-            stop()
-            if _fragile:
-                _end(line, stderr)
+        nonlocal asked
+        if bounded and asked:  # not SIG_IGN: Python complains of a signal that came before that, and may lose what is raised
+            return
+        asked = True
+        if bounded and _fragile:
+            _end(line, stderr)
         raise Interrupted
 
     if bounded:
