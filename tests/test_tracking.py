@@ -222,6 +222,40 @@ def test_a_run_that_is_interrupted_while_it_is_opened_is_a_killed_one(
     assert [run.info.status for run in runs] == ["KILLED"]
 
 
+QUERYING = """
+import os, signal, sys
+import sqlalchemy
+from pipeline.core import console, tracking
+
+def run(params, paths):
+    with tracking.training_run(params, paths):
+        with sqlalchemy.create_engine(paths.tracking_uri).connect() as connection:
+            rows = connection.execute(sqlalchemy.text("SELECT key FROM params"))
+            os.kill(os.getpid(), signal.SIGTERM)
+            print(len(rows.all()) > 1)
+        print("it went on")
+
+sys.exit(console.run_stage("querying", run))
+"""
+
+
+def test_a_query_of_the_store_is_finished_before_an_interruption_is_raised(repository: Repository, client: Any) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+
+    done = subprocess.run(
+        [sys.executable, "-c", QUERYING],
+        cwd=repository.paths.root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout.strip()) == (130, "True"), done.stderr
+    runs = client.search_runs([client.get_experiment_by_name("mnist").experiment_id])
+    assert [run.info.status for run in runs] == ["KILLED"]
+
+
 STUCK = """
 import os, sys, time
 from pipeline.core import console, tracking

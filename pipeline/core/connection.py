@@ -15,7 +15,7 @@ import requests
 from filelock import FileLock, Timeout
 from mlflow.exceptions import MlflowException
 
-from pipeline.core import console, files, relocation, store
+from pipeline.core import console, files, interrupts, relocation, store
 from pipeline.core.errors import BusyStoreError, CredentialsError, TrackingError, first_line
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
@@ -81,6 +81,7 @@ def connect(params: Params, paths: Paths) -> str:
     name = params.tracking.experiment
     with _one_at_a_time(paths) as database:
         if database:
+            _finish_what_is_begun()
             store.check(database)
             if not database.exists():
                 _make(database)
@@ -103,6 +104,20 @@ def put_in(put: Callable[[], None]) -> None:
             if error.error_code != "BAD_REQUEST":  # MLflow's name for a database that refuses
                 raise
     return put()
+
+
+@cache
+def _finish_what_is_begun() -> None:
+    """Hold signals back while this thread has a connection of MLflow's to the database.
+
+    What is raised in the middle of a query is kept with its cursor by the traceback, and by cycles, and SQLite lets nobody
+    write while a cursor has rows left: the run could not be marked as KILLED.
+    """
+    from sqlalchemy import event
+    from sqlalchemy.pool import Pool
+
+    event.listen(Pool, "checkout", lambda *_: interrupts.hold())
+    event.listen(Pool, "checkin", lambda *_: interrupts.release())
 
 
 @contextmanager

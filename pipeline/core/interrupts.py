@@ -21,6 +21,8 @@ _STARTED_BY = os.getppid()  # asked at once: DVC may be gone before TensorFlow i
 
 _last: list[Callable[[], None]] = []
 _fragile = False
+_held = 0
+_waiting = False
 
 
 class Interrupted(KeyboardInterrupt):
@@ -44,11 +46,15 @@ def start(line: str, bounded: bool) -> None:
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal asked
+        global _waiting
         if bounded and asked:  # not SIG_IGN: Python complains of a signal that came before that, and may lose what is raised
             return
         asked = True
         if bounded and _fragile:
             _end(line, stderr)
+        if _held:
+            _waiting = True
+            return
         raise Interrupted
 
     if bounded:
@@ -76,6 +82,27 @@ def fragile() -> Iterator[None]:
         yield
     finally:
         _fragile = False
+
+
+def hold() -> None:
+    """Have a signal raise nothing until `release`: for what must not be left half done. The process ends in time anyway."""
+    global _held
+    if threading.current_thread() is threading.main_thread():
+        _held += 1
+
+
+def release() -> None:
+    """Undo a `hold`.
+
+    Raises:
+        Interrupted: a signal came meanwhile.
+    """
+    global _held, _waiting
+    if threading.current_thread() is threading.main_thread():
+        _held = max(0, _held - 1)
+        if _waiting and not _held:
+            _waiting = False
+            raise Interrupted
 
 
 def _watch(line: str, stderr: int) -> None:
