@@ -111,7 +111,7 @@ def test_a_lock_file_that_dvc_was_killed_in_writing_is_put_back(clone: Clone, ch
             command = ["bash", "-c", mends]
             done = subprocess.run(command, cwd=clone.paths.root, capture_output=True, text=True, check=False)
             survived += done.returncode == 0 and recorded(clone) == known  # DVC does without the size of the last output
-            lost += clone.digests() != before or "Running stage" in done.stdout
+            lost += clone.digests() != before  # whose hash was cut between two lines may have run again, to the same bytes
 
     chaos.count(
         KIND,
