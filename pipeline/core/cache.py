@@ -19,17 +19,22 @@ LOCK = "dvc.lock"
 _DIR = ".dir"  # ends the name of a list of a folder's files
 
 
+def damaged(cache: Path) -> list[Path]:
+    """The objects of a cache, or of a remote that is a folder, whose content is not what their name says."""
+    objects = [path for path in sorted((cache / "files" / "md5").glob("??/*")) if re.fullmatch(r"\w{30}(\.dir)?", path.name)]
+    return [path for path in objects if files.md5(path) != f"{path.parent.name}{path.name.removesuffix(_DIR)}"]
+
+
 def remove_damaged(cache: Path) -> list[Path]:
-    """Remove the objects of the cache whose content is not what their name says, and return them.
+    """Remove the damaged objects of the cache, and return them.
 
     DVC would put them in place, and push them, as they are. One that is not there is taken from the tree or the remote, or
     made again.
     """
-    objects = [path for path in sorted((cache / "files" / "md5").glob("??/*")) if re.fullmatch(r"\w{30}(\.dir)?", path.name)]
-    damaged = [path for path in objects if files.md5(path) != f"{path.parent.name}{path.name.removesuffix(_DIR)}"]
-    for path in damaged:
+    found = damaged(cache)
+    for path in found:
         path.unlink()
-    return damaged
+    return found
 
 
 def differing(root: Path) -> list[Path]:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import psutil
 from ruamel.yaml import YAML
 
-from pipeline.core import files
+from pipeline.core import cache
 from pipeline.core.paths import TIME_DEPENDENT
 from tests.chaos.conftest import Chaos
 from tests.clones import Clone, git, make_clone
@@ -135,8 +135,7 @@ def lost(clone: Clone, expected: dict[str, str]) -> list[str]:
         (integrity,) = store.execute("PRAGMA integrity_check").fetchone()
         running = [f"run {run} is RUNNING" for (run,) in store.execute("SELECT run_uuid FROM runs WHERE status = 'RUNNING'")]
     parts = [path.name for path in clone.paths.store.rglob("*.part*")]
-    cached = [path for path in (clone.paths.root / ".dvc/cache/files/md5").glob("??/*") if len(path.stem) == 30]
-    half = [str(path) for path in cached if files.md5(path) != path.parent.name + path.stem]
+    half = [str(path) for path in cache.damaged(clone.paths.root / ".dvc" / "cache")]
     return differing + parts + half + running + ([] if integrity == "ok" else [integrity])
 
 
