@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.core import console, files
+from pipeline.core import console, files, interrupts
 from pipeline.core.console import DEBUG, Stage
 from pipeline.core.errors import MissingInputError, PipelineError
 from pipeline.core.params import Params
@@ -304,6 +304,17 @@ def test_two_signals_at_once_are_one_interruption() -> None:
         out, err = process.communicate(timeout=30)
 
     assert (process.returncode, out, err) == (130, "cleaned up\n", INTERRUPTED)
+
+
+def test_a_command_that_finishes_a_query_first_is_interrupted_by_a_second_signal() -> None:
+    interrupts.start("interrupted.", bounded=False)
+    interrupts.hold()
+    try:
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(interrupts.Interrupted):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        interrupts.release()
 
 
 def test_an_interruption_out_of_an_exec_is_exit_code_130_too() -> None:

@@ -203,9 +203,9 @@ def test_a_registration_that_ends_early_says_so_of_its_run(
     assert client.get_run(run_id).info.status == "FINISHED"
 
 
-@pytest.mark.parametrize("run", [tracking.training_run, tracking.completed_run])
+@pytest.mark.parametrize("opened", [tracking.training_run, tracking.completed_run])
 def test_a_run_that_is_interrupted_while_it_is_opened_is_a_killed_one(
-    run: Any, repository: Repository, client: Any, monkeypatch: pytest.MonkeyPatch
+    opened: Any, repository: Repository, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create = mlflow.MlflowClient.create_run
 
@@ -215,7 +215,7 @@ def test_a_run_that_is_interrupted_while_it_is_opened_is_a_killed_one(
 
     monkeypatch.setattr(mlflow.MlflowClient, "create_run", create_and_interrupt)
 
-    with pytest.raises(KeyboardInterrupt), run(repository.params, repository.paths):
+    with pytest.raises(KeyboardInterrupt), opened(repository.params, repository.paths):
         raise AssertionError("it went on")
 
     runs = client.search_runs([client.get_experiment_by_name("mnist").experiment_id])

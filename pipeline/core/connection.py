@@ -81,7 +81,7 @@ def connect(params: Params, paths: Paths) -> str:
     name = params.tracking.experiment
     with _one_at_a_time(paths) as database:
         if database:
-            _finish_what_is_begun()
+            _hold_signals_in_queries()
             store.check(database)
             if not database.exists():
                 _make(database)
@@ -107,7 +107,7 @@ def put_in(put: Callable[[], None]) -> None:
 
 
 @cache
-def _finish_what_is_begun() -> None:
+def _hold_signals_in_queries() -> None:
     """Hold signals back while this thread has a connection of MLflow's to the database.
 
     What is raised in the middle of a query is kept with its cursor by the traceback, and by cycles, and SQLite lets nobody

@@ -47,15 +47,14 @@ def start(line: str, bounded: bool) -> None:
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal asked
         global _waiting
-        if bounded and asked:  # not SIG_IGN: Python complains of a signal that came before that, and may lose what is raised
+        again, asked = asked, True
+        if bounded and again:  # not SIG_IGN: Python complains of a signal that came before that, and may lose what is raised
             return
-        asked = True
         if bounded and _fragile:
             _end(line, stderr)
-        if _held:
-            _waiting = True
-            return
-        raise Interrupted
+        _waiting = _held > 0 and not again  # nothing else ends a process that is not bounded
+        if not _waiting:
+            raise Interrupted
 
     if bounded:
         _watch(line, stderr)
@@ -85,7 +84,10 @@ def fragile() -> Iterator[None]:
 
 
 def hold() -> None:
-    """Have a signal raise nothing until `release`: for what must not be left half done. The process ends in time anyway."""
+    """Have a signal raise nothing until `release`, but a second one where the process is not bounded.
+
+    For what must not be left half done. Of the main thread: in others no signal is raised.
+    """
     global _held
     if threading.current_thread() is threading.main_thread():
         _held += 1
@@ -99,7 +101,7 @@ def release() -> None:
     """
     global _held, _waiting
     if threading.current_thread() is threading.main_thread():
-        _held = max(0, _held - 1)
+        _held = max(0, _held - 1)  # what began before anybody held
         if _waiting and not _held:
             _waiting = False
             raise Interrupted

@@ -10,7 +10,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -122,12 +122,8 @@ def _open(name: str | None, here: Runner) -> str:
 
 
 @contextmanager
-def _opening(experiment: str, here: Runner) -> Iterator[None]:
-    """Have a run that is interrupted while only the store knows its identifier be a KILLED one as well."""
-
-    def kill() -> None:
-        _kill_running(experiment, here, lambda owner: owner == here)
-
+def _killing(kill: Callable[[], None]) -> Iterator[None]:
+    """Have `kill` called where Ctrl-C or SIGTERM ends the process, from the side, too."""
     with interrupts.last(kill):
         try:
             yield
@@ -137,27 +133,27 @@ def _opening(experiment: str, here: Runner) -> Iterator[None]:
             raise
 
 
+def _opening(experiment: str, here: Runner) -> AbstractContextManager[None]:
+    """Have a run that is interrupted while only the store knows its identifier be a KILLED one as well."""
+    return _killing(lambda: _kill_running(experiment, here, lambda owner: owner == here))
+
+
 @contextmanager
 def _ending(run_id: str, end: Callable[[int], None]) -> Iterator[None]:
-    """Have `end` end the run as FINISHED or FAILED, or as KILLED where Ctrl-C or SIGTERM ends the process, from the side, too.
+    """Have `end` end the run as FINISHED or FAILED, or as KILLED where it is interrupted.
 
     MLflow's own way, `with mlflow.start_run()`, calls whatever is raised inside a failure.
     """
     status = RunStatus.FAILED
-    with interrupts.last(lambda: _kill(run_id)):
+    with _killing(lambda: _kill(run_id)):  # it may be interrupted before it is the active run, and in its end, too
         try:
-            try:
-                yield
-                status = RunStatus.FINISHED
-            except KeyboardInterrupt:
-                status = RunStatus.KILLED
-                raise
-            finally:
-                end(status)
+            yield
+            status = RunStatus.FINISHED
         except KeyboardInterrupt:
-            with suppress(MlflowException):  # it was interrupted before it was the active one, or in its end
-                _kill(run_id)
+            status = RunStatus.KILLED
             raise
+        finally:
+            end(status)
 
 
 def _end(status: int) -> None:
