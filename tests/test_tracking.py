@@ -239,19 +239,39 @@ sys.exit(console.run_stage("querying", run))
 """
 
 
-def test_a_query_of_the_store_is_finished_before_an_interruption_is_raised(repository: Repository, client: Any) -> None:
+IMPORTING = """
+import os, signal, sys
+from pipeline import register
+from pipeline.core import console
+
+class Swallowing:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == "onnx":
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+            except BaseException:  # as native code does that an import runs, or it aborts the process
+                pass
+
+sys.meta_path.insert(0, Swallowing)
+sys.exit(console.run_stage("importing", register.run))
+"""
+
+
+def run(code: str, repository: Repository) -> "subprocess.CompletedProcess[str]":
+    """Run `code` in a process of its own, which stands in the tree."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=repository.paths.root, env=environment, capture_output=True, text=True, check=False)
 
-    done = subprocess.run(
-        [sys.executable, "-c", QUERYING],
-        cwd=repository.paths.root,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
-    assert (done.returncode, done.stdout.strip()) == (130, "True"), done.stderr
+@pytest.mark.parametrize(("code", "printed"), [(QUERYING, "True"), (IMPORTING, "")])
+def test_what_must_not_be_left_half_done_loses_no_interruption(
+    code: str, printed: str, repository: Repository, client: Any
+) -> None:
+    done = run(code, repository)
+
+    assert (done.returncode, done.stdout.strip()) == (130, printed), done.stderr
     runs = client.search_runs([client.get_experiment_by_name("mnist").experiment_id])
     assert [run.info.status for run in runs] == ["KILLED"]
 

@@ -13,7 +13,7 @@ import mlflow
 import numpy as np
 from mlflow.exceptions import MlflowException
 
-from pipeline.core import datasets, files, recipe
+from pipeline.core import datasets, files, interrupts, recipe
 from pipeline.core.connection import put_in
 from pipeline.core.errors import AlteredModelError, NoVersionError, UnsafeModelError
 from pipeline.core.params import Params
@@ -256,8 +256,9 @@ def tag(version: Version, key: str, value: str) -> None:
 
 def _log_model(paths: Paths) -> str:
     """Log model.onnx with its signature and an input example, and what belongs to it beside it; return the URI."""
-    import mlflow.onnx  # memory and time that training can do without
-    import onnx
+    with interrupts.fragile():
+        import mlflow.onnx  # memory and time that training can do without
+        import onnx
     from mlflow.models.signature import ModelSignature
     from mlflow.types.schema import Schema, TensorSpec
 
