@@ -327,7 +327,8 @@ def test_an_interruption_out_of_an_exec_is_exit_code_130_too() -> None:
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_a_signal_amid_the_first_imports_is_one_line(number: signal.Signals) -> None:
-    send = f"import os, sys; sys.argv = ['-m']; import pipeline; os.kill(os.getpid(), {number})"
+    switch_on = "import os, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"  # as for STAGE
+    send = f"{switch_on}; sys.argv = ['-m']; import pipeline; os.kill(os.getpid(), {number})"
 
     done = subprocess.run([sys.executable, "-c", send], cwd=ROOT, capture_output=True, text=True, check=False)
 
