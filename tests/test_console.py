@@ -251,9 +251,10 @@ FRAGILE = """
 
 
 AT_ONCE = """
+            sys.stdin.readline()  # what is printed from now on is for the test to read
             signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
-            os.kill(os.getpid(), signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)  # to this thread, whereas kill may choose another, which blocks none
+            signal.raise_signal(signal.SIGTERM)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT, signal.SIGTERM])
             time.sleep(60)
 """
@@ -264,6 +265,7 @@ def start(at: str, **environment: str) -> "subprocess.Popen[str]":
     process = subprocess.Popen(
         [sys.executable, "-c", STAGE.format(at=at)],
         env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -301,7 +303,7 @@ def test_a_stage_that_does_not_take_a_signal_ends_all_the_same(at: str, number: 
 
 def test_two_signals_at_once_are_one_interruption() -> None:
     with start(AT_ONCE) as process:
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate("send\n", timeout=30)
 
     assert (process.returncode, out, err) == (130, "cleaned up\n", INTERRUPTED)
 
