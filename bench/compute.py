@@ -8,8 +8,8 @@ import numpy as np
 from bench import report
 from bench.rows import Row, seconds, table
 from bench.turns import PEERS, alternate, ratio
-from pipeline.core.inference import OnnxModel
 from pipeline.core.paths import Paths
+from pipeline.inference.onnx_model import OnnxModel
 
 TRAINING = {
     "products": ["products", "training", "128"],

@@ -18,8 +18,11 @@ from ruamel.yaml import YAML
 from scipy import stats
 
 from bench import report
-from pipeline.core import datasets, imports, metrics, params
+from pipeline.core import params
 from pipeline.core.paths import Paths
+from pipeline.data import datasets
+from pipeline.evaluation import metrics
+from pipeline.training import tensorflow_setup
 
 SEEDS = range(5)
 OVERRIDES = Path(__file__).with_name("record.yaml")
@@ -88,13 +91,13 @@ def validate(seed: int) -> tuple[float, float, float]:
     content["train"]["seed"], content["train"]["validation_split"] = seed, VALIDATION
     read, paths = params.Params.model_validate(content), Paths()
     data, parts = datasets.load(paths, "train"), datasets.hold_out(datasets.train_rows(paths), VALIDATION)
-    with imports.lean_tensorflow():
-        from pipeline.core import model, training
-    network = model.build(read.model, data.images.shape[1:], len(read.fetch.classes), seed)
+    with tensorflow_setup.lean_tensorflow():
+        from pipeline.training import fit, network
+    model = network.build(read.model, data.images.shape[1:], len(read.fetch.classes), seed)
     start = time.perf_counter()
-    training.fit(network, data, parts, read.train, lambda number, figures: None)
+    fit.fit(model, data, parts, read.train, lambda number, figures: None)
     seconds = time.perf_counter() - start
-    probabilities = network.predict(data.images[parts[1]], batch_size=2000, verbose=0)
+    probabilities = model.predict(data.images[parts[1]], batch_size=2000, verbose=0)
     labels = data.labels[parts[1]]
     return metrics.accuracy(labels, probabilities), metrics.log_loss(labels, probabilities), seconds
 

@@ -17,8 +17,10 @@ from ruamel.yaml import YAML
 from bench import report
 from bench.memory import Cost, measure
 from bench.rows import Row, table
-from pipeline.core import datasets, imports, params
+from pipeline.core import params
 from pipeline.core.paths import Paths
+from pipeline.data import datasets
+from pipeline.training import tensorflow_setup
 
 SIZES = (60_000, 600_000, 2_400_000)
 STAGES = ("fetch", "validate", "train")
@@ -27,8 +29,8 @@ _AT_ONCE = 10_000
 
 def write_source(folder: Path, images: int) -> None:
     """IDX files of `images` training images, and of the test split as it is."""
-    with imports.lean_tensorflow():
-        from pipeline.core.augment import Distort
+    with tensorflow_setup.lean_tensorflow():
+        from pipeline.training.augmentation import Distort
     read, train, test = params.load(Path("params.yaml")), datasets.load(Paths(), "train"), datasets.load(Paths(), "test")
     distort = Distort(read.train.distortion, 0)
     count = len(train.labels)

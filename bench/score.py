@@ -14,25 +14,27 @@ import numpy as np
 from bench import report
 from bench.rows import seconds
 from bench.turns import ROUNDS
-from pipeline.core import bulk, cluster, datasets, shards
-from pipeline.core.inference import OnnxModel
 from pipeline.core.paths import Paths
+from pipeline.data import datasets
+from pipeline.distributed import batch_predict, cluster
+from pipeline.distributed.blocks import read_block, split_into_blocks
+from pipeline.inference.onnx_model import OnnxModel
 
 COPIES, ROWS = 20, 20_000
 
 
 def one_process(source: Path, model: OnnxModel) -> float:
     start = time.perf_counter()
-    for block in shards.blocks(source, ROWS, model.image_shape):
-        model.predict(shards.read(block, model.image_shape))
+    for block in split_into_blocks(source, ROWS, model.image_shape):
+        model.predict(read_block(block, model.image_shape))
     return time.perf_counter() - start
 
 
 def on_ray(source: Path, model: OnnxModel, onnx: Path) -> float:
     with tempfile.TemporaryDirectory() as out:
         start = time.perf_counter()
-        blocks = shards.blocks(source, ROWS, model.image_shape)
-        sum(bulk.score(blocks, onnx, [str(number) for number in range(model.classes)], Path(out)))
+        blocks = split_into_blocks(source, ROWS, model.image_shape)
+        sum(batch_predict.score(blocks, onnx, [str(number) for number in range(model.classes)], Path(out)))
         return time.perf_counter() - start
 
 

@@ -25,7 +25,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 # `python -m pipeline.<verb>` imports for up to a second before it does anything, of which Python would show a traceback.
-# `pipeline.core.interrupts` takes over from there.
+# `pipeline.core.signals` takes over from there.
 if sys.argv[:1] == ["-m"]:
     for _number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(_number) != signal.SIG_IGN:

@@ -7,11 +7,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.core import cache, console
-from pipeline.core.checkout import Checkout
-from pipeline.core.errors import DamagedError
+from pipeline.core import console
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
+from pipeline.promotion import dvc_cache
+from pipeline.promotion.errors import DamagedError
+from pipeline.promotion.repository import Checkout
 
 
 def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
@@ -24,9 +25,9 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
         console.say("check", f"{file} was cut off, as by a kill of DVC while it wrote it: {now}")
     if options.lock:
         return 0 if mended else 1
-    kept = cache.remove_damaged(Path(checkout.dvc("cache", "dir")))
-    placed = [path for path in cache.differing(root) if path.exists()]
-    cache.touch(placed)
+    kept = dvc_cache.remove_damaged(Path(checkout.dvc("cache", "dir")))
+    placed = [path for path in dvc_cache.differing(root) if path.exists()]
+    dvc_cache.touch(placed)
     if damaged := [*kept, *placed]:
         raise DamagedError([path.relative_to(root) if path.is_relative_to(root) else path for path in damaged])
     console.say("check", "every file in DVC's cache and every output is what it was")

@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.core import console, datasets, drift, files, inputs, scoring
-from pipeline.core.datasets import Pixels
-from pipeline.core.drift import Check, Features
-from pipeline.core.errors import TooFewImagesError
+from pipeline.core import console, files
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
+from pipeline.data import datasets
+from pipeline.data.datasets import Pixels
+from pipeline.inference import onnx_model
+from pipeline.monitoring import drift
+from pipeline.monitoring.drift import Check, Features, TooFewImagesError
+from pipeline.serving import image_files
 
 DRIFTED = 3  # exit code of --check
 
@@ -39,15 +42,16 @@ def report(expected: Features, served: Features, checks: list[Check], onnx_sha25
 
 def draw(expected: Features, served: Features, checks: list[Check], images: Pixels, params: Params, paths: Paths) -> None:
     """Draw the pictures into data/drift."""
-    from pipeline.core import drift_plots, plots  # matplotlib takes a second: after the figures are there
+    from pipeline.evaluation import style
+    from pipeline.monitoring import plots  # matplotlib takes a second: after the figures are there
 
     figures = {
-        paths.drift_distributions: drift_plots.distributions(expected, served, checks, params.fetch.classes),
-        paths.drift_gallery: drift_plots.gallery(expected, served, images, params.fetch.classes, params.drift.gallery),
+        paths.drift_distributions: plots.distributions(expected, served, checks, params.fetch.classes),
+        paths.drift_gallery: plots.gallery(expected, served, images, params.fetch.classes, params.drift.gallery),
     }
     for path, figure in figures.items():
         with files.replacing(path) as part:
-            plots.save(figure, part)
+            style.save(figure, part)
 
 
 def say(checks: list[Check], images: int, params: Params, paths: Paths) -> None:
@@ -65,8 +69,8 @@ def say(checks: list[Check], images: int, params: Params, paths: Paths) -> None:
 
 def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     train = datasets.load(paths, "train").images
-    model = scoring.open_for(paths.onnx, train, params.fetch.classes)
-    images = inputs.read_arrays(Path(options.source), model.image_shape)
+    model = onnx_model.open_for(paths.onnx, train, params.fetch.classes)
+    images = image_files.read_arrays(Path(options.source), model.image_shape)
     if len(images) < params.drift.minimum_images:
         raise TooFewImagesError(options.source, params.drift.minimum_images, len(images))
     expected = drift.reference(model, train, params, paths)
@@ -77,12 +81,12 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     draw(expected, served, checks, images, params, paths)
     say(checks, len(images), params, paths)
 
-    from pipeline.core import tracking  # MLflow takes seconds: after all else is done
+    from pipeline.tracking import runs  # MLflow takes seconds: after all else is done
 
     figures = {f"drift/{check.check}/{name}": getattr(check, name) for check in checks for name in ("effect", "p_value")}
     figures["drift/images"] = len(images)
-    tags = {"drifted": str(content["drifted"]).lower(), tracking.ONNX_SHA256: content["onnx_sha256"]}
-    tracking.log_report("drift", figures, tags, paths.drift, params, paths)
+    tags = {"drifted": str(content["drifted"]).lower(), runs.ONNX_SHA256: content["onnx_sha256"]}
+    runs.log_report("drift", figures, tags, paths.drift, params, paths)
     return DRIFTED if options.check and content["drifted"] else 0
 
 

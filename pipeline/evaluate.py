@@ -1,19 +1,22 @@
 """Stage evaluate: score the ONNX files that will be served, on the test split; metrics, tables and pictures."""
 
 import csv
-import io
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.core import card, console, datasets, files, inference, metrics, scoring
-from pipeline.core.datasets import Pixels, Split
-from pipeline.core.inference import OnnxModel, Probabilities
+from pipeline.core import console, files
+from pipeline.core.files import csv_text
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
+from pipeline.data import datasets
+from pipeline.data.datasets import Pixels, Split
+from pipeline.evaluation import metrics, model_card, scoring
+from pipeline.inference import onnx_model
+from pipeline.inference.onnx_model import OnnxModel, Probabilities
 
 
 def per_class_csv(variants: dict[str, Probabilities], labels: Pixels, classes: Sequence[str]) -> str:
@@ -23,30 +26,25 @@ def per_class_csv(variants: dict[str, Probabilities], labels: Pixels, classes: S
         for variant, probabilities in variants.items()
         for name, row in zip(classes, metrics.per_class(metrics.confusion(labels, probabilities)), strict=True)
     ]
-    return _csv(list(rows[0]), ([*row.values()] for row in rows))
+    return csv_text(list(rows[0]), ([*row.values()] for row in rows))
 
 
 def predictions_csv(labels: Pixels, probabilities: Probabilities, classes: Sequence[str]) -> str:
     """One row a test image: the class it is labelled with and the class decided, from which DVC plots the confusion."""
     decided = probabilities.argmax(axis=1)
-    return _csv(["actual", "predicted"], ((classes[a], classes[b]) for a, b in zip(labels, decided, strict=True)))
-
-
-def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return out.getvalue()
+    return csv_text(["actual", "predicted"], ((classes[a], classes[b]) for a, b in zip(labels, decided, strict=True)))
 
 
 def draw(paths: Paths, test: Split, probabilities: Probabilities, params: Params) -> None:
     """Draw every picture into data/evaluation/plots."""
-    from pipeline.core import plots  # matplotlib takes a second: after the figures are there
+    from pipeline.evaluation import (
+        plots,  # matplotlib takes a second: after the figures are there
+        style,
+    )
 
     classes, bins = params.fetch.classes, params.evaluate.calibration_bins
     train = datasets.open_split(paths, "train")
-    layers = inference.dense_layers(paths.onnx)
+    layers = onnx_model.dense_layers(paths.onnx)
     counts = {name: np.bincount(split.labels, minlength=len(classes)) for name, split in (("train", train), ("test", test))}
     figures = {
         "training_curves": plots.training_curves(_columns(paths.history)),
@@ -59,7 +57,7 @@ def draw(paths: Paths, test: Split, probabilities: Probabilities, params: Params
     }
     with files.replacing_folder(paths.plots) as folder:
         for name, figure in figures.items():
-            plots.save(figure, folder / f"{name}.png")
+            style.save(figure, folder / f"{name}.png")
 
 
 def _columns(history: Path) -> dict[str, list[float]]:
@@ -71,15 +69,15 @@ def _columns(history: Path) -> dict[str, list[float]]:
 def describe(paths: Paths, figures: dict[str, Any], probabilities: Probabilities, labels: Pixels, params: Params) -> None:
     """Write the model card and the contract."""
     classes, train = params.fetch.classes, datasets.open_split(paths, "train")
-    images = card.vectors(train.images, train.labels)
-    opset, ir_version = inference.versions(paths.onnx)
+    images = model_card.vectors(train.images, train.labels)
+    opset, ir_version = onnx_model.versions(paths.onnx)
     hashes = {path.name: files.sha256(path) for path in (paths.onnx, paths.int8)}
-    contract = card.contract(hashes, opset, ir_version, classes, images, OnnxModel(paths.onnx).predict(images))
+    contract = model_card.contract(hashes, opset, ir_version, classes, images, OnnxModel(paths.onnx).predict(images))
     rows = metrics.per_class(metrics.confusion(labels, probabilities))
     named = [{"class": name, **row} for name, row in zip(classes, rows, strict=True)]
     chosen = params.model_dump(include={"model", "train", "evaluate"})
     files.write_json(paths.contract, contract)
-    files.write_text(paths.card, card.card(files.read_json(paths.manifest), chosen, figures, named, contract))
+    files.write_text(paths.card, model_card.card(files.read_json(paths.manifest), chosen, figures, named, contract))
 
 
 def run(params: Params, paths: Paths) -> str:
@@ -89,7 +87,7 @@ def run(params: Params, paths: Paths) -> str:
     figures, probabilities = {}, {}
     perturbed, bins = scoring.perturb(test.images, params.evaluate), params.evaluate.calibration_bins
     for variant, path in variants.items():
-        model = scoring.open_for(path, test.images, params.fetch.classes)
+        model = onnx_model.open_for(path, test.images, params.fetch.classes)
         scored, probabilities[variant] = scoring.score(model, test, perturbed, bins)
         figures[variant] = {**scored, "bytes": path.stat().st_size, "sha256": files.sha256(path)}
     figures["int8"]["agreement"] = metrics.agreement(probabilities["float32"], probabilities["int8"])

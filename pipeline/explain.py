@@ -9,34 +9,38 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.core import console, datasets, explorer, files, inference, metrics, snapshots
-from pipeline.core.datasets import Split
-from pipeline.core.inference import OnnxModel
+from pipeline.core import console, files
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
-from pipeline.core.snapshots import Weights
+from pipeline.data import datasets
+from pipeline.data.datasets import Split
+from pipeline.evaluation import metrics
+from pipeline.explorer import page
+from pipeline.inference import onnx_model
+from pipeline.inference.onnx_model import OnnxModel
+from pipeline.training import snapshots
+from pipeline.training.snapshots import Weights
 
-TEMPLATE = Path(__file__).parent / "explorer" / "index.html"
+TEMPLATE = Path(__file__).parent / "explorer" / "web" / "index.html"
 
 
 def figures(weights: Weights, activation: str, test: Split) -> dict[str, float]:
     """Accuracy and loss of a network with these weights on the test split."""
-    probabilities = explorer.forward(weights, activation, test.images)
+    probabilities = page.forward(weights, activation, test.images)
     accuracy, loss = metrics.accuracy(test.labels, probabilities), metrics.log_loss(test.labels, probabilities)
     return {"accuracy": accuracy, "loss": loss}
 
 
 def progress(params: Params, paths: Paths, test: Split) -> list[dict[str, Any]]:
     """The network from the random start to the end, which is the exported model with the figures that evaluate found."""
-    end = explorer.final(inference.dense_layers(paths.onnx))
-    chosen = explorer.choose(snapshots.load(paths.snapshots), end)
+    end = page.final(onnx_model.dense_layers(paths.onnx))
+    chosen = page.choose(snapshots.load(paths.snapshots), end)
     on_the_way = [
-        explorer.snapshot_json(taken, figures(explorer.rounded(taken.weights), params.model.activation, test))
-        for taken in chosen
+        page.snapshot_json(taken, figures(page.rounded(taken.weights), params.model.activation, test)) for taken in chosen
     ]
     scored = files.read_json(paths.metrics)
     found = {"accuracy": scored["accuracy"], "loss": scored["log_loss"]}
-    return [*on_the_way, explorer.end_json(_epochs(paths.history), end, found)]
+    return [*on_the_way, page.end_json(_epochs(paths.history), end, found)]
 
 
 def _epochs(history: Path) -> int:
@@ -60,14 +64,14 @@ def content(params: Params, paths: Paths) -> Mapping[str, Any]:
         "activation": params.model.activation,
         "step": params.explain.step,
         "snapshots": progress(params, paths, test),
-        "samples": explorer.images_json(test, explorer.samples(test.labels, params.explain.samples)),
-        "mistakes": explorer.images_json(test, explorer.mistakes(test.labels, predicted, params.explain.mistakes)),
-        "data": explorer.data_json(train, test, len(classes), snapshots.load_distorted(paths.distorted)),
+        "samples": page.images_json(test, page.samples(test.labels, params.explain.samples)),
+        "mistakes": page.images_json(test, page.mistakes(test.labels, predicted, params.explain.mistakes)),
+        "data": page.data_json(train, test, len(classes), snapshots.load_distorted(paths.distorted)),
     }
 
 
 def run(params: Params, paths: Paths) -> str:
-    text = explorer.page(TEMPLATE, content(params, paths))
+    text = page.page(TEMPLATE, content(params, paths))
     files.write_text(paths.page, text)
     return f"{paths.page}, {len(text.encode()) / 1e6:.1f} MB: `make explore`"
 

@@ -9,13 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.core import console, datasets, extras, files, idx, sources
-from pipeline.core.datasets import Part
-from pipeline.core.errors import IdxError, MissingInputError, NoSourceError, SourceRefusedError, UnusableInputError
-from pipeline.core.idx import Decoded
+from pipeline.core import console, files
+from pipeline.core.errors import MissingInputError, UnusableInputError
 from pipeline.core.params import FetchParams, FileParams, Params
 from pipeline.core.paths import Paths
 from pipeline.core.urls import redacted
+from pipeline.data import datasets, idx
+from pipeline.data.datasets import Part
+from pipeline.data.errors import IdxError
+from pipeline.data.idx import Decoded
+from pipeline.ingestion import extra_datasets, sources
+from pipeline.ingestion.errors import NoSourceError, SourceRefusedError
 
 
 def fetch(params: FetchParams, probe: sources.Probe, folder: Path) -> str:
@@ -148,7 +152,7 @@ def _join(params: FetchParams, probe: sources.Probe, source: Path, base: slice, 
     npys = {kind: source / f"train_{kind}.npy" for kind in datasets.DIMENSIONS}
     size = idx.shape(npys["images"])[1:]
     places = [folder / f"extra-{number}" for number in range(len(params.extra))]
-    sets = [extras.fetch(extra, size, params, probe, place) for extra, place in zip(params.extra, places, strict=True)]
+    sets = [extra_datasets.fetch(extra, size, params, probe, place) for extra, place in zip(params.extra, places, strict=True)]
     for kind, npy in npys.items():
         whole = folder / f"{kind}.npy"
         shape = idx.concatenate([(npy, base), *((each[kind], slice(None)) for each in sets)], whole)

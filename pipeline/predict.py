@@ -8,16 +8,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pipeline.core import console, files, inputs
-from pipeline.core.errors import OtherModelError, PipelineError
-from pipeline.core.inference import OnnxModel
+from pipeline.core import console, files
+from pipeline.core.errors import PipelineError
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
+from pipeline.inference.onnx_model import OnnxModel
+from pipeline.serving import image_files
+from pipeline.serving.errors import OtherModelError
 
 
 def predict(path: Path, model: OnnxModel, classes: list[str]) -> dict[str, Any]:
     """The file's name, what was done to its picture, and for each image the label and the probability of each class."""
-    images = inputs.read(path, model.image_shape)
+    images = image_files.read(path, model.image_shape)
     probabilities = model.predict(images.pixels)
     found = [
         {
@@ -49,10 +51,10 @@ def open_model(source: str, sha256: str | None, params: Params, paths: Paths) ->
     """
     if not source.startswith("models:/"):
         return _checked(Path(source), source, [sha256])
-    from pipeline.core import registry, tracking  # MLflow takes seconds, and a file does without
+    from pipeline.tracking import registry, runs  # MLflow takes seconds, and a file does without
 
-    with tracking.answering(paths), TemporaryDirectory(prefix="predict-") as folder:
-        tracking.connect(params, paths)
+    with runs.answering(paths), TemporaryDirectory(prefix="predict-") as folder:
+        runs.connect(params, paths)
         path = registry.download_uri(source, Path(folder)) / "model.onnx"
         return _checked(path, source, [sha256, registry.tagged_sha256(source)])
 

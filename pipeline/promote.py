@@ -12,16 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.core import consistency, console, datasets, files, metrics, promotion, releases, scoring
-from pipeline.core.datasets import Split
-from pipeline.core.errors import NoChampionError, NoVersionError
+from pipeline.core import console, files
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
-from pipeline.core.promotion import Candidate, Decision
 from pipeline.core.urls import redacted
+from pipeline.data import datasets
+from pipeline.data.datasets import Split
+from pipeline.evaluation import metrics, scoring
+from pipeline.inference import onnx_model
+from pipeline.promotion import git_tags, rules
+from pipeline.promotion.errors import NoChampionError
+from pipeline.promotion.rules import Candidate, Decision
+from pipeline.promotion.verify import Facts, gather, problems
+from pipeline.tracking.errors import NoVersionError
 
 if TYPE_CHECKING:
-    from pipeline.core.registry import Version
+    from pipeline.tracking.registry import Version
 
 REFUSED = 3  # exit code of --check
 
@@ -33,7 +39,7 @@ def assess(params: Params, paths: Paths, first: bool) -> "tuple[Version, Decisio
         NoVersionError: there is no challenger.
         NoChampionError: there is no champion, and nothing says that there should be none.
     """
-    from pipeline.core import registry
+    from pipeline.tracking import registry
 
     name = params.tracking.model
     challenger, champion = registry.aliased(name, registry.CHALLENGER), registry.aliased(name, registry.CHAMPION)
@@ -48,7 +54,7 @@ def assess(params: Params, paths: Paths, first: bool) -> "tuple[Version, Decisio
         candidate = score(challenger, Path(folder) / "challenger", test, params)
         rival = score(champion, Path(folder) / "champion", test, params) if champion else None
     withdrawn = registry.WITHDRAWN in challenger.tags
-    return challenger, promotion.decide(candidate, rival, withdrawn, params.promote)
+    return challenger, rules.decide(candidate, rival, withdrawn, params.promote)
 
 
 def never_had_one(name: str, paths: Paths) -> bool:
@@ -56,22 +62,22 @@ def never_had_one(name: str, paths: Paths) -> bool:
 
     Anywhere else a store without a champion may be the wrong store, or a lost one.
     """
-    from pipeline.core import registry
+    from pipeline.promotion import champions
 
     local = paths.tracking_uri == f"sqlite:///{paths.database}"
-    return local and os.environ.get("CI", "") in ("", "0", "false") and not registry.moves(name)
+    return local and os.environ.get("CI", "") in ("", "0", "false") and not champions.moves(name)
 
 
 def score(version: "Version", folder: Path, test: Split, params: Params) -> Candidate:
     """Score the registered files of a version on the test split."""
-    from pipeline.core import registry
+    from pipeline.tracking import registry
 
     folder.mkdir()
     float32, int8 = registry.download(version, folder)
     classes = params.fetch.classes
     perturbed, bins = scoring.perturb(test.images, params.evaluate), params.evaluate.calibration_bins
-    figures, probabilities = scoring.score(scoring.open_for(float32, test.images, classes), test, perturbed, bins)
-    quantised = scoring.open_for(int8, test.images, classes).predict(test.images)
+    figures, probabilities = scoring.score(onnx_model.open_for(float32, test.images, classes), test, perturbed, bins)
+    quantised = onnx_model.open_for(int8, test.images, classes).predict(test.images)
     figures["int8_agreement"] = metrics.agreement(probabilities, quantised)
     figures["bytes"] = float32.stat().st_size
     figures["latency_microseconds"] = scoring.latency(float32, test.images[0])["p50_microseconds"]
@@ -81,7 +87,7 @@ def score(version: "Version", folder: Path, test: Split, params: Params) -> Cand
 
 def enact(version: "Version", decision: Decision, params: Params, paths: Paths) -> None:
     """Write and record the decision, and move the aliases if it says so."""
-    from pipeline.core import registry
+    from pipeline.promotion import champions
 
     content: dict[str, Any] = {
         **decision.record(),
@@ -89,38 +95,38 @@ def enact(version: "Version", decision: Decision, params: Params, paths: Paths) 
         "data_fingerprint": datasets.read_manifest(paths)["fingerprint"],
     }
     files.write_json(paths.promotion, content)
-    registry.record_decision(version, content, paths.promotion)
+    champions.record_decision(version, content, paths.promotion)
     if decision.promote:
-        registry.make_champion(version, decision.sentence)
+        champions.make_champion(version, decision.sentence)
 
 
-def tag_champion(params: Params, paths: Paths) -> releases.Release:
+def tag_champion(params: Params, paths: Paths) -> git_tags.Release:
     """Give the champion of the registry its git tags, where it has none: a promotion that was cut short is completed."""
-    from pipeline.core import registry
+    from pipeline.tracking import registry
 
     champion, name = registry.champion(params.tracking.model), params.tracking.model
     with TemporaryDirectory(prefix="promote-") as folder:
         md5 = files.md5(registry.download(champion, Path(folder))[0])
     message = f"{name} version {champion.number}, SHA-256 {champion.onnx_sha256}, run {champion.run_id}"
     known = champion.tags.get(registry.RELEASE)
-    if known in releases.versions(paths.root, name):  # else it was made in a checkout that never published it
-        tagged = releases.champion(paths.root, name)
+    if known in git_tags.versions(paths.root, name):  # else it was made in a checkout that never published it
+        tagged = git_tags.champion(paths.root, name)
         if tagged is None or tagged.version != known:
-            releases.assign(paths.root, name, known, message)
-        return releases.Release(known, releases.versions(paths.root, name)[known])
-    made = releases.release(paths.root, name, paths.onnx, md5, message)
+            git_tags.assign(paths.root, name, known, message)
+        return git_tags.Release(known, git_tags.versions(paths.root, name)[known])
+    made = git_tags.release(paths.root, name, paths.onnx, md5, message)
     registry.tag(champion, registry.RELEASE, made.version)
     return made
 
 
 def verify(params: Params, paths: Paths) -> int:
     """Print what does not agree about the champion; exit code 1 if anything."""
-    from pipeline.core import tracking
+    from pipeline.tracking import runs
 
-    with tracking.answering(paths):
-        tracking.connect(params, paths)
-        facts = consistency.gather(params, paths)
-    found = consistency.problems(facts)
+    with runs.answering(paths):
+        runs.connect(params, paths)
+        facts = gather(params, paths)
+    found = problems(facts)
     for problem in found:
         console.say("verify", f"champion, version {facts.version}: {problem}")
     if not found:
@@ -130,38 +136,40 @@ def verify(params: Params, paths: Paths) -> int:
 
 def history(params: Params, paths: Paths) -> int:
     """Print who was champion when, and why."""
-    from pipeline.core import registry, tracking
+    from pipeline.promotion import champions
+    from pipeline.tracking import runs
 
-    with tracking.answering(paths):
-        tracking.connect(params, paths)
-        moves = registry.moves(params.tracking.model)
+    with runs.answering(paths):
+        runs.connect(params, paths)
+        moves = champions.moves(params.tracking.model)
     for move in moves:
         console.say(move.at, f"version {move.champion} in place of {move.previous or 'none'}: {move.reason}")
     return 0
 
 
-def _tag(facts: consistency.Facts) -> str:
+def _tag(facts: Facts) -> str:
     return f"so does git tag {facts.tagged}" if facts.tagged else "it has no git tag"
 
 
 def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
-    from pipeline.core import registry, tracking  # MLflow takes seconds: after the parameters have proved right
+    from pipeline.promotion import champions
+    from pipeline.tracking import registry, runs  # MLflow takes seconds: after the parameters have proved right
 
     if options.verify or options.history:
         return (verify if options.verify else history)(params, paths)
     if options.require:
         params = params.model_copy(update={"promote": params.promote.model_copy(update={"require": options.require})})
-    with tracking.answering(paths):
-        tracking.connect(params, paths)
-        registry.reconcile(params.tracking.model)
+    with runs.answering(paths):
+        runs.connect(params, paths)
+        champions.reconcile(params.tracking.model)
         version, decision = assess(params, paths, options.first)
         if decision:
             enact(version, decision, params, paths)
-        elif record := registry.recorded_decision(registry.champion(params.tracking.model)):
+        elif record := champions.recorded_decision(registry.champion(params.tracking.model)):
             files.write_json(paths.promotion, record)  # it may have been made in another checkout
     _print(version, decision)
     if options.tag and (decision is None or decision.promote):
-        with tracking.answering(paths):
+        with runs.answering(paths):
             made = tag_champion(params, paths)
         console.say("tag", f"{params.tracking.model}@{made.version} is champion in git")
     return REFUSED if options.check and decision and not decision.promote else 0

@@ -11,9 +11,9 @@ from pipeline.core.paths import Paths
 
 
 def run(params: Params, paths: Paths) -> str:
-    from pipeline.core import registry, tracking  # MLflow takes seconds: after the parameters have proved right
+    from pipeline.tracking import registry, runs  # MLflow takes seconds: after the parameters have proved right
 
-    with tracking.completed_run(params, paths) as run_id:
+    with runs.completed_run(params, paths) as run_id:
         registration = registry.register(run_id, params, paths)
     name = params.tracking.model
     content = {

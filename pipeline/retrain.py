@@ -14,12 +14,14 @@ from datetime import UTC, datetime
 
 from filelock import FileLock, Timeout
 
-from pipeline.core import console, files, releases, turns
-from pipeline.core.checkout import Checkout
-from pipeline.core.errors import CheckoutError, PipelineError, TurnError
+from pipeline.core import console, files
+from pipeline.core.errors import PipelineError
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
-from pipeline.core.turns import Outcome
+from pipeline.promotion import git_tags, retrain_report
+from pipeline.promotion.errors import CheckoutError, TurnError
+from pipeline.promotion.repository import Checkout
+from pipeline.promotion.retrain_report import Outcome
 
 _REFUSED = 3  # exit code of promote --check
 
@@ -83,8 +85,8 @@ def promote(options: argparse.Namespace, checkout: Checkout) -> Outcome:
 
 def is_published(checkout: Checkout, params: Params, paths: Paths) -> bool:
     """Whether the model in place is the champion that git tags name, and its remote has the commit."""
-    tagged = releases.champion(paths.root, params.tracking.model)
-    md5 = tagged and releases.locked_md5(paths.root, tagged.commit, paths.onnx)
+    tagged = git_tags.champion(paths.root, params.tracking.model)
+    md5 = tagged and git_tags.locked_md5(paths.root, tagged.commit, paths.onnx)
     return md5 is not None and md5 == files.md5(paths.onnx) and not checkout.ahead()
 
 
@@ -92,7 +94,9 @@ def publish(checkout: Checkout, own: list[str], params: Params, paths: Paths) ->
     """Commit what the turn wrote, tag it as the champion, and push outputs, branch and tags."""
     if changed := checkout.changed(own):
         checkout.git("add", "--", *changed)
-        checkout.git("commit", "--quiet", "--message", turns.message(files.read_json(paths.promotion), params.tracking.model))
+        checkout.git(
+            "commit", "--quiet", "--message", retrain_report.message(files.read_json(paths.promotion), params.tracking.model)
+        )
     if checkout.shown("pipeline.promote", "--tag") != 0:
         raise TurnError("the champion to be tagged", "a failure, above", "Mend this and repeat: the next turn completes it.")
     checkout.push()
@@ -128,11 +132,12 @@ def _alone(paths: Paths) -> Iterator[None]:
 
 def stale(params: Params, paths: Paths) -> int:
     """Say when the last turn was; exit code 1 when that is too long ago."""
-    from pipeline.core import registry, tracking
+    from pipeline.promotion import champions
+    from pipeline.tracking import runs
 
-    with tracking.answering(paths):
-        tracking.connect(params, paths)
-        last = registry.last_turn(params.tracking.model)
+    with runs.answering(paths):
+        runs.connect(params, paths)
+        last = champions.last_turn(params.tracking.model)
     if last is None:
         console.say("stale", "no turn of retraining has been recorded in this store: `make retrain`")
         return 1
@@ -167,27 +172,28 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
 
 def finish(outcome: Outcome | None, problem: Exception | None, params: Params, paths: Paths) -> None:
     """Write the summary, for the job's page too, and note in the store that a turn ended."""
-    from pipeline.core import registry, tracking
+    from pipeline.promotion import champions
+    from pipeline.tracking import runs
 
     decision = files.read_json(paths.promotion) if paths.promotion.is_file() else None
     last, link = None, "none of this turn"
     try:
-        with tracking.answering(paths):
-            tracking.connect(params, paths)
-            last = registry.last_turn(params.tracking.model)
+        with runs.answering(paths):
+            runs.connect(params, paths)
+            last = champions.last_turn(params.tracking.model)
             if outcome:
-                registry.record_turn(params.tracking.model, outcome.value)
-            link = tracking.run_link(decision["run_id"], paths) if decision else link
+                champions.record_turn(params.tracking.model, outcome.value)
+            link = runs.run_link(decision["run_id"], paths) if decision else link
     except PipelineError:
         if problem is None:  # what went wrong before is what is to be told
             raise
-    summary = turns.summary(outcome, str(problem) if problem else None, decision, last, link)
+    summary = retrain_report.summary(outcome, str(problem) if problem else None, decision, last, link)
     files.write_text(paths.turn_summary, summary)
     if page := os.environ.get("GITHUB_STEP_SUMMARY"):
         with open(page, "a", encoding="utf-8") as file:
             file.write(summary)
     if outcome:
-        console.say("retrain", f"{turns.MEANING[outcome]}; the report is {paths.turn_summary}")
+        console.say("retrain", f"{retrain_report.MEANING[outcome]}; the report is {paths.turn_summary}")
 
 
 if __name__ == "__main__":

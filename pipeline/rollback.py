@@ -3,30 +3,32 @@
 import argparse
 import sys
 
-from pipeline.core import console, releases
-from pipeline.core.errors import NoVersionError
+from pipeline.core import console
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
+from pipeline.promotion import git_tags
+from pipeline.tracking.errors import NoVersionError
 
 
 def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
-    from pipeline.core import registry, tracking  # MLflow takes seconds: after the parameters have proved right
+    from pipeline.promotion import champions
+    from pipeline.tracking import registry, runs  # MLflow takes seconds: after the parameters have proved right
 
     name = params.tracking.model
-    with tracking.answering(paths):
-        tracking.connect(params, paths)
-        registry.reconcile(name)
+    with runs.answering(paths):
+        runs.connect(params, paths)
+        champions.reconcile(name)
         previous, champion = registry.aliased(name, registry.PREVIOUS), registry.aliased(name, registry.CHAMPION)
         if previous is None or champion is None:
             raise NoVersionError(name, registry.PREVIOUS, "Only a champion that took another's place can be rolled back.")
         registry.tag(champion, registry.WITHDRAWN, f"rolled back to version {previous.number}")
-        registry.make_champion(previous, f"rolled back from version {champion.number}")
+        champions.make_champion(previous, f"rolled back from version {champion.number}")
     console.say("rollback", f"version {previous.number} is champion again, in place of version {champion.number}")
     if options.tag:
         release = previous.tags.get(registry.RELEASE)
         if release is None:
             raise NoVersionError(f"{name} version {previous.number}", registry.RELEASE, "It was promoted without --tag.")
-        releases.assign(paths.root, name, release, f"{name} version {previous.number}, rolled back to")
+        git_tags.assign(paths.root, name, release, f"{name} version {previous.number}, rolled back to")
         console.say("tag", f"{name}@{release} is champion in git")
     return 0
 

@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.core import console, datasets, drift, files, shards
-from pipeline.core.errors import MissingExtraError, ScoreError
-from pipeline.core.inference import OnnxModel
+from pipeline.core import console, files
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
-from pipeline.core.shards import Block
+from pipeline.data import datasets
+from pipeline.distributed.blocks import Block, split_into_blocks
+from pipeline.distributed.errors import MissingExtraError, ScoreError
+from pipeline.inference.onnx_model import OnnxModel
+from pipeline.monitoring import drift
 
 _ROWS = 20_000  # images a block: 16 MB of MNIST, some tenths of a second
 _COMPARED = 100_000  # images at most that are compared with the training data
@@ -81,25 +83,25 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     path, folder = Path(options.model or paths.onnx), Path(options.out)
     model = OnnxModel(path)
     classes = model.names
-    blocks = shards.blocks(Path(options.source), _ROWS, model.image_shape)
+    blocks = split_into_blocks(Path(options.source), _ROWS, model.image_shape)
     planned = plan(blocks, path)
     try:
-        from pipeline.core import bulk, cluster
+        from pipeline.distributed import batch_predict, cluster
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or "ray", "make .venv/.sweep") from error
     claim(folder, planned)
-    left = [block for block in blocks if not bulk.part_file(folder, block).exists()]
+    left = [block for block in blocks if not batch_predict.part_file(folder, block).exists()]
     before = planned["images"] - sum(block.stop - block.start for block in left)
     if before:
         console.say("score", f"{before:,} images have been scored before")
     if left:
         with cluster.connected(), console.progress("scoring", "image", total=planned["images"], initial=before) as bar:
-            for images in bulk.score(left, path, classes, folder):
+            for images in batch_predict.score(left, path, classes, folder):
                 bar.update(images)
-    scored = bulk.count(folder, blocks)
+    scored = batch_predict.count(folder, blocks)
     if scored != planned["images"]:
         raise ScoreError(f"{folder}: expected {planned['images']:,} scores, one an image", f"{scored:,}")
-    content = check(list(bulk.figures(folder, blocks)), model, params, paths)
+    content = check(list(batch_predict.figures(folder, blocks)), model, params, paths)
     files.write_json(folder / "checks.json", content)
     console.say("score", f"{scored:,} images in {len(blocks)} part(s): {folder}")
     return 0

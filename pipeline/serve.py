@@ -6,12 +6,14 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pipeline.core import console, guard, ports
-from pipeline.core.errors import BusyPortError, ExposedError, NoVersionError
-from pipeline.core.guard import Guard
-from pipeline.core.inference import INPUT, OnnxModel
+from pipeline.core import console
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
+from pipeline.inference.onnx_model import INPUT, OnnxModel
+from pipeline.serving import middleware, ports
+from pipeline.serving.errors import BusyPortError, ExposedError
+from pipeline.serving.middleware import Guard
+from pipeline.tracking.errors import NoVersionError
 
 TOKEN = "SERVE_TOKEN"  # the variable that holds it  # noqa: S105 - a name, no secret
 _SHORTEST = 16  # characters of a token that nobody guesses
@@ -24,7 +26,7 @@ def credentials(host: str, expose: str) -> tuple[tuple[str, ...], str]:
         ExposedError: it would listen elsewhere without names and a token.
     """
     if host == ports.HOST:
-        return guard.LOCAL, ""
+        return middleware.LOCAL, ""
     names, token = tuple(name.strip().lower() for name in expose.split(",") if name.strip()), os.environ.get(TOKEN, "")
     if not names:
         raise ExposedError(host, "--expose and the names that it is asked by", "none")
@@ -39,11 +41,12 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
         raise BusyPortError(found)
     import uvicorn
 
-    from pipeline.core import registry, tracking  # MLflow takes seconds: after the parameters have proved right
+    from pipeline.serving import scoring_app
+    from pipeline.tracking import registry, runs  # MLflow takes seconds: after the parameters have proved right
 
     name = params.tracking.model
-    with tracking.answering(paths), TemporaryDirectory(prefix="serve-") as folder:
-        tracking.connect(params, paths)
+    with runs.answering(paths), TemporaryDirectory(prefix="serve-") as folder:
+        runs.connect(params, paths)
         version = registry.aliased(name, options.alias)
         if version is None:
             raise NoVersionError(
@@ -51,7 +54,7 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
             )
         onnx, _ = registry.download(version, Path(folder))
         shape = OnnxModel(onnx).image_shape  # which refuses what is no such model, before MLflow opens it
-        app = registry.scoring_app(onnx.parent)
+        app = scoring_app.scoring_app(onnx.parent)
     guarded = Guard(app, INPUT, shape, params.serve.max_bytes, names, token)
     console.say(
         "serve", f"{name} version {version.number} ({options.alias}) at http://{options.host}:{options.port}; Ctrl-C ends it"

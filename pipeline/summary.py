@@ -3,9 +3,10 @@
 import argparse
 import sys
 
-from pipeline.core import console, datasets, files
+from pipeline.core import console, files
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
+from pipeline.data import datasets
 
 
 def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:

@@ -12,10 +12,12 @@ import subprocess
 import sys
 from typing import Any
 
-from pipeline.core import console, datasets, files, space
-from pipeline.core.errors import MissingExtraError, OfferError, SweepError
+from pipeline.core import console, files
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
+from pipeline.data import datasets
+from pipeline.distributed import search_space
+from pipeline.distributed.errors import MissingExtraError, OfferError, SweepError
 
 _SHOWN = 5  # trials of the table on the console
 
@@ -55,12 +57,13 @@ def offer(trial: Any) -> str:
 
 def report(trials: list[Any], params: Params, paths: Paths) -> None:
     """Write the table and the plot, and print the best few."""
-    from pipeline.core import plots, sweep_plots, sweep_runs
+    from pipeline.distributed import sweep_plots, sweep_runs
+    from pipeline.evaluation import style
 
     files.write_text(paths.sweep / "trials.csv", table(trials))
     if not (trials[0].failed or trials[0].diverged):
         with files.replacing(paths.sweep / "parallel.png") as part:
-            plots.save(sweep_plots.parallel(trials, params), part)
+            style.save(sweep_plots.parallel(trials, params), part)
     for trial in trials[:_SHOWN]:
         settings = ", ".join(f"{name.rpartition('.')[2]} {_short(value)}" for name, value in sorted(trial.config.items()))
         console.say("", f"{sweep_runs.outcome(trial)}: {settings}")
@@ -90,13 +93,13 @@ def resumed(of: dict[str, Any], record: dict[str, Any]) -> str:
 
 
 def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
-    space.check(params)
+    search_space.check(params)
     data = datasets.load(paths, "train")
     parts = datasets.hold_out(datasets.train_rows(paths), params.train.validation_split)
     if not len(parts[1]):
         raise SweepError("images held out for validation", "none", "Set train.validation_split in params.yaml.")
     try:
-        from pipeline.core import cluster, sweep_runs, trials
+        from pipeline.distributed import cluster, sweep_runs, trials
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or "ray", "make sweep") from error
     begun, of = None, subject(params, paths)

@@ -7,17 +7,30 @@ import sys
 import time
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.core import console, datasets, files, imports, snapshots
-from pipeline.core.datasets import Pixels, Split
-from pipeline.core.errors import UnvalidatedDataError
+from pipeline.core import console, files
+from pipeline.core.errors import PipelineError
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
+from pipeline.data import datasets
+from pipeline.data.datasets import Pixels, Split
+from pipeline.training import snapshots, tensorflow_setup
 
 _COPIES = 5  # distorted ones of each example that the explorer shows
+
+
+class UnvalidatedDataError(PipelineError):
+    """Training was asked for on data that validation refused or never saw."""
+
+    def __init__(self, report: Path, found: str) -> None:
+        super().__init__(
+            f"{report}: expected a passed validation of the arrays in place, found {found}.\n"
+            "Nothing was trained. `dvc repro` validates first."
+        )
 
 
 def history_csv(epochs: list[dict[str, float]]) -> str:
@@ -50,24 +63,25 @@ def run(params: Params, paths: Paths) -> str:
     data = datasets.load(paths, "train")
     parts = datasets.hold_out(datasets.train_rows(paths), params.train.validation_split)
 
-    with imports.lean_tensorflow():  # TensorFlow takes seconds: after the parameters and the gate have proved right
-        from pipeline.core import augment, model, tracking, training
+    with tensorflow_setup.lean_tensorflow():  # TensorFlow takes seconds: after the parameters and the gate have proved right
+        from pipeline.tracking import runs
+        from pipeline.training import augmentation, fit, network
 
-    network = model.build(params.model, data.images.shape[1:], len(params.fetch.classes), params.train.seed)
-    summary = model.summary(network)
+    model = network.build(params.model, data.images.shape[1:], len(params.fetch.classes), params.train.seed)
+    summary = network.summary(model)
     print(summary, flush=True)
     started, recorder = datetime.now(UTC), snapshots.Recorder()
-    with tracking.training_run(params, paths) as live:
+    with runs.training_run(params, paths) as live:
         clock = time.perf_counter()
-        epochs = training.fit(network, data, parts, params.train, live.log_epoch, recorder)
+        epochs = fit.fit(model, data, parts, params.train, live.log_epoch, recorder)
         seconds = time.perf_counter() - clock
-        model.save(network, paths.keras)
+        network.save(model, paths.keras)
         files.write_text(paths.summary, summary)
         files.write_text(paths.history, history_csv(epochs))
         snapshots.save(recorder.taken, paths.snapshots)
         shown = examples(data, parts[0])
         with files.replacing(paths.distorted) as part:
-            np.save(part, augment.examples(shown, _COPIES, params.train.distortion, params.train.seed))
+            np.save(part, augmentation.examples(shown, _COPIES, params.train.distortion, params.train.seed))
     identity = {
         "run_id": live.run_id,
         "started": started.isoformat(timespec="seconds"),

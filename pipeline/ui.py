@@ -6,10 +6,11 @@ import signal
 import subprocess
 import sys
 
-from pipeline.core import ports, relocation, store
 from pipeline.core.errors import PipelineError
 from pipeline.core.paths import Paths
 from pipeline.core.urls import redacted
+from pipeline.serving import ports
+from pipeline.tracking import relocation, sqlite_store
 
 # MLflow lets in whoever asks by a name such as 10.evil.example, which may be anybody's name for this machine.
 _NAMES = "localhost,127.0.0.1,localhost:*,127.0.0.1:*"
@@ -53,7 +54,7 @@ def main() -> int:
         print(f"error: {found}", file=sys.stderr)
         return 1
     try:
-        store.check(paths.database)  # the server would upgrade an older one, without a copy
+        sqlite_store.check(paths.database)  # the server would upgrade an older one, without a copy
         left = relocation.follow(paths)
     except PipelineError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -11,8 +11,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from pipeline.core.datasets import Split
 from pipeline.core.paths import Paths
+from pipeline.data.datasets import Split
 from tests.conftest import SMALL, edit_params, write_source
 from tests.imports import ROOT, outputs
 

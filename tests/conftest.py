@@ -18,9 +18,9 @@ from ruamel.yaml import YAML
 from pipeline import fetch
 from pipeline.core import files
 from pipeline.core import params as parameters
-from pipeline.core.datasets import Pixels, Split
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
+from pipeline.data.datasets import Pixels, Split
 from tests import web
 from tests.imports import ROOT
 from tests.web import Site

@@ -16,15 +16,16 @@ import pytest
 from PIL import Image
 
 from pipeline import evaluate
-from pipeline.core import files, inference
-from pipeline.core.datasets import Split
+from pipeline.core import files
 from pipeline.core.errors import MissingInputError, UnusableInputError
-from pipeline.core.inference import OnnxModel
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
+from pipeline.data.datasets import Split
+from pipeline.inference import convert
+from pipeline.inference.onnx_model import OnnxModel
 from tests.conftest import Repository, small_repository
 from tests.imports import ROOT
-from tests.test_inference import Layer, forward, write_network
+from tests.inference.test_onnx_model import Layer, forward, write_network
 
 NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 PICTURES = {
@@ -64,7 +65,7 @@ def prepared(root: Path, subset: dict[str, Split]) -> Repository:
     made = small_repository(root, subset, {"fetch.classes": NAMES})
     made.paths.model.mkdir(parents=True)
     write_network(made.paths.onnx, fitted(subset["train"]), (28, 28))
-    inference.quantise(made.paths.onnx, made.paths.int8)
+    convert.quantise(made.paths.onnx, made.paths.int8)
     files.write_text(made.paths.history, HISTORY)
     return made
 

@@ -12,9 +12,11 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from pipeline.core import explorer, files, model, params, snapshots
-from pipeline.core.datasets import Pixels, Split
-from pipeline.core.inference import OnnxModel
+from pipeline.core import files, params
+from pipeline.data.datasets import Pixels, Split
+from pipeline.explorer.page import ACTIVATIONS, forward, rounded
+from pipeline.inference.onnx_model import OnnxModel
+from pipeline.training import network, snapshots
 from tests.browser import chromium, complaints, requested
 from tests.conftest import Repository, build, small_repository
 
@@ -73,15 +75,15 @@ def test_the_page_computes_what_onnx_runtime_does(page: Any, explored: Repositor
 
 def test_a_step_is_the_one_that_tensorflow_takes(page: Any, explored: Repository, subset: dict[str, Split]) -> None:
     image, truth, rate = subset["test"].images[:1], 3, 0.5  # no three: there is something to learn
-    network = model.load(explored.paths.keras)
+    model = network.load(explored.paths.keras)
     with tf.GradientTape() as tape:
-        loss = keras.losses.sparse_categorical_crossentropy(np.array([truth]), network(image))
-    gradients = tape.gradient(loss, network.trainable_variables)
+        loss = keras.losses.sparse_categorical_crossentropy(np.array([truth]), model(image))
+    gradients = tape.gradient(loss, model.trainable_variables)
 
     script = "return explorer.step(...arguments).flat()"
     found = page.execute_script(script, image.ravel().tolist(), truth, rate)
 
-    for stepped, weights, change in zip(found, network.get_weights(), gradients, strict=True):
+    for stepped, weights, change in zip(found, model.get_weights(), gradients, strict=True):
         moved = rate * np.asarray(change)
         np.testing.assert_allclose(stepped, (weights - moved).ravel(), rtol=0, atol=1e-4)
         assert np.abs(moved).max() > 1e-2
@@ -120,7 +122,7 @@ def test_each_moment_is_computed_with_the_weights_of_then(page: Any, explored: R
     images = subset["test"].images[:20]
     for moment, taken in enumerate(snapshots.load(explored.paths.snapshots)):
         show_moment(page, moment)
-        expected = explorer.forward(explorer.rounded(taken.weights), "relu", images)
+        expected = forward(rounded(taken.weights), "relu", images)
         np.testing.assert_allclose(predict(page, images), expected, rtol=0, atol=1e-5)
 
 
@@ -198,7 +200,7 @@ def test_the_keyboard_draws_and_picks(page: Any) -> None:
 
 
 def test_what_is_touched_is_taken_apart(page: Any, explored: Repository) -> None:
-    weights = model.load(explored.paths.keras).get_weights()
+    weights = network.load(explored.paths.keras).get_weights()
     pixels = np.array(page.execute_script("return Array.from(explorer.state.pixels)")) / 255
     page.execute_script("select({kind: 'unit', layer: 0, unit: 7})")
     total = weights[0][:, 7] @ pixels
@@ -303,10 +305,10 @@ def test_other_data_and_another_network_give_a_right_page(other: Repository) -> 
         assert complaints(browser) == []
 
 
-ACTIVATIONS = list(explorer.ACTIVATIONS)
+NAMES = list(ACTIVATIONS)
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", NAMES)
 def test_the_page_knows_every_activation_and_its_slope(page: Any, activation: str) -> None:
     points = tf.constant(np.linspace(-6, 6, 25))  # 0 among them, where the slope of some is a matter of taste
     points = tf.boolean_mask(points, points != 0)
@@ -320,7 +322,7 @@ def test_the_page_knows_every_activation_and_its_slope(page: Any, activation: st
 
     np.testing.assert_allclose(found[:, 0], values, rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(found[:, 1], slopes, rtol=1e-6, atol=1e-9)
-    np.testing.assert_allclose(explorer.ACTIVATIONS[activation](np.asarray(points)), values, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(ACTIVATIONS[activation](np.asarray(points)), values, rtol=1e-6, atol=1e-9)
 
 
 def test_the_page_knows_what_the_parameters_offer() -> None:

@@ -7,25 +7,28 @@ import onnx
 import pytest
 
 from pipeline import export
-from pipeline.core import datasets, files, model
-from pipeline.core.datasets import Split
-from pipeline.core.errors import ExportError
-from pipeline.core.inference import OnnxModel
+from pipeline.core import files
 from pipeline.core.params import ExportParams, ModelParams
 from pipeline.core.paths import Paths
+from pipeline.data import datasets
+from pipeline.data.datasets import Split
+from pipeline.export import ExportError
+from pipeline.inference import convert
+from pipeline.inference.onnx_model import OnnxModel
+from pipeline.training import network
 from tests.conftest import Repository, small_repository
 
 PARAMS = ExportParams(opset=18, tolerance=1e-5, int8_agreement=0.9)
 
 
 @pytest.fixture(scope="module")
-def network() -> Any:
-    return model.build(ModelParams(hidden_units=(16, 8), activation="tanh"), (12, 9), classes=4, seed=0)
+def model() -> Any:
+    return network.build(ModelParams(hidden_units=(16, 8), activation="tanh"), (12, 9), classes=4, seed=0)
 
 
 @pytest.mark.parametrize("opset", [13, 15, 18])
-def test_the_file_keeps_the_contract_at_each_opset(network: Any, opset: int) -> None:
-    proto = export.convert(network, opset, {"dataset": "letters"})
+def test_the_file_keeps_the_contract_at_each_opset(model: Any, opset: int) -> None:
+    proto = convert.to_onnx(model, opset, {"dataset": "letters"})
 
     (image,), (probabilities,) = proto.graph.input, proto.graph.output
     assert (image.name, image.type.tensor_type.elem_type) == ("image", onnx.TensorProto.UINT8)
@@ -38,17 +41,17 @@ def test_the_file_keeps_the_contract_at_each_opset(network: Any, opset: int) -> 
 
 @pytest.mark.parametrize("activation", get_args(ModelParams.model_fields["activation"].annotation))
 def test_every_activation_that_the_parameters_allow_exports_and_predicts_the_same(activation: Any, tmp_path: Path) -> None:
-    network = model.build(ModelParams(hidden_units=(16,), activation=activation), (12, 9), classes=4, seed=0)
+    model = network.build(ModelParams(hidden_units=(16,), activation=activation), (12, 9), classes=4, seed=0)
     images = np.random.default_rng(0).integers(0, 256, (50, 12, 9), dtype=np.uint8)
 
-    onnx.save(export.convert(network, 18, {}), tmp_path / "model.onnx")
+    onnx.save(convert.to_onnx(model, 18, {}), tmp_path / "model.onnx")
 
     found = OnnxModel(tmp_path / "model.onnx").predict(images)
-    np.testing.assert_allclose(found, network.predict(images, verbose=0), atol=1e-5)
+    np.testing.assert_allclose(found, model.predict(images, verbose=0), atol=1e-5)
 
 
-def test_equal_networks_are_equal_bytes(network: Any) -> None:
-    first, again = (export.convert(network, 18, {}).SerializeToString(deterministic=True) for _ in range(2))
+def test_equal_networks_are_equal_bytes(model: Any) -> None:
+    first, again = (convert.to_onnx(model, 18, {}).SerializeToString(deterministic=True) for _ in range(2))
 
     assert first == again
 
@@ -84,24 +87,24 @@ def test_every_difference_beyond_its_bound_is_an_error(change: dict[str, float],
 
 
 def test_a_failed_parity_leaves_no_model_file_behind(built: Repository, tmp_path: Any) -> None:
-    from pipeline.core import inference
+    from pipeline.inference import onnx_model
 
-    network = model.load(built.paths.keras)
-    other = export.convert(model.build(built.params.model, (28, 28), 10, seed=9), 18, {})
+    model = network.load(built.paths.keras)
+    other = convert.to_onnx(network.build(built.params.model, (28, 28), 10, seed=9), 18, {})
     paths = Paths(tmp_path)
     images = np.asarray(datasets.open_split(built.paths, "train").images[:200])
 
     with pytest.raises(ExportError, match="expected probabilities within"):
-        export.write(other, network, images, built.params.export, paths)
+        export.write(other, model, images, built.params.export, paths)
 
     assert list(paths.model.iterdir()) == []
-    assert inference.OUTPUT == "probabilities"
+    assert onnx_model.OUTPUT == "probabilities"
 
 
 def test_the_exported_files_decide_as_keras_does_on_the_validation_split(built: Repository) -> None:
     images = datasets.open_split(built.paths, "train").images
     _, held_out = datasets.hold_out([len(images)], built.params.train.validation_split)
-    expected = model.load(built.paths.keras).predict(images[held_out], verbose=0)
+    expected = network.load(built.paths.keras).predict(images[held_out], verbose=0)
 
     found = OnnxModel(built.paths.onnx).predict(images[held_out])
 

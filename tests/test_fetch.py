@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from pipeline import fetch
-from pipeline.core.datasets import Pixels, Split
-from pipeline.core.errors import MismatchError, NoSourceError
 from pipeline.core.paths import Paths
+from pipeline.data.datasets import Pixels, Split
+from pipeline.data.errors import MismatchError
+from pipeline.ingestion.errors import NoSourceError
 from tests import web
 from tests.conftest import EMBEDDED, NAMES, SMALL, Edit, from_idx, idx, write_source
 from tests.imports import ROOT

@@ -8,8 +8,8 @@ import onnxruntime
 import pytest
 
 from pipeline.core import files
-from pipeline.core.datasets import Split
 from pipeline.core.paths import TIME_DEPENDENT
+from pipeline.data.datasets import Split
 from tests.clones import Clone, git, make_clone, ran
 from tests.conftest import edit_params
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from pipeline.core import files
-from pipeline.core.datasets import Pixels, Split
-from pipeline.core.inference import OnnxModel
+from pipeline.data.datasets import Pixels, Split
+from pipeline.inference.onnx_model import OnnxModel
 from tests.conftest import Repository, idx
 
 

@@ -13,9 +13,11 @@ import onnx
 import pytest
 
 from pipeline import promote, register, rollback
-from pipeline.core import files, inference
-from pipeline.core.errors import AlteredModelError, NoChampionError, NoVersionError, ReleaseError
+from pipeline.core import files
 from pipeline.core.paths import Paths
+from pipeline.inference import convert
+from pipeline.promotion.errors import NoChampionError, ReleaseError
+from pipeline.tracking.errors import AlteredModelError, NoVersionError
 from tests.conftest import Repository, edit_params
 
 # What the small model of the tests reaches at least.
@@ -57,7 +59,7 @@ def challenge(repository: Repository, change: Callable[[Any], Any], seed: int = 
     kernel = max(proto.graph.initializer, key=lambda tensor: np.prod(tensor.dims))
     kernel.CopyFrom(onnx.numpy_helper.from_array(change(onnx.numpy_helper.to_array(kernel)).astype(np.float32), kernel.name))
     onnx.save(proto, repository.paths.onnx)
-    inference.quantise(repository.paths.onnx, repository.paths.int8)
+    convert.quantise(repository.paths.onnx, repository.paths.int8)
     train = repository.params.train.model_copy(update={"seed": seed})
     register.run(repository.params.model_copy(update={"train": train}), repository.paths)
 
@@ -163,12 +165,12 @@ def test_a_rollback_returns_to_the_previous_champion_and_keeps_the_other_from_co
 
 
 def test_every_move_is_recorded(repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:
-    from pipeline.core import registry
+    from pipeline.promotion import champions
 
     promote_second(repository)
     command(repository, rollback)
 
-    moves = registry.moves("mnist-dense")
+    moves = champions.moves("mnist-dense")
 
     assert [(move.number, move.champion, move.previous) for move in moves] == [(1, 1, None), (2, 2, 1), (3, 1, 2)]
     assert [move.at for move in moves] == sorted(move.at for move in moves)
@@ -181,7 +183,7 @@ def test_every_move_is_recorded(repository: Repository, capsys: pytest.CaptureFi
 
 
 def test_a_move_by_hand_is_respected_and_recorded(repository: Repository, client: Any) -> None:
-    from pipeline.core import registry
+    from pipeline.promotion import champions
 
     promote_second(repository)
     client.set_registered_model_alias("mnist-dense", "champion", "1")
@@ -189,8 +191,8 @@ def test_a_move_by_hand_is_respected_and_recorded(repository: Repository, client
 
     command(repository, rollback)
 
-    assert [move.champion for move in registry.moves("mnist-dense")] == [1, 2, 1, 2]
-    assert "by hand" in registry.moves("mnist-dense")[2].reason
+    assert [move.champion for move in champions.moves("mnist-dense")] == [1, 2, 1, 2]
+    assert "by hand" in champions.moves("mnist-dense")[2].reason
 
 
 def test_nothing_to_roll_back_to_is_an_error(repository: Repository) -> None:

@@ -12,8 +12,8 @@ import onnx
 import pytest
 
 from pipeline.core import files
-from pipeline.core.datasets import Split
 from pipeline.core.paths import Paths
+from pipeline.data.datasets import Split
 from tests.conftest import Repository, write_source
 from tests.servers import ssh_server
 

@@ -15,7 +15,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.core import files
-from pipeline.core.datasets import Split
+from pipeline.data.datasets import Split
 from tests.clones import borrow_environment
 from tests.conftest import SMALL, edit_params, write_source
 from tests.imports import ROOT

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from pyarrow import Table, parquet
 
-from pipeline.core import files, shards
-from pipeline.core.datasets import Pixels, Split
-from pipeline.core.errors import UnreadablePictureError
-from pipeline.core.inference import OnnxModel
+from pipeline.core import files
 from pipeline.core.paths import Paths
+from pipeline.data.datasets import Pixels, Split
+from pipeline.distributed.blocks import read_block, split_into_blocks
+from pipeline.inference.onnx_model import OnnxModel
+from pipeline.serving.errors import UnreadablePictureError
 from tests.conftest import Repository, idx
 from tests.imports import ROOT
 
@@ -129,11 +130,11 @@ def test_a_kill_leaves_whole_parts_and_the_next_call_scores_the_rest(
 def test_large_files_are_cut_into_blocks_that_are_read_by_themselves(source: tuple[Path, Pixels]) -> None:
     folder, images = source
 
-    blocks = shards.blocks(folder, 90, (28, 28))
+    blocks = split_into_blocks(folder, 90, (28, 28))
 
     assert [block.stop - block.start for block in blocks if block.name == "a.npy"] == [90, 90, 90, 30]
     assert [block.stop - block.start for block in blocks if block.name == "d.parquet"] == [150, 150, 100]
-    np.testing.assert_array_equal(np.concatenate([shards.read(block, (28, 28)) for block in blocks]), images)
+    np.testing.assert_array_equal(np.concatenate([read_block(block, (28, 28)) for block in blocks]), images)
     assert len({block.key for block in blocks}) == len(blocks)
 
 
@@ -149,7 +150,7 @@ def test_what_holds_no_images_is_named(tmp_path: Path, name: str, content: bytes
     (tmp_path / name).write_bytes(content)
 
     with pytest.raises(UnreadablePictureError, match=f"{name}: expected ({expected})"):
-        shards.blocks(tmp_path, 10, (28, 28))
+        split_into_blocks(tmp_path, 10, (28, 28))
 
 
 def test_images_of_another_size_are_refused(tmp_path: Path) -> None:
@@ -157,7 +158,7 @@ def test_images_of_another_size_are_refused(tmp_path: Path) -> None:
     write_parquet(tmp_path / "b.parquet", np.zeros((3, 5, 5), np.uint8), 3)
 
     with pytest.raises(UnreadablePictureError, match=r"a.npy: expected uint8 images \(n, 28, 28\), found uint8 \(3, 5, 5\)"):
-        shards.blocks(tmp_path / "a.npy", 10, (28, 28))
-    (block,) = shards.blocks(tmp_path / "b.parquet", 10, (28, 28))
+        split_into_blocks(tmp_path / "a.npy", 10, (28, 28))
+    (block,) = split_into_blocks(tmp_path / "b.parquet", 10, (28, 28))
     with pytest.raises(UnreadablePictureError, match="expected 784 bytes an image"):
-        shards.read(block, (28, 28))
+        read_block(block, (28, 28))

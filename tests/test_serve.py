@@ -19,8 +19,8 @@ import pytest
 import requests
 
 from pipeline.core import files
-from pipeline.core.datasets import Split
-from pipeline.core.inference import OnnxModel
+from pipeline.data.datasets import Split
+from pipeline.inference.onnx_model import OnnxModel
 from tests.conftest import Repository
 from tests.imports import ROOT
 from tests.servers import free_port

@@ -15,11 +15,12 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline import fetch, sweep
-from pipeline.core import files, params, space
-from pipeline.core.datasets import Split
-from pipeline.core.errors import SweepError
+from pipeline.core import files, params
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
+from pipeline.data.datasets import Split
+from pipeline.distributed import search_space
+from pipeline.distributed.errors import SweepError
 from tests.clones import Clone, git, make_clone
 from tests.conftest import edit_params
 from tests.imports import ROOT
@@ -273,11 +274,11 @@ def shipped(tmp_path: Path) -> Params:
 
 
 def test_the_space_that_comes_with_the_repository_is_sound_and_holds_the_default(shipped: Params) -> None:
-    space.check(shipped)
+    search_space.check(shipped)
 
-    now = space.current(shipped)
+    now = search_space.current(shipped)
     assert now is not None
-    assert space.override(shipped, now) == shipped
+    assert search_space.override(shipped, now) == shipped
 
 
 @pytest.mark.parametrize("choices", [[128, 256], [[128], [256]]])
@@ -285,16 +286,16 @@ def test_a_choice_is_what_is_now_however_it_is_written(tmp_path: Path, choices: 
     shutil.copy(ROOT / "params.yaml", tmp_path)
     read = edit_params(tmp_path / "params.yaml", {"sweep.space": {"model.hidden_units": {"choices": choices}}})
 
-    space.check(read)
+    search_space.check(read)
 
-    assert space.current(read) == {"model.hidden_units": choices[1]}
+    assert search_space.current(read) == {"model.hidden_units": choices[1]}
 
 
 def test_what_is_not_in_the_space_is_no_trial(tmp_path: Path) -> None:
     shutil.copy(ROOT / "params.yaml", tmp_path)
     searched = {"train.learning_rate": {"low": 0.1, "high": 0.2}, "train.batch_size": {"choices": [384]}}
 
-    assert space.current(edit_params(tmp_path / "params.yaml", {"sweep.space": searched})) is None
+    assert search_space.current(edit_params(tmp_path / "params.yaml", {"sweep.space": searched})) is None
 
 
 def test_a_sweep_of_other_parameters_or_data_is_not_resumed(shipped: Params, tree: Paths) -> None:
@@ -324,4 +325,4 @@ def test_a_space_of_what_cannot_be_is_refused(tmp_path: Path, searched: dict[str
     read = edit_params(tmp_path / "params.yaml", {"sweep.space": searched})
 
     with pytest.raises(SweepError, match=expected):
-        space.check(read)
+        search_space.check(read)

@@ -15,8 +15,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.core import files
-from pipeline.core.datasets import Split
 from pipeline.core.paths import Paths
+from pipeline.data.datasets import Split
 from tests.clones import Clone, git, make_clone, ran
 from tests.conftest import Repository
 from tests.imports import ROOT

@@ -6,8 +6,10 @@ import pytest
 
 from pipeline import train
 from pipeline.core import files
-from pipeline.core.datasets import Split
-from pipeline.core.errors import DivergedError, MissingInputError, UnvalidatedDataError
+from pipeline.core.errors import MissingInputError
+from pipeline.data.datasets import Split
+from pipeline.train import UnvalidatedDataError
+from pipeline.training.fit import DivergedError
 from tests.conftest import ROOT, Repository, edit_params, pass_validation, small_repository
 
 

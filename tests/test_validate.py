@@ -15,11 +15,12 @@ import pandas as pd
 import pytest
 
 from pipeline import fetch, validate
-from pipeline.core import chance, expectations, files
-from pipeline.core.datasets import Split
-from pipeline.core.errors import InvalidDataError
+from pipeline.core import files
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
+from pipeline.data.datasets import Split
+from pipeline.validate import InvalidDataError
+from pipeline.validation import expectations, image_table
 from tests.conftest import Edit, Repository, small_repository, write_source
 from tests.imports import ROOT
 
@@ -485,7 +486,7 @@ def test_chance_is_no_drift_whatever_the_size(count: int, params: Params, mnist:
     for start in np.random.default_rng(0).integers(0, len(labels) - count, rounds):
         drawn = np.bincount(labels[start : start + count], minlength=10) / count
         divergence = sum(share * np.log(share / shares[label]) for label, share in enumerate(drawn) if share)
-        alarms += divergence > params.validate_.extra.class_divergence + chance.divergence(10, (3000, count))
+        alarms += divergence > params.validate_.extra.class_divergence + expectations.divergence(10, (3000, count))
 
     assert alarms <= 4  # 200 rounds at a rate of a thousandth exceed 4 in less than one case of a million
 
@@ -569,17 +570,17 @@ def test_a_base_cut_short_is_not_made_up_for_by_a_further_set(params: Params, ed
 
 def test_bands_hold_a_tenth_of_the_base_each_unless_images_are_equal() -> None:
     table = pd.DataFrame({"mean": [*np.random.default_rng(0).permutation(100.0 + np.arange(50)), 0, 200]})
-    assert validate.band(table, 50) == [0.1] * 10
+    assert image_table.band(table, 50) == [0.1] * 10
     assert list(table["band"][50:]) == [0, 9]
 
     equal = pd.DataFrame({"mean": [5.0] * 20 + [4, 5, 6]})
-    shares = validate.band(equal, 20)
+    shares = image_table.band(equal, 20)
     assert sum(shares) == max(shares) == 1
     assert list(equal["band"][20:]) == [0, 9, 9]
 
 
 def test_a_check_that_cannot_run_fails_and_says_why(params: Params, subset: Splits, tmp_path: Path) -> None:
-    table = validate.summarise(subset["test"], 10).drop(columns="mean")
+    table = image_table.summarise(subset["test"], 10).drop(columns="mean")
     suite = expectations.suite("test", 1000, [0.1] * 10, [str(label) for label in range(10)], params.validate_)
 
     outcomes = expectations.check({"test": table}, {"test": suite}, "broken", tmp_path / "docs")
@@ -593,7 +594,7 @@ def test_a_check_that_cannot_run_fails_and_says_why(params: Params, subset: Spli
 def test_an_image_is_summarised_by_ink_mean_extremes_and_repetition() -> None:
     images = np.array([[[0, 0], [10, 30]], [[5, 5], [5, 5]], [[0, 0], [10, 30]]], np.uint8)
 
-    table = validate.summarise(Split(images, np.array([1, 0, 1], np.uint8)), 2)
+    table = image_table.summarise(Split(images, np.array([1, 0, 1], np.uint8)), 2)
 
     expected = {
         "label": [1, 0, 1],
@@ -610,12 +611,12 @@ def test_an_image_is_summarised_by_ink_mean_extremes_and_repetition() -> None:
 
 
 def test_a_summary_in_several_parts_is_the_summary_of_the_whole(subset: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = validate.summarise(subset["test"], 10)
+    whole = image_table.summarise(subset["test"], 10)
 
     monkeypatch.setattr(validate, "_CHUNK", 300)
 
-    pd.testing.assert_frame_equal(validate.summarise(subset["test"], 10), whole)
+    pd.testing.assert_frame_equal(image_table.summarise(subset["test"], 10), whole)
 
 
 def test_class_shares_are_of_all_labels_known_or_not() -> None:
-    assert validate.class_shares(np.array([0, 0, 2, 7], np.uint8), 4) == [0.5, 0, 0.25, 0]
+    assert image_table.class_shares(np.array([0, 0, 2, 7], np.uint8), 4) == [0.5, 0, 0.25, 0]

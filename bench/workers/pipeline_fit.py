@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from bench.workers.turns import Turns
-from pipeline.core import datasets, imports, params
+from pipeline.core import params
 from pipeline.core.paths import Paths
+from pipeline.data import datasets
+from pipeline.training import tensorflow_setup
 
 MANY = 1000  # epochs, so that turns end before they do
 NOTHING = {"rotation": 0, "scale": 0, "shear": 0, "shift": 0, "elastic": 0}
@@ -19,9 +21,9 @@ def main(kind: str, batch: int) -> None:
     train = read.train.model_copy(update={"epochs": MANY, "batch_size": batch, "distortion": distortion})
     data = datasets.load(Paths(), "train")
     parts = np.arange(len(data.labels)), np.arange(0)
-    with imports.lean_tensorflow():
-        from pipeline.core import model, training
-    network = model.build(read.model, data.images.shape[1:], len(read.fetch.classes), train.seed)
+    with tensorflow_setup.lean_tensorflow():
+        from pipeline.training import fit, network
+    model = network.build(read.model, data.images.shape[1:], len(read.fetch.classes), train.seed)
     turns = Turns()
 
     def epoch_ended(number: int, figures: dict[str, float]) -> None:
@@ -30,7 +32,7 @@ def main(kind: str, batch: int) -> None:
         if not turns.wait():
             raise SystemExit
 
-    training.fit(network, data, parts, train, epoch_ended)
+    fit.fit(model, data, parts, train, epoch_ended)
 
 
 if __name__ == "__main__":

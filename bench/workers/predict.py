@@ -11,7 +11,7 @@ from pipeline.core.paths import Paths
 
 
 def onnx(path: Path, images: np.ndarray) -> Callable[[], object]:
-    from pipeline.core.inference import OnnxModel
+    from pipeline.inference.onnx_model import OnnxModel
 
     model = OnnxModel(path)
     return lambda: model.predict(images)
@@ -30,10 +30,10 @@ def identity(images: np.ndarray) -> Callable[[], object]:
 
 
 def keras(path: Path, images: np.ndarray) -> Callable[[], object]:
-    from pipeline.core import model
+    from pipeline.training import network
 
-    network = model.load(path)
-    return lambda: network.predict(images, batch_size=len(images), verbose=0)
+    model = network.load(path)
+    return lambda: model.predict(images, batch_size=len(images), verbose=0)
 
 
 def main(kind: str, batch: int, total: int) -> None:

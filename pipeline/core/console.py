@@ -5,16 +5,14 @@ import errno
 import logging
 import os
 import sys
-import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from tqdm import tqdm
 
-from pipeline.core import files, interrupts, params
+from pipeline.core import files, params, signals
 from pipeline.core.errors import PipelineError
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
@@ -23,7 +21,7 @@ Stage = Callable[[Params, Paths], str]
 Command = Callable[[argparse.Namespace, Params, Paths], int]
 
 DEBUG = "PIPELINE_DEBUG"
-INTERRUPTED = interrupts.EXIT
+INTERRUPTED = signals.EXIT
 
 _DISK = (errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC)  # errors of writing, which name no file
 _REMEDIES = dict.fromkeys((errno.EISDIR, errno.ENOTDIR, errno.EEXIST), "Move away what is there, and repeat.")
@@ -68,8 +66,8 @@ def _guarded(interrupted: str, act: Callable[[Params, Paths], int], debug: bool,
     debug = debug or os.environ.get(DEBUG, "0") not in ("", "0")
     paths = Paths()
     try:
-        with interrupts.last(lambda: _discard_parts(paths)):
-            interrupts.start(interrupted, bounded)
+        with signals.last(lambda: _discard_parts(paths)):
+            signals.start(interrupted, bounded)
             if not debug:
                 _quieten()
             _discard_parts(paths)
@@ -79,13 +77,13 @@ def _guarded(interrupted: str, act: Callable[[Params, Paths], int], debug: bool,
         print(f"\n{interrupted}", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
-        interrupts.stop()
+        signals.stop()
         if debug:
             raise
         print(f"error: {_explain(error)}", file=sys.stderr)
         return 1
     finally:
-        interrupts.stop()
+        signals.stop()
 
 
 def _discard_parts(paths: Paths) -> None:
@@ -110,27 +108,6 @@ def _quieten() -> None:
     """Keep libraries' warnings and log lines off a normal run; their errors still arrive as exceptions."""
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-
-
-@contextmanager
-def native_output_held() -> Iterator[None]:
-    """Hold back what C++ libraries write to stderr past Python's logging; show it if the block raises.
-
-    TensorFlow writes some lines before its log level is in force.
-    """
-    sys.stderr.flush()
-    saved = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except Exception:
-            held.seek(0)
-            os.write(saved, held.read())
-            raise
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
 
 
 def progress(description: str, unit: str, **options: Any) -> "tqdm[Any]":

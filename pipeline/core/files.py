@@ -1,17 +1,19 @@
 """Files that are whole or absent: written beside their place, flushed to disk, then renamed."""
 
+import csv
 import errno
 import hashlib
+import io
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.core import runner
+from pipeline.core import processes
 from pipeline.core.errors import MissingInputError, UnusableInputError
 
 _PART = re.compile(r"\..*\.(\d+)\.part.*")
@@ -82,7 +84,7 @@ def discard_parts(folder: Path, deep: bool = True) -> None:
     """
     for above, folders, names in os.walk(folder):
         for name in [*folders, *names]:
-            if (found := _PART.fullmatch(name)) and (int(found[1]) == os.getpid() or not runner.is_alive(int(found[1]))):
+            if (found := _PART.fullmatch(name)) and (int(found[1]) == os.getpid() or not processes.is_alive(int(found[1]))):
                 left = Path(above, name)
                 if name in folders:
                     folders.remove(name)
@@ -130,3 +132,11 @@ def md5(path: Path) -> str:
     """Hexadecimal MD5 of the file's bytes, by which DVC names it."""
     with require(path).open("rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest()
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return out.getvalue()

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.nodes import CollectionNode, MappingNode, Node
 
-from pipeline.core import faults, urls
+from pipeline.core import params_errors, urls
 from pipeline.core.errors import InvalidParamsError
 
 _MOST_BYTES = 100_000
@@ -333,8 +333,8 @@ def check(content: Any, path: Path) -> Params:
         InvalidParamsError: it holds what the models above refuse; it names every fault.
     """
     if not isinstance(content, dict):
-        raise InvalidParamsError(path, [f"expected sections, found {faults.shown(content)}"])
+        raise InvalidParamsError(path, [f"expected sections, found {params_errors.shown(content)}"])
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        raise InvalidParamsError(path, [faults.describe(fault, Params) for fault in error.errors()]) from error
+        raise InvalidParamsError(path, [params_errors.describe(fault, Params) for fault in error.errors()]) from error

@@ -28,8 +28,10 @@ Target = Callable[[bytes], None]
 
 def idx_files(folder: Path) -> Target:
     """The four files of a source: plain, gzipped, and gzipped then damaged, as fetch reads them."""
-    with atheris.instrument_imports(include=["pipeline.core.idx", "pipeline.core.sources", "gzip", "_compression"]):
-        from pipeline.core import idx, params, sources
+    with atheris.instrument_imports(include=["pipeline.data.idx", "pipeline.ingestion.sources", "gzip", "_compression"]):
+        from pipeline.core import params
+        from pipeline.data import idx
+        from pipeline.ingestion import sources
     from pipeline.core.errors import PipelineError
 
     limits = params.load(Path("params.yaml")).fetch.model_copy(update={"max_bytes": _MOST})
@@ -68,7 +70,7 @@ def _damaged(content: bytes, edit: bytes) -> bytes:
 def params_files(folder: Path) -> Target:
     """YAML as it comes; a section of params.yaml with text of the fuzzer's in it; and its values by other values."""
     with atheris.instrument_imports(
-        include=["pipeline.core.params", "pipeline.core.faults", "ruamel.yaml.scanner", "ruamel.yaml.constructor"]
+        include=["pipeline.core.params", "pipeline.core.params_errors", "ruamel.yaml.scanner", "ruamel.yaml.constructor"]
     ):
         from pipeline.core import params
     from pipeline.core.errors import PipelineError
@@ -144,8 +146,8 @@ def _value(data: atheris.FuzzedDataProvider, depth: int) -> Any:
 
 def onnx_files(folder: Path) -> Target:
     """A model's bytes as they come, and a model with some of its fields changed; what opens has to answer."""
-    with atheris.instrument_imports(include=["pipeline.core.inference"]):
-        from pipeline.core import inference
+    with atheris.instrument_imports(include=["pipeline.inference.onnx_model"]):
+        from pipeline.inference import onnx_model
     import numpy as np
     import onnx
 
@@ -164,7 +166,7 @@ def onnx_files(folder: Path) -> Target:
             content = proto.SerializeToString()
         file.write_bytes(content)
         try:
-            model = inference.OnnxModel(file, threads=1)
+            model = onnx_model.OnnxModel(file, threads=1)
             assert len(model.names) == model.classes
             height, width = model.image_shape
             if height * width <= _MOST:
@@ -230,7 +232,13 @@ def _scalar(field: Any, held: Any, data: atheris.FuzzedDataProvider) -> Any:
 def picture_files(folder: Path) -> Target:
     """Pictures and files of arrays, by the name that says what they are; PNG and zip with checksums that are right."""
     plugins = ("Bmp", "Gif", "Jpeg", "Png", "Ppm", "Tiff", "WebP")
-    modules = ["pipeline.core.pictures", "pipeline.core.inputs", "pipeline.core.npz", "pipeline.core.idx", "zipfile"]
+    modules = [
+        "pipeline.serving.preprocessing",
+        "pipeline.serving.image_files",
+        "pipeline.data.npz",
+        "pipeline.data.idx",
+        "zipfile",
+    ]
     with atheris.instrument_imports(include=[*modules, *(f"PIL.{name}ImagePlugin" for name in plugins)]):
         from PIL import (  # noqa: F401 - imported for the fuzzer to see them
             BmpImagePlugin,
@@ -242,10 +250,10 @@ def picture_files(folder: Path) -> Target:
             WebPImagePlugin,
         )
 
-        from pipeline.core import inputs, pictures
+        from pipeline.serving import image_files, preprocessing
     from pipeline.core.errors import PipelineError
 
-    pictures._MOST_PIXELS = inputs._MOST_BYTES = _MOST
+    preprocessing._MOST_PIXELS = image_files._MOST_BYTES = _MOST
     names = ("a.png", "a.npy", "a.npz", "a-idx3-ubyte", "a-idx3-ubyte.gz", "a.tiff", "zip of data", "gzip of data")
 
     def target(data: bytes) -> None:
@@ -261,7 +269,7 @@ def picture_files(folder: Path) -> Target:
         file = folder / name
         file.write_bytes(content)
         try:
-            found = inputs.read(file, shape)
+            found = image_files.read(file, shape)
         except PipelineError:
             return
         assert found.pixels.dtype == "uint8"

@@ -15,9 +15,10 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.core import cache, files
-from pipeline.core.datasets import Split
+from pipeline.core import files
 from pipeline.core.paths import TIME_DEPENDENT, Paths
+from pipeline.data.datasets import Split
+from pipeline.promotion import dvc_cache
 from tests.chaos.conftest import LONG, Chaos
 from tests.clones import Clone, borrow_environment, git, make_clone, ran
 from tests.conftest import Repository
@@ -176,12 +177,12 @@ def test_a_push_that_is_killed_leaves_whole_files_and_the_next_completes_it(
         if process.wait() == 0:
             continue  # it had ended
         tries += 1
-        half = cache.damaged(remote)
+        half = dvc_cache.damaged(remote)
         lost += len(half) - any(path.stat().st_size == 0 for path in half)  # one that DVC tries links out with: the next test
         done = clone.run("dvc", "push", "--quiet", "--run-cache", "--remote", "store")
         assert done.returncode == 0, done.stderr
         held = [out for out, md5 in recorded(clone).items() if (remote / "files" / "md5" / md5[:2] / md5[2:]).exists()]
-        survived += not cache.damaged(remote) and len(held) == len(recorded(clone)) - 2  # git keeps two of them
+        survived += not dvc_cache.damaged(remote) and len(held) == len(recorded(clone)) - 2  # git keeps two of them
     chaos.count(KIND, "SIGKILL of `dvc push`: the next one completes it", tries, survived, lost)
 
 

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 from pipeline import fetch
-from pipeline.core.datasets import Split
-from pipeline.core.errors import MismatchError, NoSourceError
 from pipeline.core.params import FilesParams, Params
 from pipeline.core.paths import Paths
+from pipeline.data.datasets import Split
+from pipeline.data.errors import MismatchError
+from pipeline.ingestion.errors import NoSourceError
 from tests import web
 from tests.chaos.conftest import Chaos
 from tests.conftest import NAMES, SMALL, Edit, idx, write_source

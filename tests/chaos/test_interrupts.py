@@ -14,7 +14,7 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.core import runner
+from pipeline.core import processes
 from tests.chaos import victims
 from tests.chaos.conftest import LONG, Chaos
 from tests.chaos.victims import KIND
@@ -117,7 +117,7 @@ def test_control_c_to_dvc_ends_training_in_two_seconds(clone: Clone, chaos: Chao
             for number in (signal.SIGINT, *([signal.SIGTERM] if rng.random() < 0.3 else [])):
                 with suppress(ProcessLookupError):  # DVC itself may have come to its end since
                     os.killpg(dvc.pid, number)
-            while (alive := any(runner.is_alive(stage.pid) for stage in stages)) and time.monotonic() - begun < 20:
+            while (alive := any(processes.is_alive(stage.pid) for stage in stages)) and time.monotonic() - begun < 20:
                 time.sleep(0.005)  # until it is a zombie: where DVC is gone, init may take its time to bury it
             seconds = time.monotonic() - begun
             dvc.wait()

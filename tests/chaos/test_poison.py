@@ -12,9 +12,9 @@ import pytest
 
 from pipeline import evaluate, explain, export, fetch, promote, register, train, validate
 from pipeline.core import files
-from pipeline.core.datasets import Pixels, Split
-from pipeline.core.errors import InvalidDataError
 from pipeline.core.paths import Paths
+from pipeline.data.datasets import Pixels, Split
+from pipeline.validate import InvalidDataError
 from tests.chaos.conftest import LONG, Chaos
 from tests.conftest import Repository, edit_params, small_repository, write_source
 from tests.test_promote import LOW
@@ -363,7 +363,7 @@ def healthy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 @pytest.mark.parametrize("poison", [each for each in PASSING if LONG or each.small], ids=lambda poison: poison.name)
 def test_promote_stops(poison: Passing, chaos: Chaos, healthy: Repository, mnist: Data, subset: Data, tmp_path: Path) -> None:
-    from pipeline.core import registry
+    from pipeline.tracking import registry
 
     shutil.copytree(healthy.paths.root / "data", tmp_path / "data")
     shutil.copy(healthy.paths.params, tmp_path)

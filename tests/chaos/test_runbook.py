@@ -22,12 +22,13 @@ import numpy as np
 import pytest
 
 from pipeline import evaluate, promote, register, ui
-from pipeline.core import files, inference
+from pipeline.core import files
 from pipeline.core import params as parameters
-from pipeline.core.datasets import Split
 from pipeline.core.errors import PipelineError
 from pipeline.core.params import Params
 from pipeline.core.paths import TIME_DEPENDENT, Paths
+from pipeline.data.datasets import Split
+from pipeline.inference import convert
 from tests.chaos.conftest import LONG, Chaos
 from tests.clones import Clone, borrow_environment, git, make_clone
 from tests.conftest import Repository, edit_params
@@ -163,7 +164,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, built: Repository, subset: di
         git(site.root, *command.split())
     shutil.copytree(built.paths.root / "data", site.root / "data", dirs_exist_ok=True)
     _alter(site.paths.onnx)
-    inference.quantise(site.paths.onnx, site.paths.int8)
+    convert.quantise(site.paths.onnx, site.paths.int8)
     _publish(site)
     site.bash(RECIPES["Back up the tracking store"].commands)
     for path in (site.paths.onnx, site.paths.int8):

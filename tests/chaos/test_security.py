@@ -24,12 +24,19 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline import predict, serve
-from pipeline.core import datasets, files, inputs, npz, snapshots
-from pipeline.core.checkout import Checkout
-from pipeline.core.datasets import Split
-from pipeline.core.errors import AlteredModelError, CheckoutError, IdxError, PipelineError, UnsafeModelError
+from pipeline.core import files
+from pipeline.core.errors import PipelineError
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
+from pipeline.data import datasets, npz
+from pipeline.data.datasets import Split
+from pipeline.data.errors import IdxError
+from pipeline.promotion.errors import CheckoutError
+from pipeline.promotion.repository import Checkout
+from pipeline.serving import image_files
+from pipeline.serving.errors import UnsafeModelError
+from pipeline.tracking.errors import AlteredModelError
+from pipeline.training import snapshots
 from tests import web
 from tests.chaos.conftest import Chaos
 from tests.clones import git, make_clone
@@ -43,10 +50,10 @@ NAME = "model.example"
 ELSEWHERE = "127.0.0.2"  # another address than the one that servers take unasked, though of this machine
 
 
-# Ray as `python -m pipeline.score` starts it: with ray imported before pipeline.core.cluster.
+# Ray as `python -m pipeline.score` starts it: with ray imported before pipeline.distributed.cluster.
 LOCAL_RAY = """
 import json, sys
-from pipeline.core import bulk, cluster
+from pipeline.distributed import batch_predict, cluster
 import ray
 with cluster.connected():
     ray.get(ray.remote(lambda: 0).remote())
@@ -435,9 +442,9 @@ def test_no_array_with_objects_in_it_is_unpickled(built: Repository, tmp_path: P
             npz.decode(stream, {"images": (3, tmp_path / "out.npy")}, 10**9)
 
     readers: list[Callable[[], Any]] = [
-        lambda: inputs.read(tmp_path / "images.npy", (28, 28)),
-        lambda: inputs.read(tmp_path / "images.npz", (28, 28)),
-        lambda: inputs.read_arrays(tmp_path / "images.npz", (28, 28)),
+        lambda: image_files.read(tmp_path / "images.npy", (28, 28)),
+        lambda: image_files.read(tmp_path / "images.npz", (28, 28)),
+        lambda: image_files.read_arrays(tmp_path / "images.npz", (28, 28)),
         lambda: datasets.load(Paths(tmp_path), "train"),
         lambda: snapshots.load(tmp_path / "images.npz"),
         lambda: snapshots.load_distorted(tmp_path / "images.npy"),
@@ -452,7 +459,7 @@ def test_no_array_with_objects_in_it_is_unpickled(built: Repository, tmp_path: P
     chaos.count(KIND, "an npy or npz file with a pickle in it", len(readers), refused, int(marker.exists()))
 
 
-def network(edit: Callable[[Any], Any], path: Path, base: Path) -> None:
+def altered_network(edit: Callable[[Any], Any], path: Path, base: Path) -> None:
     """The `.keras` file `base` with its config.json changed."""
     with zipfile.ZipFile(base) as source, zipfile.ZipFile(path, "w") as target:
         for name in source.namelist():
@@ -495,13 +502,13 @@ def test_no_code_in_a_keras_file_is_run(
 ) -> None:
     import keras
 
-    from pipeline.core import model
+    from pipeline.training import network
 
     marker = tmp_path / "ran"
     (tmp_path / "evil_module.py").write_text(f"open({str(marker)!r}, 'w')\nclass X: pass\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     for name, edit in keras_attacks(marker).items():
-        network(edit, tmp_path / f"{name}.keras", built.paths.keras)
+        altered_network(edit, tmp_path / f"{name}.keras", built.paths.keras)
     path = str(marker)
     inside = keras.Sequential(
         [keras.Input((2,)), keras.layers.Lambda(lambda x: (__import__("pathlib").Path(path).touch(), x)[1])]
@@ -517,7 +524,7 @@ def test_no_code_in_a_keras_file_is_run(
     refused = 0
     for file in planted:
         with pytest.raises(PipelineError, match="expected a network as train saves it"):
-            model.load(file)
+            network.load(file)
         refused += 1
 
     chaos.count(KIND, "a Keras file with code in it", len(planted), refused, int(marker.exists()))

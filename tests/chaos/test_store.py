@@ -28,19 +28,20 @@ from click.testing import CliRunner
 from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
 
 from pipeline import register
-from pipeline.core import files, store, tracking
+from pipeline.core import files
 from pipeline.core import params as parameters
-from pipeline.core.datasets import Split
-from pipeline.core.errors import (
+from pipeline.core.errors import PipelineError
+from pipeline.core.paths import Paths
+from pipeline.data.datasets import Split
+from pipeline.tracking import runs, sqlite_store
+from pipeline.tracking.errors import (
     BusyStoreError,
     CredentialsError,
     NewerStoreError,
     OlderStoreError,
-    PipelineError,
     TrackingError,
     UnreadableStoreError,
 )
-from pipeline.core.paths import Paths
 from tests.chaos.conftest import LONG, Chaos
 from tests.chaos.proxy import Proxy, proxy
 from tests.clones import make_clone, ran
@@ -126,7 +127,8 @@ def between(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
 TRAININGS = """
 import os, sys, time
 from pathlib import Path
-from pipeline.core import params, tracking
+from pipeline.core import params
+from pipeline.tracking import runs
 from pipeline.core.paths import Paths
 
 paths = Paths()
@@ -135,7 +137,7 @@ children = []
 for _ in range(int(sys.argv[1])):
     if not (child := os.fork()):
         try:
-            with tracking.training_run(given, paths) as live:
+            with runs.training_run(given, paths) as live:
                 os.write(1, f"{os.getpid()} {live.run_id}\\n".encode())
                 while not Path("go").exists():
                     time.sleep(0.05)
@@ -155,22 +157,22 @@ def orphaned(repository: Repository, count: int, killed: int) -> tuple[list[str]
     process = subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
-        runs = dict(process.stdout.readline().split(maxsplit=1) for _ in range(count))
-        assert "failed" not in runs, runs
-        runs = {pid: run.strip() for pid, run in runs.items()}
-        victims = list(runs)[:killed]
+        started = dict(process.stdout.readline().split(maxsplit=1) for _ in range(count))
+        assert "failed" not in started, started
+        started = {pid: run.strip() for pid, run in started.items()}
+        victims = list(started)[:killed]
         for pid in victims:
             os.kill(int(pid), signal.SIGKILL)
         time.sleep(0.2)
         register.run(repository.params, repository.paths)
         client = mlflow.MlflowClient(repository.paths.tracking_uri)
-        dead = [client.get_run(runs[pid]).info.status for pid in victims]
-        alive = [client.get_run(run).info.status for pid, run in runs.items() if pid not in victims]
+        dead = [client.get_run(started[pid]).info.status for pid in victims]
+        alive = [client.get_run(run).info.status for pid, run in started.items() if pid not in victims]
     finally:
         (root / "go").touch()
         process.communicate(timeout=120)
         (root / "go").unlink()
-    return dead, alive + [client.get_run(run).info.status for pid, run in runs.items() if pid not in victims]
+    return dead, alive + [client.get_run(run).info.status for pid, run in started.items() if pid not in victims]
 
 
 @pytest.mark.parametrize("where", ["SQLite", "a server"])
@@ -195,7 +197,7 @@ def refused(repository: Repository, uri: str, error: type[PipelineError], says: 
     """Whether training ends in `error` within ten seconds, without a model and without the password in its message."""
     repository.paths.keras.unlink(missing_ok=True)
     begun = time.monotonic()
-    with pytest.raises(error) as caught, tracking.training_run(repository.params, repository.paths):
+    with pytest.raises(error) as caught, runs.training_run(repository.params, repository.paths):
         raise AssertionError("training began")
     assert time.monotonic() - begun < 10
     assert uri in str(caught.value)
@@ -263,7 +265,7 @@ def retrained(repository: Repository, before_epoch: Callable[[int], None]) -> fl
     """
     with repository.paths.history.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    with tracking.training_run(repository.params, repository.paths) as live:
+    with runs.training_run(repository.params, repository.paths) as live:
         begun = time.monotonic()
         for row in rows:
             epoch = int(row.pop("epoch"))
@@ -334,8 +336,8 @@ def test_dvc_repro_outlives_the_server_and_completes_when_it_is_back(
 def is_shown(client: mlflow.MlflowClient, experiment: str) -> bool:
     """Whether a run of the experiment holds an epoch."""
     found = client.get_experiment_by_name(experiment)
-    runs = client.search_runs([found.experiment_id]) if found else []
-    return any("epoch/loss" in run.data.metrics for run in runs)
+    started = client.search_runs([found.experiment_id]) if found else []
+    return any("epoch/loss" in run.data.metrics for run in started)
 
 
 def test_a_server_that_breaks_in_mid_training_costs_a_warning(
@@ -611,7 +613,7 @@ def test_a_store_that_another_process_locks_is_waited_for_and_then_told(
             register.run(repository.params, repository.paths)
         assert_complete(repository)
         if not LONG:
-            monkeypatch.setattr(store, "PATIENCE", 1)
+            monkeypatch.setattr(sqlite_store, "PATIENCE", 1)
         with locked(repository.paths.database, 60), pytest.raises(BusyStoreError, match="fuser"):
             register.run(repository.params, repository.paths)
         register.run(repository.params, repository.paths)

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import psutil
 from ruamel.yaml import YAML
 
-from pipeline.core import cache
 from pipeline.core.paths import TIME_DEPENDENT
+from pipeline.promotion import dvc_cache
 from tests.chaos.conftest import Chaos
 from tests.clones import Clone, git, make_clone
 from tests.conftest import Repository, Split
@@ -135,7 +135,7 @@ def lost(clone: Clone, expected: dict[str, str]) -> list[str]:
         (integrity,) = store.execute("PRAGMA integrity_check").fetchone()
         running = [f"run {run} is RUNNING" for (run,) in store.execute("SELECT run_uuid FROM runs WHERE status = 'RUNNING'")]
     parts = [path.name for path in clone.paths.store.rglob("*.part*")]
-    half = [str(path) for path in cache.damaged(clone.paths.root / ".dvc" / "cache")]
+    half = [str(path) for path in dvc_cache.damaged(clone.paths.root / ".dvc" / "cache")]
     return differing + parts + half + running + ([] if integrity == "ok" else [integrity])
 
 

@@ -1,0 +1,155 @@
+"""npz files, as `numpy.savez` writes them: zip archives of arrays. They are read without unpickling anything."""
+
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, BinaryIO, cast
+
+import numpy as np
+
+from pipeline.data import idx
+from pipeline.data.errors import IdxError
+from pipeline.data.idx import Decoded, Pixels
+
+# What numpy writes. The others decompress without a bound on what one read gives.
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_LISTED = 5
+_MOST_AT_ONCE = 1 << 20  # bytes; arrays are read in pieces of that size
+_CORRUPT = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
+
+
+def decode(stream: BinaryIO, npys: Mapping[str, tuple[int, Path]], max_bytes: int) -> dict[str, Decoded]:
+    """Copy uint8 arrays of an npz file to `.npy` files, in constant memory.
+
+    Args:
+        npys: of each array, by its name in the file, the number of dimensions and where it goes.
+        max_bytes: of one array, decompressed.
+
+    Raises:
+        IdxError: it is no npz file, lacks an array, or holds another type or number of dimensions.
+    """
+    with _opened(stream) as archive:
+        names = _names(archive)
+        if not npys.keys() <= set(names):
+            raise IdxError(f"arrays named {' and '.join(npys)}", _listed(names))
+        return {name: _decode(archive, name, *target, max_bytes) for name, target in npys.items()}
+
+
+def read(stream: BinaryIO, name: str, max_bytes: int) -> Pixels:
+    """The one uint8 array of an npz file, or that called `name` where there are several, of up to `max_bytes`, in memory.
+
+    Raises:
+        IdxError: it is no npz file, lacks the array, or holds another type.
+    """
+    with _opened(stream) as archive:
+        names = _names(archive)
+        if len(names) != 1 and name not in names:
+            raise IdxError(f"one array, or one named {name}", _listed(names))
+        name = names[0] if len(names) == 1 else name
+        with _member(archive, name) as content:
+            shape = _read_shape(content, name)
+            if (length := math.prod(shape)) > max_bytes:
+                raise IdxError(f"{name} of at most {max_bytes:,} bytes", f"a header that announces {length:,}")
+            found = b"".join(_pieces(content, length + 1))
+    if len(found) != length:
+        raise IdxError(f"{length:,} bytes for shape {shape}", f"{len(found):,}" if len(found) < length else "more")
+    return np.frombuffer(found, np.uint8).reshape(shape)
+
+
+def _pieces(content: IO[bytes], most: int) -> Iterator[bytes]:
+    while most and (piece := content.read(min(most, _MOST_AT_ONCE))):
+        yield piece
+        most -= len(piece)
+
+
+@contextmanager
+def _opened(stream: BinaryIO) -> Iterator[zipfile.ZipFile]:
+    try:
+        archive = zipfile.ZipFile(cast(IO[bytes], _Bounded(stream)))
+    except Exception as error:  # zipfile goes where a damaged directory sends it, and decodes names as that says
+        raise _corrupt(error) from error
+    try:
+        with archive:
+            yield archive
+    except _CORRUPT as error:
+        raise _corrupt(error) from error
+
+
+def _corrupt(error: Exception) -> IdxError:
+    return IdxError("an npz file", f"a truncated or corrupt zip archive ({error})")
+
+
+def _names(archive: zipfile.ZipFile) -> list[str]:
+    return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return (", ".join(map(repr, names[:_LISTED])) or "none") + (", …" if len(names) > _LISTED else "")
+
+
+def _decode(archive: zipfile.ZipFile, name: str, dimensions: int, npy: Path, max_bytes: int) -> Decoded:
+    with _member(archive, name) as stream:
+        shape = _read_shape(stream, name)
+        if len(shape) != dimensions:
+            raise IdxError(f"{name} of {dimensions} dimension(s)", f"shape {shape}")
+        return idx.decode(cast(BinaryIO, _Chained(idx.header(shape), stream)), dimensions, npy, max_bytes)
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
+    member = archive.getinfo(f"{name}.npy")
+    if member.compress_type not in _METHODS or member.flag_bits & 1:
+        raise IdxError(f"{name} stored or deflated, as numpy.savez writes it", "another compression or an encryption")
+    try:
+        return archive.open(member)
+    except (ValueError, OSError) as error:  # of seeking to where there is nothing
+        raise IdxError("an npz file", f"a zip archive with {name} nowhere") from error
+
+
+def _read_shape(stream: IO[bytes], name: str) -> tuple[int, ...]:
+    """The shape of the array whose bytes come next in `stream`, once its header is read."""
+    try:
+        version = np.lib.format.read_magic(stream)
+        # Later versions have no bound on the length of the header, and numpy reads it whole.
+        shape, transposed, dtype = np.lib.format.read_array_header_1_0(stream) if version == (1, 0) else ((), False, None)
+        idx.header(shape)
+    except _CORRUPT:
+        raise
+    except Exception as error:  # numpy reads the header as Python, so a damaged one fails in as many ways as Python has
+        raise IdxError(f"{name} in .npy format", "a header that is none") from error
+    if dtype is None:
+        raise IdxError(f"{name} in .npy format 1.0", "format {}.{}".format(*version))
+    if dtype.hasobject:
+        raise IdxError(f"{name} of uint8", "Python objects (a pickle), which are never loaded")
+    if dtype != np.uint8:
+        raise IdxError(f"{name} of uint8", str(dtype))
+    if transposed:
+        raise IdxError(f"{name} row by row, as numpy.ascontiguousarray gives them", "the order of Fortran")
+    return tuple(shape)
+
+
+class _Bounded:
+    """A file of which zipfile can only take what it should need at once: it would read a directory of any size whole."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.seek, self.tell, self.seekable = stream.seek, stream.tell, stream.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        if size > _MOST_AT_ONCE:
+            raise zipfile.BadZipFile("a directory of more than a megabyte")
+        return self._stream.read(size)
+
+
+class _Chained:
+    """A header and what follows it, to be read as one."""
+
+    def __init__(self, header: bytes, rest: IO[bytes]) -> None:
+        self.header = header
+        self.rest = rest
+
+    def read(self, size: int) -> bytes:
+        taken, self.header = self.header[:size], self.header[size:]
+        return taken or self.rest.read(size)

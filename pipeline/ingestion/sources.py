@@ -1,0 +1,153 @@
+"""Where data files come from: https addresses, folders, and single files."""
+
+import gzip
+import threading
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import BinaryIO, cast
+from urllib.parse import urlsplit, urlunsplit
+
+import requests
+
+from pipeline.core.params import FetchParams
+from pipeline.ingestion import downloads
+from pipeline.ingestion.errors import SourceRefusedError
+
+_GZIP = b"\x1f\x8b"
+
+
+def is_url(source: str) -> bool:
+    return "://" in source
+
+
+def unreachable(sources: Sequence[str], timeout: float) -> dict[str, str]:
+    """Ask every URL among `sources` at once, and return the reason for each that did not answer within `timeout` seconds.
+
+    Threads, because resolving a name has no timeout of its own: a dead network costs `timeout` in all and no more.
+    """
+    reasons = {source: f"no answer in {timeout:g} s" for source in sources if is_url(source)}
+
+    def ask(source: str) -> None:
+        try:
+            downloads.check_scheme(source)
+            requests.head(source, timeout=timeout, hooks={"response": downloads.check_redirect}).close()
+            reasons.pop(source, None)
+        except SourceRefusedError as error:
+            reasons[source] = str(error)
+        except (OSError, ValueError) as error:
+            reasons[source] = downloads.reason(error)
+
+    threads = [threading.Thread(target=ask, args=(source,), daemon=True) for source in tuple(reasons)]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + timeout
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    return dict(reasons)
+
+
+class Probe:
+    """Which URLs answer. They are asked when the first of them is needed, and all at once: see `unreachable`."""
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+        self.reasons: dict[str, str] = {}
+        self.asked: set[str] = set()
+
+    def refusal(self, source: str, coming: Sequence[str]) -> str | None:
+        """Why `source` cannot be used, None if it can; `coming` are those that may be needed later."""
+        if is_url(source) and source not in self.asked:
+            asked = {source, *coming} - self.asked
+            self.asked |= asked
+            self.reasons |= unreachable(sorted(asked), self.timeout)
+        return self.reasons.get(source)
+
+
+@contextmanager
+def opened(source: str, name: str, limits: FetchParams) -> Iterator[BinaryIO | None]:
+    """Open the file `name` at `source` for reading, decompressed; None where the source does not hold it.
+
+    A source is a folder, or a single file: that whose name it bears, with or without `.gz`.
+
+    Raises:
+        SourceRefusedError: the source is down, slow, or sends what is not the file; also while the stream is read.
+    """
+    try:
+        with TemporaryDirectory(prefix="fetch-", ignore_cleanup_errors=True) as folder:
+            raw = _open(source, name, Path(folder), limits)
+            if raw is None:
+                yield None
+                return
+            with raw:
+                compressed = raw.read(2) == _GZIP
+                raw.seek(0)
+                packed = cast(BinaryIO, _Hurried(raw, limits.deadline)) if is_url(source) else raw
+                yield cast(BinaryIO, gzip.GzipFile(fileobj=packed)) if compressed else raw
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise SourceRefusedError(f"truncated or corrupt gzip data ({error})") from error
+
+
+class _Hurried:
+    """A file to unpack by the deadline: gzip takes names, padding and empty parts without end, and reads them byte by byte."""
+
+    def __init__(self, raw: BinaryIO, deadline: float) -> None:
+        self._deadline, self._end = deadline, time.monotonic() + deadline
+        self._raw = raw
+        self.seek = raw.seek
+
+    def read(self, size: int = -1) -> bytes:
+        if time.monotonic() > self._end:
+            raise SourceRefusedError(f"not unpacked after {self._deadline:g} s (fetch.deadline)")
+        return self._raw.read(size)
+
+
+def _open(source: str, name: str, folder: Path, limits: FetchParams) -> BinaryIO | None:
+    try:
+        path = _download(source, name, folder, limits) if is_url(source) else _find(Path(source), name)
+        return path.open("rb") if path else None
+    except (OSError, ValueError) as error:  # requests' errors are OSErrors
+        raise SourceRefusedError(downloads.reason(error)) from error
+
+
+def _spellings(name: str) -> tuple[str, str]:
+    return f"{name}.gz", name
+
+
+def _find(source: Path, name: str) -> Path | None:
+    if source.is_file():
+        return source if source.name in _spellings(name) else None
+    if not source.is_dir():
+        raise SourceRefusedError("no such file or folder")
+    return next((source / spelling for spelling in _spellings(name) if (source / spelling).is_file()), None)
+
+
+def _candidates(source: str, name: str, names: Sequence[str]) -> tuple[str, ...]:
+    """The addresses at which `source` may hold the file `name`, where it may as well be one of the files `names`."""
+    parts = urlsplit(source)
+    folder = parts.path.rstrip("/")
+    last = folder.rpartition("/")[2]
+    if last in _spellings(name):
+        return (source,)
+    if any(last in _spellings(other) for other in names):
+        return ()
+    return tuple(urlunsplit(parts._replace(path=f"{folder}/{spelling}")) for spelling in _spellings(name))
+
+
+def _download(source: str, name: str, folder: Path, limits: FetchParams) -> Path | None:
+    forbidden = None
+    for url in _candidates(source, name, [file.name for _, file in limits.files]):
+        try:
+            return downloads.download(url, name, folder, limits)
+        except requests.HTTPError as error:
+            status = None if error.response is None else error.response.status_code
+            if status == requests.codes.forbidden:  # S3's answer for what is absent, too
+                forbidden = error
+            elif status != requests.codes.not_found:
+                raise
+    if forbidden:
+        raise forbidden
+    return None

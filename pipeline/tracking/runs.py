@@ -1,0 +1,260 @@
+"""The MLflow store: one run a pipeline run, live in training, completed by register.
+
+Files are the truth and MLflow shows them: what the store lacks is put there again from the files.
+"""
+
+import csv
+import io
+import json
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, RunStatus, RunTag
+from mlflow.exceptions import MlflowException
+
+from pipeline.core import console, files
+from pipeline.core.params import Params
+from pipeline.core.paths import Paths
+from pipeline.core.urls import redacted
+from pipeline.data import datasets
+from pipeline.data.datasets import Part, Split
+from pipeline.tracking import run_owner
+from pipeline.tracking.connection import answering as answering  # verbs ask for these here
+from pipeline.tracking.connection import connect as connect
+from pipeline.tracking.connection import environment, put_in, reason
+from pipeline.tracking.run_lifecycle import end, end_orphans, ending, open_run, opening
+
+ONNX_SHA256 = "onnx_sha256"  # the tag of a run and of a model version
+
+_CURVE = "epoch/"  # sorts the curves before everything else that the UI draws
+_REBUILT = "rebuilt_from"  # the tag that names the run that a store lost, or never had
+# While a training waits for it, a server is asked twice at most, and not waited for as long as else. Once it was given up it
+# is asked for the end of the run alone, once. With the seconds below that makes half a minute at most.
+_IN_TRAINING = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "12", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+_GIVEN_UP = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "2", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+_WAIT_SECONDS, _WAIT_SHARE = 4, 0.1  # of a training, to wait for the store in all: the larger of the two
+
+
+class LiveRun:
+    """A run that is shown while it goes on. A store that stops answering, or is slow, costs a warning, not the training."""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        self.live = True
+        self.begun, self.waited = time.monotonic(), 0.0
+
+    def log_epoch(self, epoch: int, figures: Mapping[str, float]) -> None:
+        if not self.live:
+            return
+        asked = time.monotonic()
+        try:
+            mlflow.log_metrics({f"{_CURVE}{name}": value for name, value in figures.items()}, step=epoch)
+        except MlflowException as error:
+            self._give_up(f"stopped answering ({reason(error)})")
+            return
+        self.waited += time.monotonic() - asked
+        if self.waited > max(_WAIT_SECONDS, _WAIT_SHARE * (time.monotonic() - self.begun)):
+            self._give_up(f"is slow: it took {self.waited:.1f} s of this training")
+
+    def _give_up(self, reason: str) -> None:
+        self.live = False
+        console.say("train", f"warning: the MLflow store {reason}; register will complete the run")
+
+
+@contextmanager
+def training_run(params: Params, paths: Paths) -> Iterator[LiveRun]:
+    """Open a run with the parameters and the dataset in it, and end it as FINISHED, FAILED or KILLED.
+
+    Raises:
+        TrackingError: the store does not answer, before any training. What else `answering` raises, too.
+    """
+    with answering(paths):
+        experiment, here = connect(params, paths), run_owner.this_process(paths.store)
+        end_orphans(experiment, here)
+    with opening(experiment, here):
+        with answering(paths):
+            run = mlflow.start_run(run_name=os.environ.get("DVC_EXP_NAME"), tags=here.tags(), log_system_metrics=True)
+        live = LiveRun(run.info.run_id)
+        with ending(live.run_id, lambda status: _end_training(status, live)):
+            with answering(paths):
+                _describe(params, paths)
+            with environment(_IN_TRAINING):
+                live.begun = time.monotonic()
+                yield live
+
+
+@contextmanager
+def completed_run(params: Params, paths: Paths) -> Iterator[str]:
+    """Bring everything that the files hold into the run that train opened; it is the active run inside, by this id.
+
+    A store that does not hold that run gets it again, curves included. What is there already is not made twice.
+
+    Raises:
+        TrackingError: the store does not answer; inside, too.
+    """
+    with answering(paths):
+        experiment, here = connect(params, paths), run_owner.this_process(paths.store)
+        end_orphans(experiment, here)
+        recorded = files.read_json(paths.run)
+        found = _find(recorded["run_id"], experiment)
+        if found:
+            mlflow.MlflowClient().log_batch(found, tags=[RunTag(*tag) for tag in here.tags().items()])
+        with opening(experiment, here):
+            run_id = found or open_run(os.environ.get("DVC_EXP_NAME"), here)
+            with ending(run_id, end):
+                if found:
+                    mlflow.start_run(run_id=found)
+                else:
+                    mlflow.set_tags({_REBUILT: recorded["run_id"], "trained": recorded["started"]})
+                    _describe(params, paths)
+                _log_missing_epochs(run_id, paths.history)
+                _log_results(paths)
+                yield run_id
+
+
+def _end_training(status: int, live: LiveRun) -> None:
+    """End the active run. A store that has gone leaves nothing to end, and register rebuilds what it lacks."""
+    try:
+        with redirect_stdout(io.StringIO()), environment(_IN_TRAINING if live.live else _GIVEN_UP):
+            mlflow.end_run(RunStatus.to_string(status))
+    except MlflowException as error:
+        if live.live:  # else it has been told
+            console.say("train", f"warning: the MLflow store did not take the end of the run ({reason(error)})")
+
+
+def _find(run_id: str, experiment: str) -> str | None:
+    """The run `run_id` of the experiment, or the one that was rebuilt in its place; None if the store holds neither."""
+    try:
+        info = mlflow.get_run(run_id).info
+        if info.experiment_id == experiment and info.lifecycle_stage == "active":
+            return run_id
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+    rebuilt = mlflow.MlflowClient().search_runs([experiment], f"tags.{_REBUILT} = '{run_id}'", max_results=1)
+    return str(rebuilt[0].info.run_id) if rebuilt else None
+
+
+def _describe(params: Params, paths: Paths) -> None:
+    """What is known before training: the parameters, and the data by its hash, each further training set by itself."""
+    manifest = datasets.read_manifest(paths)
+    mlflow.log_params(flatten(params.model_dump(by_alias=True, exclude={"fetch", "tracking"})))
+    mlflow.set_tags({"data_fingerprint": manifest["fingerprint"], "dataset": manifest["dataset"]})
+    if baseline := os.environ.get("DVC_EXP_BASELINE_REV"):
+        mlflow.set_tags({"dvc_experiment": os.environ["DVC_EXP_NAME"], "dvc_baseline": baseline})
+    inputs = []
+    for name, context in (("train", "training"), ("test", "evaluation")):
+        split, parts = datasets.open_split(paths, name), datasets.parts(manifest, name)
+        for part, rows in zip(parts, datasets.slices([part.rows for part in parts]), strict=True):
+            inputs.append(_dataset(part, Split(split.images[rows], split.labels[rows]), paths, context))
+    client, run_id = mlflow.MlflowClient(), mlflow.active_run().info.run_id
+    put_in(lambda: client.log_inputs(run_id, inputs))
+
+
+def _dataset(part: Part, split: Split, paths: Paths, context: str) -> DatasetInput:
+    """A set of images, described as `mlflow.data.from_numpy` does, which would import pandas and SciPy into training."""
+    images, labels = split
+    schema: dict[str, str] = {}
+    profile: dict[str, Any] = {}
+    for name, array in (("features", images), ("targets", labels)):
+        tensor = {"dtype": str(array.dtype), "shape": [-1, *array.shape[1:]]}
+        schema[name] = json.dumps([{"type": "tensor", "tensor-spec": tensor}])
+        profile |= {f"{name}_shape": array.shape, f"{name}_size": array.size, f"{name}_nbytes": array.nbytes}
+    dataset = Dataset(
+        name=part.name,
+        digest=part.sha256[:36],  # the longest that a store takes
+        source_type="local",
+        source=json.dumps({"uri": str(paths.raw)}),
+        schema=json.dumps({"mlflow_tensorspec": schema}),
+        profile=json.dumps(profile),
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "", separator: str = ".") -> dict[str, Any]:
+    """`{"train": {"seed": 0}}` -> `{"train.seed": 0}`."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{name}{separator}", separator))
+        else:
+            flat[name] = value
+    return flat
+
+
+def _log_missing_epochs(run_id: str, history: Path) -> None:
+    """Add the epochs of history.csv that the run has no figures for."""
+    client = mlflow.MlflowClient()
+    with history.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    known = {point.step for point in client.get_metric_history(run_id, f"{_CURVE}loss")}
+    now = client.get_run(run_id).info.start_time
+    missing = [
+        Metric(f"{_CURVE}{name}", float(value), now, int(row["epoch"]))
+        for row in rows
+        if int(row["epoch"]) not in known
+        for name, value in row.items()
+        if name != "epoch"
+    ]
+    for start in range(0, len(missing), 1000):  # the most that one batch may hold
+        client.log_batch(run_id, metrics=missing[start : start + 1000])
+
+
+def _log_results(paths: Paths) -> None:
+    figures = {
+        "test": files.read_json(paths.metrics),
+        "latency": files.read_json(paths.latency),
+        "parity": files.read_json(paths.parity),
+        "fit": {"seconds": files.read_json(paths.run)["fit_seconds"]},
+    }
+    numbers = {name: value for name, value in flatten(figures, separator="/").items() if not isinstance(value, str)}
+    mlflow.log_metrics({_metric_name(name): value for name, value in numbers.items()})
+    expectations = files.read_json(paths.report)["expectations"]
+    mlflow.set_tags({ONNX_SHA256: files.sha256(paths.onnx), "validation": f"{expectations['met']} expectations met"})
+    for file in (paths.params, paths.summary, paths.history, paths.metrics, paths.per_class, paths.card, paths.contract):
+        mlflow.log_artifact(str(file))
+    for file in (paths.onnx, paths.int8):
+        mlflow.log_artifact(str(file), "onnx")
+    mlflow.log_artifacts(str(paths.plots), "plots")
+    mlflow.log_artifacts(str(paths.explorer), "explorer")
+    mlflow.log_artifacts(str(paths.validation), "validation")
+
+
+def _metric_name(name: str) -> str:
+    """MLflow takes letters, digits and a few signs; a class may be named with others."""
+    return re.sub(r"[^\w\-. :/]", "_", name)
+
+
+def log_report(
+    name: str, figures: Mapping[str, float], tags: Mapping[str, str], folder: Path, params: Params, paths: Paths
+) -> None:
+    """Log a report that is no training as a run of its own, with every file in `folder`.
+
+    Raises:
+        TrackingError: the store does not answer.
+    """
+    with answering(paths):
+        experiment, here = connect(params, paths), run_owner.this_process(paths.store)
+        with opening(experiment, here), ending(open_run(name, here), end):
+            mlflow.set_tags({"report": name, **tags})
+            mlflow.log_metrics(dict(figures))
+            mlflow.log_artifacts(str(folder))
+
+
+def run_link(run_id: str, paths: Paths) -> str:
+    """Where a person sees the run: the store's page of it, or the command that serves one."""
+    uri = redacted(paths.tracking_uri)
+    if not uri.startswith("http"):
+        return f"run {run_id}, by `make ui`"
+    try:
+        experiment = mlflow.get_run(run_id).info.experiment_id
+    except MlflowException:  # made in another store
+        return f"run {run_id}"
+    return f"{uri}/#/experiments/{experiment}/runs/{run_id}"

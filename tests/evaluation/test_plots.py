@@ -1,0 +1,306 @@
+"""What the figures say, and that no words in them are cut off or lie on each other."""
+
+import io
+import itertools
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
+
+from pipeline.core.params import DriftParams
+from pipeline.data.datasets import Pixels, Split
+from pipeline.evaluation import metrics, plots, style
+from pipeline.inference.onnx_model import Dense
+from pipeline.monitoring import drift
+from pipeline.monitoring import plots as drift_plots
+from pipeline.monitoring.drift import Features
+
+TWO, TEN = ("no", "yes"), tuple("0123456789")
+LONG = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+MANY = tuple(str(number) for number in range(30))
+
+
+@pytest.fixture
+def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Figure], list[Text]]:
+    """Save a figure, and return the texts that were drawn. A warning of matplotlib is an error."""
+    texts: list[Text] = []
+    draw = Text.draw
+
+    def record(text: Text, *arguments: Any, **options: Any) -> None:
+        if text.get_visible() and text.get_text().strip():
+            texts.append(text)
+        draw(text, *arguments, **options)
+
+    def save(figure: Figure) -> list[Text]:
+        with monkeypatch.context() as patch, warnings.catch_warnings():
+            patch.setattr(Text, "draw", record)
+            warnings.simplefilter("error")
+            style.save(figure, tmp_path / "figure.png")
+        Image.open(tmp_path / "figure.png").verify()
+        return list(dict.fromkeys(texts))
+
+    return save
+
+
+def assert_legible(figure: Figure, texts: Sequence[Text]) -> None:
+    boxes = [(text.get_text(), text.get_window_extent()) for text in texts]
+    for words, box in boxes:
+        cut_off = box.x0 < -1 or box.y0 < -1 or box.x1 > figure.bbox.x1 + 1 or box.y1 > figure.bbox.y1 + 1
+        assert not cut_off, f"{words!r} is cut off"
+    for (one, first), (other, second) in itertools.combinations(boxes, 2):
+        assert not first.padded(-1).overlaps(second.padded(-1)), f"{one!r} lies on {other!r}"
+
+
+def predicted(classes: Sequence[str], shape: tuple[int, int] = (28, 28)) -> tuple[Split, Any]:
+    """Two hundred random images and predictions, of which about a third are wrong."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, len(classes), 200).astype(np.uint8)
+    labels[: len(classes)] = range(len(classes))
+    raw = random.random((200, len(classes))) ** 4
+    raw[np.arange(200), labels] += random.random(200)
+    return Split(random.integers(0, 256, (200, *shape)).astype(np.uint8), labels), raw / raw.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("classes", [TWO, TEN, LONG], ids=["two", "ten", "long"])
+def test_the_confusion_matrix_shows_every_count_but_0(classes: Sequence[str], drawn: Any) -> None:
+    test, probabilities = predicted(classes)
+    counts = metrics.confusion(test.labels, probabilities)
+    wrong = int((probabilities.argmax(axis=1) != test.labels).sum())
+
+    figure = plots.confusion_matrix(counts, classes)
+
+    assert_legible(figure, drawn(figure))
+    (axis,) = figure.axes
+    shown = {(int(text.get_position()[1]), int(text.get_position()[0])): int(text.get_text()) for text in axis.texts}
+    assert shown == {place: count for place, count in np.ndenumerate(counts) if count}
+    assert f"{wrong} of 200 wrong" in axis.get_title(loc="left")
+    assert [label.get_text() for label in axis.get_yticklabels()] == list(classes)
+
+
+def test_a_confusion_matrix_of_many_classes_does_not_outgrow_its_largest_size() -> None:
+    size = plots.confusion_matrix(np.eye(256, dtype=np.int64), [str(number) for number in range(256)]).get_size_inches()
+
+    assert max(size) < 30
+
+
+@pytest.mark.parametrize(
+    ("classes", "shape"),
+    [(TWO, (20, 30)), (TEN, (28, 28)), (LONG, (28, 28)), (TEN, (30, 12))],
+    ids=["wide images", "digits", "long names", "tall images"],
+)
+def test_the_worst_mistakes_are_the_surest_first(classes: Sequence[str], shape: tuple[int, int], drawn: Any) -> None:
+    test, probabilities = predicted(classes, shape)
+    decided, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = sorted(np.flatnonzero(decided != test.labels), key=lambda index: -sure[index])
+
+    figure = plots.worst_mistakes(test, probabilities, classes, 13)
+
+    assert_legible(figure, drawn(figure))
+    shown = [axis for axis in figure.axes if axis.images]
+    assert [" ".join(axis.get_title().split()) for axis in shown] == [
+        f"{classes[test.labels[index]]} → {classes[decided[index]]}" for index in wrong[:13]
+    ]
+    np.testing.assert_array_equal(shown[0].images[0].get_array(), test.images[wrong[0]])
+    assert f"#{wrong[0]}" in shown[0].texts[0].get_text()
+
+
+def test_a_gallery_with_fewer_mistakes_than_it_may_show_shows_them_all(drawn: Any) -> None:
+    labels = np.array([0, 1, 1, 0], np.uint8)
+
+    figure = plots.worst_mistakes(Split(np.zeros((4, 5, 5), np.uint8), labels), np.eye(2)[[0, 0, 1, 0]], TWO, 40)
+
+    assert_legible(figure, drawn(figure))
+    assert figure.get_suptitle().startswith("Mistakes, the surest first: 1 of 1;")
+    assert len([axis for axis in figure.axes if axis.images]) == 1
+
+
+def test_a_gallery_without_mistakes_says_so(drawn: Any) -> None:
+    labels = np.array([0, 1], np.uint8)
+
+    figure = plots.worst_mistakes(Split(np.zeros((2, 5, 5), np.uint8), labels), np.eye(2), TWO, 40)
+
+    assert [text.get_text() for text in drawn(figure)] == ["No mistakes"]
+
+
+@pytest.mark.parametrize(
+    "bins",
+    [[(0.2, 0.1, 5), (0.75, 0.8, 10), (1.0, 1.0, 900)], [(1.0, 1.0, 1)], [(0.5, 0.0, 3)]],
+    ids=["three", "sure", "wrong"],
+)
+def test_calibration_has_a_dot_for_each_bin_and_cuts_none_off(bins: list[tuple[float, float, int]], drawn: Any) -> None:
+    figure = plots.calibration(bins)
+
+    assert_legible(figure, drawn(figure))
+    (dots,) = figure.axes[0].collections
+    np.testing.assert_allclose(dots.get_offsets(), [place[:2] for place in bins])
+    assert list(np.argsort(dots.get_sizes(), kind="stable")) == list(np.argsort([place[2] for place in bins], kind="stable"))
+    assert not dots.get_clip_on()
+
+
+@pytest.mark.parametrize("classes", [TWO, TEN, LONG, MANY], ids=["two", "ten", "long", "many"])
+def test_the_class_distribution_has_a_bar_for_each_class_and_split(classes: Sequence[str], drawn: Any) -> None:
+    counts = {"train": np.arange(len(classes)) + 54_321, "test": np.arange(len(classes))[::-1] + 9_000}
+
+    figure = plots.class_distribution(counts, classes)
+
+    assert_legible(figure, drawn(figure))
+    for axis, (split, found) in zip(figure.axes, counts.items(), strict=True):
+        assert [bar.get_height() for bar in axis.patches] == found.tolist()
+        assert axis.get_title(loc="left").startswith(f"{split}: {found.sum():,} images")
+        assert [label.get_text() for label in axis.get_xticklabels()] == list(classes)
+
+
+@pytest.mark.parametrize(
+    ("units", "title"),
+    [(1, "What the hidden neuron looks for"), (10, "the 10 hidden neurons"), (300, "the first 256 of 300 hidden neurons")],
+)
+@pytest.mark.parametrize("shape", [(28, 28), (8, 20), (20, 6)], ids=["square", "wide", "tall"])
+def test_each_hidden_neuron_is_a_picture_of_its_weights(units: int, title: str, shape: tuple[int, int], drawn: Any) -> None:
+    height, width = shape
+    kernel = np.random.default_rng(0).normal(size=(height * width, units)).astype(np.float32)
+
+    figure = plots.hidden_neurons(kernel, shape)
+
+    assert_legible(figure, drawn(figure))
+    (axis,) = figure.axes
+    mosaic = np.asarray(axis.images[0].get_array())
+    expected = kernel[:, 0].reshape(shape) / np.abs(kernel[:, 0]).max()
+    np.testing.assert_allclose(mosaic[1 : height + 1, 1 : width + 1], expected, rtol=1e-6)
+    assert title in figure.get_suptitle()
+
+
+def test_a_hidden_neuron_without_weights_is_blank(drawn: Any) -> None:
+    figure = plots.hidden_neurons(np.zeros((20, 1), np.float32), (4, 5))
+
+    drawn(figure)
+    assert np.asarray(figure.axes[0].images[0].get_array())[1:5, 1:6].tolist() == [[0] * 5] * 4
+
+
+def dense(inputs: int, units: int, activation: str = "Relu") -> Dense:
+    return Dense(np.zeros((inputs, units), np.float32), np.zeros(units, np.float32), activation)
+
+
+@pytest.mark.parametrize(
+    ("layers", "parameters", "lines"),
+    [
+        ([dense(784, 256), dense(256, 10, "Softmax")], "203,530", ["256 Relu", "784 x 256 + 256", "= 200,960", "10 Softmax"]),
+        ([dense(784, 1), dense(1, 10, "Softmax")], "805", ["1 Relu", "784 x 1 + 1", "= 785"]),
+        (
+            [dense(784, 2048, "Sigmoid Mul"), dense(2048, 2048, "Pow Mul Add Mul Tanh"), dense(2048, 10, "Softmax")],
+            "5,824,522",
+            ["2,048 Sigmoid Mul", "2,048 Pow Mul Add Mul …", "= 4,196,352"],
+        ),
+    ],
+    ids=["the default", "one hidden neuron", "two wide layers"],
+)
+def test_the_layers_are_drawn_with_their_arithmetic(
+    layers: list[Dense], parameters: str, lines: list[str], drawn: Any
+) -> None:
+    figure = plots.layer_diagram((28, 28), layers)
+
+    texts = drawn(figure)
+    assert_legible(figure, texts)
+    assert figure.axes[0].get_title(loc="left") == f"The network: {parameters} parameters"
+    assert set(lines) <= {line for text in texts for line in text.get_text().splitlines()}
+    for box, text in zip(figure.axes[0].patches, figure.axes[0].texts[1::2], strict=False):
+        assert text.get_window_extent().width < box.get_window_extent().width
+
+
+@pytest.fixture(scope="module")
+def bounds() -> DriftParams:
+    return DriftParams(alpha=0.01, smallest_effect=0.1, minimum_images=1, gallery=10)
+
+
+def observed(classes: Sequence[str], shape: tuple[int, int] = (28, 28), brightest: int = 256) -> tuple[Pixels, Features]:
+    """Two hundred random images, some all but blank, and what drift compares of them."""
+    images = np.random.default_rng(1).integers(0, brightest, (200, *shape)).astype(np.uint8)
+    images[::7] //= 200
+    return images, {**drift.of_images(images), **drift.of_decisions(predicted(classes, shape)[1].astype(np.float32))}
+
+
+@pytest.mark.parametrize("classes", [TWO, TEN, LONG, MANY], ids=["two", "ten", "long", "many"])
+@pytest.mark.parametrize("held_out", [True, False], ids=["with confidence", "without"])
+def test_distributions_of_drift_are_headed_by_their_verdict(
+    classes: Sequence[str], held_out: bool, bounds: DriftParams, drawn: Any
+) -> None:
+    (_, reference), (_, served) = observed(classes), observed(classes, brightest=100)
+    known = {name: values for name, values in reference.items() if held_out or name != drift.CONFIDENCE}
+    checks = drift.compare(known, served, len(classes), bounds)
+
+    figure = drift_plots.distributions(known, served, checks, classes)
+
+    assert_legible(figure, drawn(figure))
+    titles = [axis.get_title(loc="left") for axis in figure.axes][: len(checks)]
+    assert [title.partition(" (")[0] for title in titles] == [
+        f"{check.check.replace('_', ' ')}: {'drifted' if check.drifted else 'no drift'}" for check in checks
+    ]
+    bars = figure.axes[len(checks) - 1].containers
+    assert [sum(bar.get_height() for bar in container) for container in bars] == pytest.approx([1, 1])
+
+
+@pytest.mark.parametrize(
+    ("classes", "shape"), [(TWO, (20, 30)), (TEN, (28, 28)), (LONG, (30, 12))], ids=["wide", "digits", "tall, long names"]
+)
+def test_the_gallery_of_drift_shows_the_most_unusual_images(
+    classes: Sequence[str], shape: tuple[int, int], drawn: Any
+) -> None:
+    (_, reference), (images, served) = observed(classes, shape), observed(classes, shape)
+
+    figure = drift_plots.gallery(reference, served, images, classes, 10)
+
+    assert_legible(figure, drawn(figure))
+    shown = [axis for axis in figure.axes if axis.images]
+    for axis, (index, feature) in zip(shown, drift.most_unusual(reference, served, 10), strict=True):
+        np.testing.assert_array_equal(axis.images[0].get_array(), images[index])
+        assert axis.get_title().split()[0] == classes[int(served[drift.DECIDED][index])].split()[0]
+        assert axis.texts[0].get_text().startswith(feature.replace("_", " "))
+        assert axis.texts[0].get_text().endswith(f"#{index}")
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 24, 150])
+@pytest.mark.parametrize("held_out", [True, False], ids=["with validation", "without"])
+def test_training_curves_show_each_column_of_the_history(epochs: int, held_out: bool, drawn: Any) -> None:
+    names = ["loss", "accuracy", *(["val_loss", "val_accuracy"] if held_out else [])]
+    history = {
+        "epoch": list(range(1, epochs + 1)),
+        **{name: [0.9 / epoch**0.7 for epoch in range(1, epochs + 1)] for name in names},
+    }
+
+    figure = plots.training_curves(history)
+
+    assert_legible(figure, drawn(figure))
+    for axis, name in zip(figure.axes, ("loss", "accuracy"), strict=True):
+        curves = [list(line.get_ydata()) for line in axis.lines]
+        assert curves == [history[column] for column in (name, f"val_{name}") if column in history]
+        assert all(tick == int(tick) for tick in axis.get_xticks())
+
+
+def test_a_single_epoch_can_be_seen() -> None:
+    (line,) = plots.training_curves({"epoch": [1], "loss": [0.5], "accuracy": [0.9]}).axes[0].lines
+
+    assert line.get_marker() == "."
+
+
+def test_a_picture_is_the_same_whatever_matplotlibrc_the_machine_has(tmp_path: Path) -> None:
+    def picture(name: str) -> bytes:
+        style.save(plots.calibration([(0.5, 0.4, 10)]), tmp_path / name)
+        return (tmp_path / name).read_bytes()
+
+    plain = picture("plain.png")
+    odd = {"font.family": "monospace", "xtick.labelsize": 20, "axes.facecolor": "red", "savefig.dpi": 30, "grid.linewidth": 5}
+
+    with matplotlib.rc_context(odd):
+        assert picture("odd.png") == plain
+
+
+def test_a_picture_does_not_name_the_version_of_matplotlib(tmp_path: Path) -> None:
+    style.save(plots.calibration([(0.5, 0.4, 10)]), tmp_path / "figure.png")
+
+    assert Image.open(io.BytesIO((tmp_path / "figure.png").read_bytes())).info.keys() == {"dpi"}

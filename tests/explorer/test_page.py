@@ -1,0 +1,266 @@
+"""What the page is made of: snapshots, figures and pictures, against numpy and Keras."""
+
+import base64
+import json
+import re
+import shutil
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline import explain, explore
+from pipeline.core import files, params
+from pipeline.core.errors import MissingInputError, UnusableInputError
+from pipeline.core.paths import Paths
+from pipeline.data.datasets import Split
+from pipeline.explorer import page
+from pipeline.inference import onnx_model
+from pipeline.inference.onnx_model import OnnxModel
+from pipeline.training import augmentation, snapshots
+from pipeline.training.snapshots import Recorder, Snapshot
+from tests.conftest import ROOT, Repository
+
+STYLES = (ROOT / "pipeline" / "explorer" / "web" / "style.css").read_text()
+
+
+def network(random: Any, *units: int) -> list[Any]:
+    """Kernels and biases of a network with these numbers of units, the first of them inputs."""
+    pairs = pairwise(units)
+    return [array for into, out in pairs for array in (random.normal(size=(into, out)), random.normal(size=out))]
+
+
+@pytest.fixture
+def random() -> Any:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def copy(built: Repository, tmp_path: Path) -> Repository:
+    shutil.copytree(built.paths.root / "data", tmp_path / "data")
+    return Repository(built.params, Paths(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("total", "expected"),
+    [(1, [0]), (2, [0, 1]), (256, [0, 1, 2, 4, 8, 16, 32, 64, 128]), (3, [0, 1, 2]), (25, [0, 1, 2, 3, 4, 5, 7, 11, 17])],
+)
+def test_moments_begin_at_the_start_and_stand_apart_by_a_factor(total: int, expected: list[int]) -> None:
+    assert snapshots.moments(total) == expected
+
+
+@pytest.mark.parametrize("total", [5, 374, 100_000])
+def test_there_are_at_most_nine_moments_before_the_end(total: int) -> None:
+    found = snapshots.moments(total)
+
+    assert found == sorted(set(found))
+    assert found[0] == 0
+    assert found[-1] < total
+    assert len(found) <= 9
+
+
+def test_a_recorder_reads_the_weights_at_moments_only() -> None:
+    recorder, read = Recorder(), []
+
+    def weights(step: int) -> Any:
+        read.append(step)
+        return [np.full((2, 2), step, np.float32)]
+
+    recorder.start(256)
+    for step in range(257):
+        recorder.offer(step, step / 64, lambda step=step: weights(step))
+
+    assert read == [0, 1, 2, 4, 8, 16, 32, 64, 128]
+    assert [snapshot.epoch for snapshot in recorder.taken] == [step / 64 for step in read]
+
+
+def test_snapshots_come_back_in_three_digits(random: Any, tmp_path: Path) -> None:
+    taken = [Snapshot(epoch, [array.astype(np.float32) for array in network(random, 9, 5, 3)]) for epoch in (0.0, 0.25, 3.0)]
+
+    snapshots.save(taken, tmp_path / "snapshots.npz")
+
+    for found, wanted in zip(snapshots.load(tmp_path / "snapshots.npz"), taken, strict=True):
+        assert found.epoch == wanted.epoch
+        for array, expected in zip(found.weights, wanted.weights, strict=True):
+            np.testing.assert_allclose(array, expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 no archive"])
+@pytest.mark.parametrize("read", [snapshots.load, snapshots.load_distorted], ids=["load", "load_distorted"])
+def test_what_is_no_snapshot_is_refused(read: Any, content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "snapshots.npz"
+    with pytest.raises(MissingInputError):
+        read(path)
+    path.write_bytes(content)
+
+    with pytest.raises(UnusableInputError, match=r"snapshots.npz: expected (snapshots|distorted images)"):
+        read(path)
+
+
+def test_pickles_are_not_opened(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", epochs=np.array([0.0]), weights_0=np.array([{}], dtype=object))
+    np.save(tmp_path / "b.npy", np.array([{}], dtype=object))
+
+    for read, name in ((snapshots.load, "a.npz"), (snapshots.load_distorted, "b.npy")):
+        with pytest.raises(UnusableInputError):
+            read(tmp_path / name)
+
+
+def test_train_writes_the_start_and_the_way(built: Repository, subset: dict[str, Split]) -> None:
+    taken = snapshots.load(built.paths.snapshots)
+
+    assert [snapshot.epoch for snapshot in taken] == sorted({snapshot.epoch for snapshot in taken})
+    assert taken[0].epoch == 0
+    assert taken[-1].epoch < built.params.train.epochs
+    assert [array.shape for array in taken[0].weights] == [(784, 256), (256,), (256, 10), (10,)]
+    assert not taken[0].weights[1].any()  # biases start at zero
+    losses = [explain.figures(snapshot.weights, "relu", subset["test"])["loss"] for snapshot in taken]
+    assert losses[0] > 2 > losses[-1]
+
+
+def test_the_distorted_examples_are_one_row_a_class_as_training_sees_them(built: Repository, subset: dict[str, Split]) -> None:
+    images = snapshots.load_distorted(built.paths.distorted)
+
+    assert images.shape == (10, 6, 28, 28)
+    train = {image.tobytes(): label for image, label in zip(*subset["train"], strict=True)}
+    assert [train[row[0].tobytes()] for row in images] == list(range(10))
+    for row in images:
+        assert len({image.tobytes() for image in row}) == 6
+        assert np.abs(row[1:].astype(int) - row[0]).mean() < 60  # still that digit
+
+
+def test_examples_without_distortion_are_the_images_themselves(subset: dict[str, Split]) -> None:
+    nothing = dict.fromkeys(("rotation", "scale", "shear", "shift", "elastic"), 0)
+    none = params.load(ROOT / "params.yaml").train.distortion.model_copy(update=nothing)
+
+    found = augmentation.examples(subset["train"].images[:3], 2, none, 0)
+
+    np.testing.assert_array_equal(found, np.repeat(subset["train"].images[:3, None], 3, axis=1))
+
+
+def test_rounding_moves_no_weight_by_more_than_half_a_step(random: Any) -> None:
+    kernel, bias = network(random, 50, 8)
+    kernel[:, 3] = 0
+
+    found, same = page.rounded([kernel, bias])
+
+    assert (np.abs(found - kernel) <= np.abs(kernel).max(axis=0) / 127 * 0.5001).all()
+    assert same is bias
+
+
+def test_forward_is_what_onnx_runtime_computes(built: Repository, subset: dict[str, Split]) -> None:
+    weights = page.final(onnx_model.dense_layers(built.paths.onnx))
+
+    found = page.forward(weights, "relu", subset["test"].images)
+
+    np.testing.assert_allclose(found, OnnxModel(built.paths.onnx).predict(subset["test"].images), rtol=0, atol=1e-6)
+
+
+def test_the_page_takes_as_many_snapshots_as_fit_and_always_the_start(random: Any) -> None:
+    taken = [Snapshot(epoch, []) for epoch in range(9)]
+
+    def chosen(*units: int) -> list[float]:
+        return [snapshot.epoch for snapshot in page.choose(taken, network(random, *units))]
+
+    assert chosen(784, 256, 10) == list(range(9))
+    assert chosen(784, 512, 10) == [0, 8]
+    assert chosen(784, 2000, 10) == [0]
+
+
+def test_class_means_are_numpys(subset: dict[str, Split]) -> None:
+    images, labels = subset["train"]
+
+    found = page.class_means(subset["train"], 11)
+
+    for digit in range(10):
+        np.testing.assert_allclose(found[digit], images[labels == digit].mean(axis=0), atol=0.5001)
+    assert not found[10].any()
+
+
+def test_samples_take_turns_between_the_classes() -> None:
+    labels = np.array([2, 0, 0, 2, 2, 0, 1], np.uint8)
+
+    assert page.samples(labels, 2).tolist() == [1, 6, 0, 2, 3]
+
+
+def test_the_surest_mistakes_come_first() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.05, 0.95], [0.2, 0.8]], np.float32)
+
+    assert page.mistakes(np.array([0, 1, 0, 0], np.uint8), probabilities, 2).tolist() == [2, 3]
+
+
+def test_the_page_is_the_same_bytes_each_time_and_holds_what_was_measured(copy: Repository) -> None:
+    before = copy.paths.page.read_bytes()
+    copy.paths.page.unlink()
+
+    said = explain.run(copy.params, copy.paths)
+
+    assert copy.paths.page.read_bytes() == before
+    assert "MB: `make explore`" in said
+    content = explain.content(copy.params, copy.paths)
+    assert content["data"]["counts"]["train"] == np.bincount(np.load(copy.paths.raw / "train_labels.npy")).tolist()
+    end = content["snapshots"][-1]
+    assert (end["accuracy"], end["epoch"]) == (files.read_json(copy.paths.metrics)["accuracy"], copy.params.train.epochs)
+    kernel = np.frombuffer(base64.b64decode(end["layers"][0]["kernel"]), "<f4").reshape(784, 256)
+    np.testing.assert_array_equal(kernel, onnx_model.dense_layers(copy.paths.onnx)[0].kernel)
+
+
+def test_the_page_names_no_other_file_and_no_address(built: Repository) -> None:
+    html = built.paths.page.read_text()
+
+    assert "{{" not in html
+    assert re.findall(r"(?:src|href)=\"([^\"]*)\"", html) == ["data:,", "#draw"]
+    assert not re.search(r"https?://|@import|url\(", html)
+
+
+def test_text_of_the_user_cannot_end_the_data(tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text('<script type="application/json">{{data}}</script>\n')
+
+    html = page.page(tmp_path / "page.html", {"classes": ["</script><b>", "é"]})
+
+    assert html.count("</script>") == 1
+    assert json.loads(html.split(">", 1)[1].rsplit("<", 1)[0]) == {"classes": ["</script><b>", "é"]}
+
+
+def luminance(colour: str) -> float:
+    """The relative luminance of `#rrggbb`, as WCAG 2.2 defines it."""
+    parts = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return float(np.dot([0.2126, 0.7152, 0.0722], linear))
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_and_controls_stand_out_as_wcag_aa_asks(theme: str) -> None:
+    blocks = re.findall(r":root \{(.*?)\}", STYLES, re.DOTALL)
+    colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", blocks[["light", "dark"].index(theme)]))
+
+    def contrast(one: str, other: str) -> float:
+        low, high = sorted(luminance(colours[name]) for name in (one, other))
+        return (high + 0.05) / (low + 0.05)
+
+    for text, ground in (
+        ("ink", "ground"),
+        ("ink", "panel"),
+        ("muted", "ground"),
+        ("muted", "panel"),
+        ("on-accent", "accent"),
+    ):
+        assert contrast(text, ground) >= 4.5, (text, ground)
+    for graphic in ("accent", "positive", "negative", "lit", "muted"):
+        assert contrast(graphic, "ground") >= 3, graphic
+        assert contrast(graphic, "panel") >= 3, graphic
+
+
+def test_explore_opens_the_page_or_says_where_it_is(built: Repository, monkeypatch: Any, capsys: Any) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(explore.webbrowser, "open", lambda address: asked.append(address) or len(asked) > 1)
+
+    for _ in range(2):
+        assert explore.run(None, built.params, built.paths) == 0
+
+    assert asked == [built.paths.page.absolute().as_uri()] * 2
+    absent, there = capsys.readouterr().out.splitlines()
+    assert "no browser on this machine" in absent
+    assert "is in your browser" in there

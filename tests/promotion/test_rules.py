@@ -1,0 +1,141 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.core import params
+from pipeline.core.params import PromoteParams
+from pipeline.promotion import rules
+from pipeline.promotion.rules import Candidate, Decision
+from tests.imports import ROOT
+
+FIGURES = {
+    "accuracy": 0.99,
+    "worst_recall": 0.98,
+    "shifted_accuracy": 0.97,
+    "int8_agreement": 0.999,
+    "calibration_error": 0.003,
+    "bytes": 800_000,
+    "latency_microseconds": 20.0,
+}
+
+
+def rule(**changes: Any) -> PromoteParams:
+    return params.load(ROOT / "params.yaml").promote.model_copy(update=changes)
+
+
+def candidate(version: int, wrong: range, recipe: str = "") -> Candidate:
+    """A version that errs on the images `wrong` of 1,000."""
+    right = np.ones(1000, bool)
+    right[list(wrong)] = False
+    return Candidate(version, f"sha of {version}", recipe or f"recipe of {version}", right, FIGURES)
+
+
+def decide(
+    challenger: Candidate,
+    champion: Candidate | None,
+    figures: dict[str, float] | None = None,
+    withdrawn: bool = False,
+    **changes: Any,
+) -> Decision:
+    challenger = challenger._replace(figures=FIGURES | (figures or {}))
+    return rules.decide(challenger, champion, withdrawn, rule(**changes))
+
+
+def broken(decision: Decision) -> list[str]:
+    return [rule.rule for rule in decision.rules if not rule.met]
+
+
+def test_a_challenger_that_is_not_worse_is_promoted_with_the_reason() -> None:
+    decision = decide(candidate(2, range(10)), candidate(1, range(5, 17)))
+
+    assert decision.promote
+    assert decision.sentence == (
+        "version 2 becomes champion: 99.00% of 1,000 test images against 98.80% of version 1; "
+        "of the 12 images on which one of them errs it has 7 right (p = 0.774)."
+    )
+
+
+def test_a_challenger_that_is_worse_is_refused_with_the_reason() -> None:
+    decision = decide(candidate(2, range(20)), candidate(1, range(2)))
+
+    assert not decision.promote
+    assert broken(decision) == ["paired test"]
+    assert decision.sentence.startswith(
+        "version 2 is refused: paired test: expected not significantly worse than the champion"
+    )
+
+
+@pytest.mark.parametrize(
+    ("figure", "value"),
+    [
+        ("accuracy", 0.9),
+        ("worst_recall", 0.9),
+        ("shifted_accuracy", 0.5),
+        ("int8_agreement", 0.9),
+        ("calibration_error", 0.1),
+        ("bytes", 3_000_000),
+        ("latency_microseconds", 5000.0),
+    ],
+)
+@pytest.mark.parametrize("champion", [None, candidate(1, range(100))])
+def test_every_floor_and_ceiling_refuses_by_itself(figure: str, value: float, champion: Candidate | None) -> None:
+    decision = decide(candidate(2, range(10)), champion, {figure: value})
+
+    assert not decision.promote
+    assert broken(decision) == [figure]
+    assert figure in decision.sentence
+
+
+def test_a_bound_itself_is_allowed() -> None:
+    bounds = rule()
+
+    assert decide(candidate(1, range(1)), None, {"accuracy": bounds.floors.accuracy, "bytes": bounds.ceilings.bytes}).promote
+
+
+def test_a_first_champion_needs_the_floors_alone() -> None:
+    decision = decide(candidate(1, range(10)), None)
+
+    assert decision.promote
+    assert decision.champion is None
+    assert decision.comparison is None
+    assert decision.sentence == "version 1 becomes champion: 99.00% of 1,000 test images, the first champion."
+
+
+@pytest.mark.parametrize("require", ["not_worse", "better"])
+def test_another_seed_of_the_same_recipe_has_to_be_better(require: str) -> None:
+    equal = decide(candidate(2, range(10), "the same"), candidate(1, range(10, 20), "the same"), require=require)
+    better = decide(candidate(2, range(1), "the same"), candidate(1, range(1, 20), "the same"), require=require)
+
+    assert not equal.promote
+    assert broken(equal) == ["paired test"]
+    assert equal.require == "better"
+    assert better.promote
+
+
+def test_a_champion_that_no_longer_knows_the_images_cannot_be_compared_with() -> None:
+    challenger, champion = candidate(2, range(10)), candidate(1, range(150))
+
+    assert broken(decide(challenger, champion)) == ["accuracy of the champion"]
+    assert broken(decide(challenger, None)) == []
+    assert decide(challenger, champion, champion_accuracy=0.85).promote
+
+
+def test_what_was_rolled_back_does_not_come_back() -> None:
+    decision = decide(candidate(2, range(1)), candidate(1, range(20)), withdrawn=True)
+
+    assert not decision.promote
+    assert broken(decision) == ["withdrawn"]
+
+
+def test_the_record_holds_every_rule_with_what_was_found_and_what_had_to_be() -> None:
+    record = decide(candidate(2, range(10)), candidate(1, range(5, 17))).record()
+
+    assert record["promote"] is True
+    assert (record["challenger"], record["champion"]) == (2, 1)
+    by_name = {entry["rule"]: entry for entry in record["rules"]}
+    assert by_name["accuracy"] == {"rule": "accuracy", "observed": 0.99, "bound": "at least 0.98", "met": True}
+    assert by_name["bytes"]["bound"] == "at most 2,000,000"
+    assert by_name.keys() == FIGURES.keys() | {"accuracy of the champion", "paired test"}
+    assert record["comparison"]["only_challenger"] == 7
+    assert record["champion_figures"] == FIGURES

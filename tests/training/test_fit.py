@@ -1,0 +1,138 @@
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from pipeline.core import params
+from pipeline.core.params import TrainParams
+from pipeline.data.datasets import Split
+from pipeline.training import fit, network
+from pipeline.training.fit import DivergedError
+from tests.conftest import ROOT
+
+QUICK = {"epochs": 2, "batch_size": 100, "warmup_epochs": 0.0, "learning_rate": 0.002}
+
+
+def train_params(**changes: Any) -> TrainParams:
+    return params.load(ROOT / "params.yaml").train.model_copy(update=QUICK | changes)
+
+
+FITTED, HELD_OUT = np.arange(2500), np.arange(2500, 3000)
+
+
+@pytest.fixture(scope="module")
+def data(subset: dict[str, Split]) -> Split:
+    return subset["train"]
+
+
+@pytest.fixture(scope="module")
+def validation(data: Split) -> Split:
+    return Split(data.images[HELD_OUT], data.labels[HELD_OUT])
+
+
+def fitted(data: Split, held_out: Any = HELD_OUT, **changes: Any) -> tuple[keras.Model, list[dict[str, float]]]:
+    chosen = train_params(**changes)
+    model = network.build(params.ModelParams(hidden_units=(32,), activation="relu"), (28, 28), 10, chosen.seed)
+    return model, fit.fit(model, data, (FITTED, held_out), chosen, lambda epoch, figures: None)
+
+
+def test_the_same_seed_gives_the_same_weights_to_the_bit(data: Split) -> None:
+    (first, history), (again, repeated), (other, _) = fitted(data), fitted(data), fitted(data, seed=1)
+
+    assert history == repeated
+    for weights, same in zip(first.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(weights, same)
+    assert not np.array_equal(first.get_weights()[0], other.get_weights()[0])
+
+
+def test_training_learns(data: Split, validation: Split) -> None:
+    model, history = fitted(data, epochs=5)
+
+    assert history[-1]["loss"] < 0.5 * history[0]["loss"]
+    assert history[-1]["val_accuracy"] > 0.85
+    decided = model.predict(validation.images, verbose=0).argmax(axis=1)
+    assert (decided == validation.labels).mean() == pytest.approx(history[-1]["val_accuracy"])
+
+
+def test_every_epoch_is_reported_as_it_ends(data: Split) -> None:
+    reported: list[tuple[int, dict[str, float]]] = []
+    model = network.build(params.ModelParams(hidden_units=(8,), activation="relu"), (28, 28), 10, 0)
+
+    history = fit.fit(
+        model, data, (FITTED, HELD_OUT), train_params(), lambda epoch, figures: reported.append((epoch, figures))
+    )
+
+    assert reported == list(enumerate(history, 1))
+    assert set(history[0]) == {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"}
+
+
+def test_a_cosine_schedule_with_warm_up_rises_to_the_rate_and_ends_at_zero(data: Split) -> None:
+    _, history = fitted(data, epochs=4, warmup_epochs=1.0)
+
+    rates = [figures["learning_rate"] for figures in history]
+    assert rates[0] == pytest.approx(0.002)
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_constant_schedule_keeps_the_rate(data: Split) -> None:
+    _, history = fitted(data, optimizer="sgd", schedule="constant", learning_rate=0.05)
+
+    assert history[1]["loss"] < history[0]["loss"]
+    assert history[1]["learning_rate"] == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "nadam", "rmsprop", "sgd"])
+def test_every_optimizer_that_the_parameters_allow_exists(optimizer: str) -> None:
+    found = fit._optimizer(train_params(optimizer=optimizer, weight_averaging=0.9), steps=10)
+
+    assert type(found).__name__.lower() == optimizer
+    assert (found.use_ema, found.ema_momentum) == (True, 0.9)
+
+
+def test_without_a_validation_split_there_are_no_validation_figures(data: Split) -> None:
+    _, history = fitted(data, held_out=HELD_OUT[:0], early_stopping=1)
+
+    assert set(history[0]) == {"loss", "accuracy", "learning_rate"}
+
+
+def test_early_stopping_keeps_the_best_epoch_of_averaged_weights(data: Split, validation: Split) -> None:
+    # So high a rate that the validation loss soon rises again.
+    model, history = fitted(data, epochs=30, schedule="constant", learning_rate=0.03, early_stopping=2, weight_averaging=0.9)
+
+    losses = [figures["val_loss"] for figures in history]
+    assert len(history) == int(np.argmin(losses)) + 1 + 2 < 30
+    given = model.predict(validation.images, verbose=0)[np.arange(500), validation.labels]
+    assert -np.log(given).mean() == pytest.approx(min(losses), rel=1e-3)
+
+
+def test_a_batch_larger_than_the_data_is_all_of_it(data: Split) -> None:
+    _, history = fitted(data, batch_size=100_000, schedule="constant")
+
+    assert history[1]["loss"] < history[0]["loss"]
+
+
+def test_every_epoch_is_shuffled_anew_and_takes_an_image_once(data: Split) -> None:
+    numbered = Split(data.images, np.arange(3000, dtype=np.int32))
+    calls, _, _ = plan = fit._plan(len(FITTED), 100)
+    assert np.prod(plan) == 2500
+    elements = fit._batches(numbered, FITTED, plan, seed=0).as_numpy_iterator()
+
+    first, second = ([int(number) for _ in range(calls) for number in np.ravel(next(elements)[1])] for _ in range(2))
+
+    assert sorted(first) == sorted(second) == list(range(2500))
+    assert first != second
+
+
+def test_averaged_weights_are_what_is_kept(data: Split, validation: Split) -> None:
+    (averaged, history), (last, _) = (fitted(data, weight_averaging=figure, schedule="constant") for figure in (0.99, 0))
+
+    assert not np.allclose(averaged.get_weights()[0], last.get_weights()[0])
+    decided = averaged.predict(validation.images, verbose=0).argmax(axis=1)
+    assert (decided == validation.labels).mean() == pytest.approx(history[-1]["val_accuracy"])
+
+
+def test_a_loss_that_is_not_finite_stops_training_and_names_the_epoch(data: Split) -> None:
+    with pytest.raises(DivergedError, match=r"in epoch 1: expected a finite loss, found (nan|inf)"):
+        fitted(data, optimizer="sgd", schedule="constant", learning_rate=1e38)
