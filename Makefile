@@ -57,7 +57,7 @@ rollback: $(READY)  ## Make the previous champion champion again (TAG=1: git tag
 	@python -m pipeline.rollback $(if $(TAG),--tag)
 
 .PHONY: retrain
-retrain: $(READY)  ## Take a turn: fetch, rebuild, promote, publish (SEED=n, REQUIRE=better, FIRST=1)
+retrain: $(READY)  ## Take a turn: fetch, rebuild, promote, publish (SEED=n, REQUIRE=superior, FIRST=1)
 	@python -m pipeline.retrain $(if $(SEED),--seed "$$SEED") $(if $(REQUIRE),--require "$$REQUIRE") $(if $(FIRST),--first)
 
 .PHONY: sweep

@@ -1,4 +1,4 @@
-"""Whole commands against their floors, in clones of what is committed: `python -m bench.commands`."""
+"""Whole commands against their minimum, in clones of what is committed: `python -m bench.commands`."""
 
 import os
 import shutil
@@ -37,7 +37,7 @@ PLAIN = {
     "train.epochs": 5,
     "train.batch_size": 128,
     "train.learning_rate": 0.001,
-    **{f"train.distortion.{name}": 0 for name in ("rotation", "scale", "shear", "shift", "elastic")},
+    **{f"train.augmentation.{name}": 0 for name in ("rotation", "scale", "shear", "shift", "elastic")},
 }
 
 
@@ -114,8 +114,8 @@ def whole(built: Path, empty: Path) -> tuple[Row, str]:
     taken = in_turn({"dvc repro --force": dvc(built, "repro", "--force"), "DVC": dvc(empty, "repro", "--force"), **imports})
     products = alternate({"products": ["products", "training", str(read.batch_size)]}, rounds=ROUNDS)["products"]
     fit = statistics.median(products) * read.epochs * (1 - read.validation_split)
-    floors = [fit + sum(taken[name][turn] for name in taken if name != "dvc repro --force") for turn in range(ROUNDS)]
-    found = taken | {"the fit's matrix products": [fit], "floor": floors}
+    minimum = [fit + sum(taken[name][turn] for name in taken if name != "dvc repro --force") for turn in range(ROUNDS)]
+    found = taken | {"the fit's matrix products": [fit], "floor": minimum}
     row = Row("time of `dvc repro --force`", "its floor", ratio(found, "dvc repro --force", "floor"), most=1.25)
     return row, seconds(found)
 

@@ -32,7 +32,7 @@ def write_source(folder: Path, images: int) -> None:
     with tensorflow_setup.lean_tensorflow():
         from pipeline.training.augmentation import Distort
     read, train, test = params.load(Path("params.yaml")), datasets.load(Paths(), "train"), datasets.load(Paths(), "test")
-    distort = Distort(read.train.distortion, 0)
+    distort = Distort(read.train.augmentation, 0)
     count = len(train.labels)
     with (folder / "train-images").open("wb") as file:
         file.write(header(images, *train.images.shape[1:]))
@@ -58,7 +58,7 @@ def write_params(folder: Path, images: int) -> None:
     for key, file in content["fetch"]["files"].items():
         file["name"], file["sha256"] = key.replace("_", "-"), None
     content["validate"]["rows"]["train"] = [images, images]
-    content["validate"]["ink_fraction"] = content["validate"]["pixel_maximum"] = [0, 255]  # distortion thins some images out
+    content["validate"]["ink_fraction"] = content["validate"]["pixel_maximum"] = [0, 255]  # augmentation thins some images out
     content["train"]["epochs"] = 1
     yaml.dump(content, folder / "params.yaml")
 

@@ -12,17 +12,17 @@ from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 from pipeline.promotion import dvc_cache
 from pipeline.promotion.errors import DamagedError
-from pipeline.promotion.repository import Checkout
+from pipeline.promotion.repository import Repository
 
 
 def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     """Raise DamagedError where anything is not what it was; with `options.lock` return 1 unless a file of DVC's was mended."""
     root = paths.root.absolute()
-    checkout = Checkout(root)
+    checkout = Repository(root)
     mended = checkout.mend()
     for file in mended:
         now = "it is as git has it again" if (root / file).exists() else "it is removed"
-        console.say("check", f"{file} was cut off, as by a kill of DVC while it wrote it: {now}")
+        console.echo("check", f"{file} was cut off, as by a kill of DVC while it wrote it: {now}")
     if options.lock:
         return 0 if mended else 1
     kept = dvc_cache.remove_damaged(Path(checkout.dvc("cache", "dir")))
@@ -30,7 +30,7 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     dvc_cache.touch(placed)
     if damaged := [*kept, *placed]:
         raise DamagedError([path.relative_to(root) if path.is_relative_to(root) else path for path in damaged])
-    console.say("check", "every file in DVC's cache and every output is what it was")
+    console.echo("check", "every file in DVC's cache and every output is what it was")
     return 0
 
 

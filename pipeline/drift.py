@@ -57,22 +57,22 @@ def draw(expected: Features, served: Features, checks: list[Check], images: Pixe
 def say(checks: list[Check], images: int, params: Params, paths: Paths) -> None:
     """Print each check with what was found and from where on it is drift, and the verdict."""
     for mark, text in drift.lines(checks, params.drift):
-        console.say(mark, text)
+        console.echo(mark, text)
     if not any(check.check == drift.CONFIDENCE for check in checks):
-        console.say(
+        console.echo(
             "  left out", f"{drift.CONFIDENCE}: train.validation_split holds no images out that would tell what is usual"
         )
     drifted = [check.check for check in checks if check.drifted]
     verdict = f"{', '.join(drifted)} drifted" if drifted else "no drift"
-    console.say("drift", f"{verdict} in {images:,} images; report and pictures: {paths.drift}")
+    console.echo("drift", f"{verdict} in {images:,} images; report and pictures: {paths.drift}")
 
 
 def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     train = datasets.load(paths, "train").images
     model = onnx_model.open_for(paths.onnx, train, params.fetch.classes)
     images = image_files.read_arrays(Path(options.source), model.image_shape)
-    if len(images) < params.drift.minimum_images:
-        raise TooFewImagesError(options.source, params.drift.minimum_images, len(images))
+    if len(images) < params.drift.min_images:
+        raise TooFewImagesError(options.source, params.drift.min_images, len(images))
     expected = drift.reference(model, train, params, paths)
     served = {**drift.of_images(images), **drift.of_decisions(model.predict(images))}
     checks = drift.compare(expected, served, model.classes, params.drift)

@@ -75,7 +75,7 @@ def _decode(source: str, name: str, file: FileParams, params: FetchParams, npy: 
         except IdxError as error:
             raise SourceRefusedError(str(error)) from error
     if file.sha256 is None:
-        console.say("fetch", f"{file.name} is not pinned: its SHA-256 is {decoded.sha256}")
+        console.echo("fetch", f"{file.name} is not pinned: its SHA-256 is {decoded.sha256}")
     elif decoded.sha256 != file.sha256:
         raise SourceRefusedError(f"expected content with SHA-256 {file.sha256[:12]}…, found {decoded.sha256[:12]}…")
     return decoded
@@ -83,7 +83,7 @@ def _decode(source: str, name: str, file: FileParams, params: FetchParams, npy: 
 
 def _refuse(refused: dict[str, str], source: str, reason: str) -> None:
     refused[source] = reason
-    console.say("fetch", f"refused {redacted(source)}: {reason}")
+    console.echo("fetch", f"refused {redacted(source)}: {reason}")
 
 
 def base_in_place(params: FetchParams, paths: Paths) -> int | None:

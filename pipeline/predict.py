@@ -53,7 +53,7 @@ def open_model(source: str, sha256: str | None, params: Params, paths: Paths) ->
         return _checked(Path(source), source, [sha256])
     from pipeline.tracking import registry, runs  # MLflow takes seconds, and a file does without
 
-    with runs.answering(paths), TemporaryDirectory(prefix="predict-") as folder:
+    with runs.store_errors(paths), TemporaryDirectory(prefix="predict-") as folder:
         runs.connect(params, paths)
         path = registry.download_uri(source, Path(folder)) / "model.onnx"
         return _checked(path, source, [sha256, registry.tagged_sha256(source)])

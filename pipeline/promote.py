@@ -82,10 +82,10 @@ def score(version: "Version", folder: Path, test: Split, params: Params) -> Cand
     figures["bytes"] = float32.stat().st_size
     figures["latency_microseconds"] = scoring.latency(float32, test.images[0])["p50_microseconds"]
     right = np.asarray(probabilities.argmax(axis=1) == test.labels)
-    return Candidate(version.number, version.onnx_sha256, version.tags.get(registry.RECIPE, ""), right, figures)
+    return Candidate(version.number, version.onnx_sha256, version.tags.get(registry.LINEAGE, ""), right, figures)
 
 
-def enact(version: "Version", decision: Decision, params: Params, paths: Paths) -> None:
+def apply(version: "Version", decision: Decision, params: Params, paths: Paths) -> None:
     """Write and record the decision, and move the aliases if it says so."""
     from pipeline.promotion import champions
 
@@ -123,14 +123,14 @@ def verify(params: Params, paths: Paths) -> int:
     """Print what does not agree about the champion; exit code 1 if anything."""
     from pipeline.tracking import runs
 
-    with runs.answering(paths):
+    with runs.store_errors(paths):
         runs.connect(params, paths)
         facts = gather(params, paths)
     found = problems(facts)
     for problem in found:
-        console.say("verify", f"champion, version {facts.version}: {problem}")
+        console.echo("verify", f"champion, version {facts.version}: {problem}")
     if not found:
-        console.say("verify", f"version {facts.version} is champion, and alias, file, run and record agree; {_tag(facts)}")
+        console.echo("verify", f"version {facts.version} is champion, and alias, file, run and record agree; {_tag(facts)}")
     return 1 if found else 0
 
 
@@ -139,11 +139,11 @@ def history(params: Params, paths: Paths) -> int:
     from pipeline.promotion import champions
     from pipeline.tracking import runs
 
-    with runs.answering(paths):
+    with runs.store_errors(paths):
         runs.connect(params, paths)
         moves = champions.moves(params.tracking.model)
     for move in moves:
-        console.say(move.at, f"version {move.champion} in place of {move.previous or 'none'}: {move.reason}")
+        console.echo(move.at, f"version {move.champion} in place of {move.previous or 'none'}: {move.reason}")
     return 0
 
 
@@ -159,35 +159,35 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
         return (verify if options.verify else history)(params, paths)
     if options.require:
         params = params.model_copy(update={"promote": params.promote.model_copy(update={"require": options.require})})
-    with runs.answering(paths):
+    with runs.store_errors(paths):
         runs.connect(params, paths)
         champions.reconcile(params.tracking.model)
         version, decision = assess(params, paths, options.first)
         if decision:
-            enact(version, decision, params, paths)
+            apply(version, decision, params, paths)
         elif record := champions.recorded_decision(registry.champion(params.tracking.model)):
             files.write_json(paths.promotion, record)  # it may have been made in another checkout
     _print(version, decision)
     if options.tag and (decision is None or decision.promote):
-        with runs.answering(paths):
+        with runs.store_errors(paths):
             made = tag_champion(params, paths)
-        console.say("tag", f"{params.tracking.model}@{made.version} is champion in git")
+        console.echo("tag", f"{params.tracking.model}@{made.version} is champion in git")
     return REFUSED if options.check and decision and not decision.promote else 0
 
 
 def _print(version: "Version", decision: Decision | None) -> None:
     if decision is None:
-        console.say("promote", f"version {version.number} is the very file that is champion: nothing to decide")
+        console.echo("promote", f"version {version.number} is the very file that is champion: nothing to decide")
         return
     for rule in decision.rules:
-        console.say("  met" if rule.met else "  broken", f"{rule.rule}: {rule.found}, expected {rule.bound}")
-    console.say("promote" if decision.promote else "refuse", decision.sentence)
+        console.echo("  met" if rule.met else "  broken", f"{rule.rule}: {rule.found}, expected {rule.bound}")
+    console.echo("promote" if decision.promote else "refuse", decision.sentence)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m pipeline.promote", description=__doc__)
-    parser.add_argument("--first", action="store_true", help="promote on the floors alone where there is no champion")
-    parser.add_argument("--require", choices=["not_worse", "better"], help="instead of promote.require")
+    parser.add_argument("--first", action="store_true", help="promote on the minimum alone where there is no champion")
+    parser.add_argument("--require", choices=["non_inferior", "superior"], help="instead of promote.require")
     parser.add_argument("--check", action="store_true", help=f"exit {REFUSED} on a refusal")
     parser.add_argument("--tag", action="store_true", help="tag the commit that holds the champion, in GTO's convention")
     parser.add_argument("--history", action="store_true", help="decide nothing; say who was champion when, and why")

@@ -19,26 +19,26 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 from pipeline.promotion import git_tags, retrain_report
-from pipeline.promotion.errors import CheckoutError, TurnError
-from pipeline.promotion.repository import Checkout
+from pipeline.promotion.errors import RepositoryError, RetrainError
+from pipeline.promotion.repository import Repository
 from pipeline.promotion.retrain_report import Outcome
 
 _REFUSED = 3  # exit code of promote --check
 
 
-def turn(options: argparse.Namespace, checkout: Checkout, params: Params, paths: Paths) -> Outcome:
+def turn(options: argparse.Namespace, checkout: Repository, params: Params, paths: Paths) -> Outcome:
     """Take a turn. On a refusal, and when the data or a stage fails, the tree is put back as the last commit has it.
 
     Raises:
-        TurnError: the checkout holds changes that are not of a turn, another command is at work in it, or a stage fails.
-        CheckoutError: git or DVC fails.
+        RetrainError: the checkout holds changes that are not of a turn, another command is at work in it, or a stage fails.
+        RepositoryError: git or DVC fails.
     """
     checkout.mend()
     own = [*checkout.published_files(), paths.params.name] if options.seed is not None else checkout.published_files()
     if foreign := [file for file in checkout.changed() if file not in own]:
-        raise TurnError("a checkout without changes", ", ".join(foreign), "Commit or stash them.")
+        raise RetrainError("a checkout without changes", ", ".join(foreign), "Commit or stash them.")
     if at_work := checkout.busy():
-        raise TurnError("no other DVC command at work in this checkout", at_work, "Wait for it to end.")
+        raise RetrainError("no other DVC command at work in this checkout", at_work, "Wait for it to end.")
     if checkout.has_dvc_remote():
         checkout.dvc("pull", "--quiet", "--run-cache", "--allow-missing")
     try:
@@ -48,7 +48,7 @@ def turn(options: argparse.Namespace, checkout: Checkout, params: Params, paths:
         if not checkout.changed(own) and is_published(checkout, params, paths):
             return Outcome.NOTHING_NEW
         decided = promote(options, checkout)
-    except TurnError:
+    except RetrainError:
         keep_reports(paths)
         checkout.restore(own)
         raise
@@ -64,7 +64,7 @@ def turn(options: argparse.Namespace, checkout: Checkout, params: Params, paths:
     return decided
 
 
-def rebuild(checkout: Checkout) -> None:
+def rebuild(checkout: Repository) -> None:
     """Fetch again, because DVC does not see that a source changed, and run what follows from it.
 
     A stage that ran on the same inputs elsewhere, in a turn that was cut short, is restored from the remote.
@@ -72,25 +72,25 @@ def rebuild(checkout: Checkout) -> None:
     shared = ["--pull"] if checkout.has_dvc_remote() else []
     for command in (["repro", "--force", "--single-item", "fetch"], ["repro", *shared]):
         if checkout.shown("dvc", *command) != 0:
-            raise TurnError("every stage to succeed", "one that failed, above", "Mend the data or the code.")
+            raise RetrainError("every stage to succeed", "one that failed, above", "Mend the data or the code.")
 
 
-def promote(options: argparse.Namespace, checkout: Checkout) -> Outcome:
+def promote(options: argparse.Namespace, checkout: Repository) -> Outcome:
     flags = [*(["--first"] if options.first else []), *(["--require", options.require] if options.require else [])]
     code = checkout.shown("pipeline.promote", "--check", *flags)
     if code not in (0, _REFUSED):
-        raise TurnError("a decision", "none, as said above", "Mend this and repeat.")
+        raise RetrainError("a decision", "none, as said above", "Mend this and repeat.")
     return Outcome.REFUSED if code == _REFUSED else Outcome.PROMOTED
 
 
-def is_published(checkout: Checkout, params: Params, paths: Paths) -> bool:
+def is_published(checkout: Repository, params: Params, paths: Paths) -> bool:
     """Whether the model in place is the champion that git tags name, and its remote has the commit."""
     tagged = git_tags.champion(paths.root, params.tracking.model)
     md5 = tagged and git_tags.locked_md5(paths.root, tagged.commit, paths.onnx)
     return md5 is not None and md5 == files.md5(paths.onnx) and not checkout.ahead()
 
 
-def publish(checkout: Checkout, own: list[str], params: Params, paths: Paths) -> None:
+def publish(checkout: Repository, own: list[str], params: Params, paths: Paths) -> None:
     """Commit what the turn wrote, tag it as the champion, and push outputs, branch and tags."""
     if changed := checkout.changed(own):
         checkout.git("add", "--", *changed)
@@ -98,16 +98,18 @@ def publish(checkout: Checkout, own: list[str], params: Params, paths: Paths) ->
             "commit", "--quiet", "--message", retrain_report.message(files.read_json(paths.promotion), params.tracking.model)
         )
     if checkout.shown("pipeline.promote", "--tag") != 0:
-        raise TurnError("the champion to be tagged", "a failure, above", "Mend this and repeat: the next turn completes it.")
+        raise RetrainError(
+            "the champion to be tagged", "a failure, above", "Mend this and repeat: the next turn completes it."
+        )
     checkout.push()
 
 
 def keep_reports(paths: Paths) -> None:
     """Copy the reports that say why out of the way of what puts the tree back."""
-    paths.turn.mkdir(parents=True, exist_ok=True)
+    paths.retrain.mkdir(parents=True, exist_ok=True)
     for report in (paths.report, paths.metrics):
         if report.is_file():
-            shutil.copy(report, paths.turn)
+            shutil.copy(report, paths.retrain)
 
 
 def _set_seed(paths: Paths, seed: int) -> None:
@@ -115,19 +117,19 @@ def _set_seed(paths: Paths, seed: int) -> None:
     text = paths.params.read_text(encoding="utf-8")
     changed, count = re.subn(r"(?m)(^train:[^\n]*\n(?:[ #][^\n]*\n|\n)*?  seed: *)\d+", rf"\g<1>{seed}", text, count=1)
     if count != 1:
-        raise TurnError("train.seed in params.yaml, on a line of its own", "none", "Write it so, or set it there.")
+        raise RetrainError("train.seed in params.yaml, on a line of its own", "none", "Write it so, or set it there.")
     files.write_text(paths.params, changed)
 
 
 @contextmanager
 def _alone(paths: Paths) -> Iterator[None]:
-    paths.turn.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(paths.turn_lock, timeout=0)
+    paths.retrain.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(paths.retrain_lock, timeout=0)
     try:
         with lock:
             yield
     except Timeout as error:
-        raise TurnError("to be alone", "another turn under way in this checkout", "Wait for it to end.") from error
+        raise RetrainError("to be alone", "another turn under way in this checkout", "Wait for it to end.") from error
 
 
 def stale(params: Params, paths: Paths) -> int:
@@ -135,16 +137,16 @@ def stale(params: Params, paths: Paths) -> int:
     from pipeline.promotion import champions
     from pipeline.tracking import runs
 
-    with runs.answering(paths):
+    with runs.store_errors(paths):
         runs.connect(params, paths)
-        last = champions.last_turn(params.tracking.model)
+        last = champions.last_cycle(params.tracking.model)
     if last is None:
-        console.say("stale", "no turn of retraining has been recorded in this store: `make retrain`")
+        console.echo("stale", "no turn of retraining has been recorded in this store: `make retrain`")
         return 1
     days = (datetime.now(UTC) - last.at).total_seconds() / 86400
-    verdict = "ok" if days <= params.retrain.stale_after else "stale"
-    console.say(
-        verdict, f"the last turn ended {days:.1f} days ago, {last.outcome}; it is to be within {params.retrain.stale_after:g}"
+    verdict = "ok" if days <= params.retrain.max_age_days else "stale"
+    console.echo(
+        verdict, f"the last turn ended {days:.1f} days ago, {last.outcome}; it is to be within {params.retrain.max_age_days:g}"
     )
     return 0 if verdict == "ok" else 1
 
@@ -152,9 +154,9 @@ def stale(params: Params, paths: Paths) -> int:
 def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     if options.stale:
         return stale(params, paths)
-    checkout = Checkout(paths.root.absolute())
+    checkout = Repository(paths.root.absolute())
     if not checkout.exists() or checkout.branch() == "HEAD":
-        raise TurnError(
+        raise RetrainError(
             "a git checkout with a branch checked out", "none", "Clone the repository, or `git switch` to a branch."
         )
     with _alone(paths):
@@ -162,7 +164,7 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
         paths.promotion.unlink(missing_ok=True)
         try:
             outcome = turn(options, checkout, params, paths)
-        except (TurnError, CheckoutError) as error:
+        except (RetrainError, RepositoryError) as error:
             problem = error
         finish(outcome, problem, params, paths)
     if problem:
@@ -178,28 +180,28 @@ def finish(outcome: Outcome | None, problem: Exception | None, params: Params, p
     decision = files.read_json(paths.promotion) if paths.promotion.is_file() else None
     last, link = None, "none of this turn"
     try:
-        with runs.answering(paths):
+        with runs.store_errors(paths):
             runs.connect(params, paths)
-            last = champions.last_turn(params.tracking.model)
+            last = champions.last_cycle(params.tracking.model)
             if outcome:
-                champions.record_turn(params.tracking.model, outcome.value)
+                champions.record_cycle(params.tracking.model, outcome.value)
             link = runs.run_link(decision["run_id"], paths) if decision else link
     except PipelineError:
         if problem is None:  # what went wrong before is what is to be told
             raise
     summary = retrain_report.summary(outcome, str(problem) if problem else None, decision, last, link)
-    files.write_text(paths.turn_summary, summary)
+    files.write_text(paths.retrain_summary, summary)
     if page := os.environ.get("GITHUB_STEP_SUMMARY"):
         with open(page, "a", encoding="utf-8") as file:
             file.write(summary)
     if outcome:
-        console.say("retrain", f"{retrain_report.MEANING[outcome]}; the report is {paths.turn_summary}")
+        console.echo("retrain", f"{retrain_report.MEANING[outcome]}; the report is {paths.retrain_summary}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m pipeline.retrain", description=__doc__)
     parser.add_argument("--seed", type=int, help="train with this seed instead of train.seed")
-    parser.add_argument("--require", choices=["not_worse", "better"], help="instead of promote.require")
-    parser.add_argument("--first", action="store_true", help="promote on the floors alone where there is no champion")
+    parser.add_argument("--require", choices=["non_inferior", "superior"], help="instead of promote.require")
+    parser.add_argument("--first", action="store_true", help="promote on the minimum alone where there is no champion")
     parser.add_argument("--stale", action="store_true", help="take no turn; fail if the last one is too long ago")
     sys.exit(console.run_command(parser, run))

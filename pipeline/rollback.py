@@ -15,7 +15,7 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     from pipeline.tracking import registry, runs  # MLflow takes seconds: after the parameters have proved right
 
     name = params.tracking.model
-    with runs.answering(paths):
+    with runs.store_errors(paths):
         runs.connect(params, paths)
         champions.reconcile(name)
         previous, champion = registry.aliased(name, registry.PREVIOUS), registry.aliased(name, registry.CHAMPION)
@@ -23,13 +23,13 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
             raise NoVersionError(name, registry.PREVIOUS, "Only a champion that took another's place can be rolled back.")
         registry.tag(champion, registry.WITHDRAWN, f"rolled back to version {previous.number}")
         champions.make_champion(previous, f"rolled back from version {champion.number}")
-    console.say("rollback", f"version {previous.number} is champion again, in place of version {champion.number}")
+    console.echo("rollback", f"version {previous.number} is champion again, in place of version {champion.number}")
     if options.tag:
         release = previous.tags.get(registry.RELEASE)
         if release is None:
             raise NoVersionError(f"{name} version {previous.number}", registry.RELEASE, "It was promoted without --tag.")
         git_tags.assign(paths.root, name, release, f"{name} version {previous.number}, rolled back to")
-        console.say("tag", f"{name}@{release} is champion in git")
+        console.echo("tag", f"{name}@{release} is champion in git")
     return 0
 
 

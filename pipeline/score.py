@@ -67,15 +67,15 @@ def check(found: Sequence[Mapping[str, Any]], model: OnnxModel, params: Params, 
     broken = out_of_bounds(found, params)
     for name, count in broken.items():
         if count:
-            console.say("  outside", f"{name}: {count:,} images are outside what a training image may have")
+            console.echo("  outside", f"{name}: {count:,} images are outside what a training image may have")
     served = compared(found)
-    if len(served[drift.DECIDED]) < params.drift.minimum_images:
-        console.say("  left out", f"drift: it is judged from {params.drift.minimum_images:,} images on")
+    if len(served[drift.DECIDED]) < params.drift.min_images:
+        console.echo("  left out", f"drift: it is judged from {params.drift.min_images:,} images on")
         return {"out_of_bounds": broken}
     expected = drift.reference(model, datasets.load(paths, "train").images, params, paths)
     checks = drift.compare(expected, served, model.classes, params.drift)
     for mark, text in drift.lines(checks, params.drift):
-        console.say(mark, text)
+        console.echo(mark, text)
     return {"out_of_bounds": broken, "drift": {each.check: each._asdict() for each in checks}}
 
 
@@ -93,7 +93,7 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     left = [block for block in blocks if not batch_predict.part_file(folder, block).exists()]
     before = planned["images"] - sum(block.stop - block.start for block in left)
     if before:
-        console.say("score", f"{before:,} images have been scored before")
+        console.echo("score", f"{before:,} images have been scored before")
     if left:
         with cluster.connected(), console.progress("scoring", "image", total=planned["images"], initial=before) as bar:
             for images in batch_predict.score(left, path, classes, folder):
@@ -103,7 +103,7 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
         raise ScoreError(f"{folder}: expected {planned['images']:,} scores, one an image", f"{scored:,}")
     content = check(list(batch_predict.figures(folder, blocks)), model, params, paths)
     files.write_json(folder / "checks.json", content)
-    console.say("score", f"{scored:,} images in {len(blocks)} part(s): {folder}")
+    console.echo("score", f"{scored:,} images in {len(blocks)} part(s): {folder}")
     return 0
 
 

@@ -45,7 +45,7 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     from pipeline.tracking import registry, runs  # MLflow takes seconds: after the parameters have proved right
 
     name = params.tracking.model
-    with runs.answering(paths), TemporaryDirectory(prefix="serve-") as folder:
+    with runs.store_errors(paths), TemporaryDirectory(prefix="serve-") as folder:
         runs.connect(params, paths)
         version = registry.aliased(name, options.alias)
         if version is None:
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
         shape = OnnxModel(onnx).image_shape  # which refuses what is no such model, before MLflow opens it
         app = scoring_app.scoring_app(onnx.parent)
     guarded = Guard(app, INPUT, shape, params.serve.max_bytes, names, token)
-    console.say(
+    console.echo(
         "serve", f"{name} version {version.number} ({options.alias}) at http://{options.host}:{options.port}; Ctrl-C ends it"
     )
     try:

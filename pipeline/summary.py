@@ -13,12 +13,12 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     metrics, registration = files.read_json(paths.metrics), files.read_json(paths.registration)
     images = datasets.read_manifest(paths)["files"]["test_images"]["shape"][0]
     int8 = metrics["int8"]["accuracy"]
-    console.say("accuracy", f"{metrics['accuracy']:.2%} on {images:,} test images ({int8:.2%} in int8)")
-    console.say("model", f"{paths.onnx}, registered as {registration['model']} version {registration['version']}")
+    console.echo("accuracy", f"{metrics['accuracy']:.2%} on {images:,} test images ({int8:.2%} in int8)")
+    console.echo("model", f"{paths.onnx}, registered as {registration['model']} version {registration['version']}")
     look = "the run, its curves and pictures: `make ui`"
     if paths.tracking_uri.startswith("sqlite:") and not paths.database.exists():
         look = f"the store {paths.database} is not there: `make register` puts the run into it again"
-    console.say("look", look)
+    console.echo("look", look)
     return 0
 
 

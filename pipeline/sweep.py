@@ -66,7 +66,7 @@ def report(trials: list[Any], params: Params, paths: Paths) -> None:
             style.save(sweep_plots.parallel(trials, params), part)
     for trial in trials[:_SHOWN]:
         settings = ", ".join(f"{name.rpartition('.')[2]} {_short(value)}" for name, value in sorted(trial.config.items()))
-        console.say("", f"{sweep_runs.outcome(trial)}: {settings}")
+        console.echo("", f"{sweep_runs.outcome(trial)}: {settings}")
 
 
 def _short(value: Any) -> str:
@@ -112,7 +112,7 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
             shutil.rmtree(paths.sweep, ignore_errors=True)
         parent = sweep_runs.open_parent(params, paths, begun)
         files.write_json(paths.sweep_record, {"run_id": parent, "of": of})
-        console.say("sweep", f"{params.sweep.trials} trials of at most {params.train.epochs} epochs on {machines} machine(s)")
+        console.echo("sweep", f"{params.sweep.trials} trials of at most {params.train.epochs} epochs on {machines} machine(s)")
         found: list[trials.Trial] = []
         try:
             found = trials.search(data, parts, params, paths.sweep, sweep_runs.Recorder(parent, params, paths), options.resume)
@@ -122,17 +122,17 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
             complete = len(found) == params.sweep.trials
             sweep_runs.close_parent(parent, found, complete, paths.sweep, paths)
     if not complete:
-        console.say("sweep", f"interrupted after {len(found)} trials; `make sweep RESUME=1` goes on from here")
+        console.echo("sweep", f"interrupted after {len(found)} trials; `make sweep RESUME=1` goes on from here")
         return console.INTERRUPTED
     failed = sum(trial.failed for trial in found)
     if failed:
-        console.say(
-            "sweep", f"{failed} of {len(found)} trials failed, each {params.sweep.retries + 1} times: data/sweep/trials"
+        console.echo(
+            "sweep", f"{failed} of {len(found)} trials failed, each {params.sweep.max_failures + 1} times: data/sweep/trials"
         )
     if failed == len(found):
         return 1
     name = offer(found[0])
-    console.say("sweep", f"best queued as experiment {name}: `dvc queue start` runs it, `dvc exp apply {name}` takes it")
+    console.echo("sweep", f"best queued as experiment {name}: `dvc queue start` runs it, `dvc exp apply {name}` takes it")
     return 0
 
 

@@ -81,7 +81,7 @@ def run(params: Params, paths: Paths) -> str:
         snapshots.save(recorder.taken, paths.snapshots)
         shown = examples(data, parts[0])
         with files.replacing(paths.distorted) as part:
-            np.save(part, augmentation.examples(shown, _COPIES, params.train.distortion, params.train.seed))
+            np.save(part, augmentation.examples(shown, _COPIES, params.train.augmentation, params.train.seed))
     identity = {
         "run_id": live.run_id,
         "started": started.isoformat(timespec="seconds"),

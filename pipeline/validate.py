@@ -64,7 +64,7 @@ def run(params: Params, paths: Paths) -> str:
     tables = {name: summarise(split, len(classes)) for name, split in splits.items()}
     train = tables["train"]
     base, *parts = datasets.parts(manifest, "train")
-    compare(splits, tables, base.rows, len(classes), params.validate_.likeness)
+    compare(splits, tables, base.rows, len(classes), params.validate_.near_duplicate_distance)
     shares = {name: class_shares(split.labels, len(classes)) for name, split in splits.items()}
     suites = {
         "train": expectations.suite("train", len(train), shares["test"], classes, params.validate_, len(train) - base.rows),

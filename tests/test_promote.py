@@ -16,15 +16,15 @@ from pipeline import promote, register, rollback
 from pipeline.core import files
 from pipeline.core.paths import Paths
 from pipeline.inference import convert
-from pipeline.promotion.errors import NoChampionError, ReleaseError
+from pipeline.promotion.errors import GitTagError, NoChampionError
 from pipeline.tracking.errors import AlteredModelError, NoVersionError
 from tests.conftest import Repository, edit_params
 
 # What the small model of the tests reaches at least.
 LOW = {
     "promote.champion_accuracy": 0.5,
-    "promote.floors": {"accuracy": 0.5, "worst_recall": 0.1, "shifted_accuracy": 0.1, "int8_agreement": 0.9},
-    "promote.ceilings": {"calibration_error": 0.9, "bytes": 2_000_000, "latency_microseconds": 100_000.0},
+    "promote.minimum": {"accuracy": 0.5, "worst_recall": 0.1, "shifted_accuracy": 0.1, "int8_agreement": 0.9},
+    "promote.maximum": {"calibration_error": 0.9, "bytes": 2_000_000, "latency_microseconds": 100_000.0},
 }
 
 
@@ -137,11 +137,11 @@ def test_another_seed_that_is_no_better_is_refused(repository: Repository, clien
     command(repository)
 
     assert champion(client) == 1
-    assert files.read_json(repository.paths.promotion)["require"] == "better"
+    assert files.read_json(repository.paths.promotion)["require"] == "superior"
 
 
 def promote_second(repository: Repository) -> None:
-    """Make version 1 champion, then version 2, which is as good and of another recipe."""
+    """Make version 1 champion, then version 2, which is as good and of another lineage."""
     command(repository)
     export = repository.params.export.model_copy(update={"int8_agreement": 0.5})
     other = Repository(repository.params.model_copy(update={"export": export}), repository.paths)
@@ -249,7 +249,7 @@ def test_a_tag_for_a_commit_that_holds_another_model_is_refused(repository: Repo
     commit(repository)
     challenge(repository, slightly_different)
 
-    with pytest.raises(ReleaseError, match=r"git tag: expected dvc\.lock of \w+ to hold"):
+    with pytest.raises(GitTagError, match=r"git tag: expected dvc\.lock of \w+ to hold"):
         command(repository, tag=True)
 
     assert tags(repository) == []

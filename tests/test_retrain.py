@@ -251,7 +251,7 @@ def test_staleness_fails_loudly(home: Taken) -> None:
         return subprocess.run(["make", "stale"], cwd=clone, env=environment, capture_output=True, text=True, check=False)
 
     assert stale().returncode == 0
-    edit_params(clone / "params.yaml", {"retrain.stale_after": 1e-9})
+    edit_params(clone / "params.yaml", {"retrain.max_age_days": 1e-9})
     late = stale()
     assert late.returncode != 0
     assert "refused" in late.stdout

@@ -17,7 +17,7 @@ from pipeline.core.paths import Paths
 from pipeline.data.datasets import Pixels, Split
 from pipeline.distributed.blocks import read_block, split_into_blocks
 from pipeline.inference.onnx_model import OnnxModel
-from pipeline.serving.errors import UnreadablePictureError
+from pipeline.serving.errors import UnreadableImageError
 from tests.conftest import Repository, idx
 from tests.imports import ROOT
 
@@ -149,7 +149,7 @@ def test_large_files_are_cut_into_blocks_that_are_read_by_themselves(source: tup
 def test_what_holds_no_images_is_named(tmp_path: Path, name: str, content: bytes, expected: str) -> None:
     (tmp_path / name).write_bytes(content)
 
-    with pytest.raises(UnreadablePictureError, match=f"{name}: expected ({expected})"):
+    with pytest.raises(UnreadableImageError, match=f"{name}: expected ({expected})"):
         split_into_blocks(tmp_path, 10, (28, 28))
 
 
@@ -157,8 +157,8 @@ def test_images_of_another_size_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((3, 5, 5), np.uint8))
     write_parquet(tmp_path / "b.parquet", np.zeros((3, 5, 5), np.uint8), 3)
 
-    with pytest.raises(UnreadablePictureError, match=r"a.npy: expected uint8 images \(n, 28, 28\), found uint8 \(3, 5, 5\)"):
+    with pytest.raises(UnreadableImageError, match=r"a.npy: expected uint8 images \(n, 28, 28\), found uint8 \(3, 5, 5\)"):
         split_into_blocks(tmp_path / "a.npy", 10, (28, 28))
     (block,) = split_into_blocks(tmp_path / "b.parquet", 10, (28, 28))
-    with pytest.raises(UnreadablePictureError, match="expected 784 bytes an image"):
+    with pytest.raises(UnreadableImageError, match="expected 784 bytes an image"):
         read_block(block, (28, 28))

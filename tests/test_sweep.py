@@ -30,9 +30,9 @@ SMALL_SWEEP = {
     "model.hidden_units": [32],
     "train.epochs": 3,
     "sweep.trials": 4,
-    "sweep.grace": 1,
-    "sweep.retries": 1,
-    "sweep.space": {
+    "sweep.grace_period": 1,
+    "sweep.max_failures": 1,
+    "sweep.search_space": {
         "train.learning_rate": {"low": 0.0005, "high": 0.01, "log": True},
         "train.batch_size": {"choices": [50, 100]},
     },
@@ -284,7 +284,7 @@ def test_the_space_that_comes_with_the_repository_is_sound_and_holds_the_default
 @pytest.mark.parametrize("choices", [[128, 256], [[128], [256]]])
 def test_a_choice_is_what_is_now_however_it_is_written(tmp_path: Path, choices: list[Any]) -> None:
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    read = edit_params(tmp_path / "params.yaml", {"sweep.space": {"model.hidden_units": {"choices": choices}}})
+    read = edit_params(tmp_path / "params.yaml", {"sweep.search_space": {"model.hidden_units": {"choices": choices}}})
 
     search_space.check(read)
 
@@ -295,7 +295,7 @@ def test_what_is_not_in_the_space_is_no_trial(tmp_path: Path) -> None:
     shutil.copy(ROOT / "params.yaml", tmp_path)
     searched = {"train.learning_rate": {"low": 0.1, "high": 0.2}, "train.batch_size": {"choices": [384]}}
 
-    assert search_space.current(edit_params(tmp_path / "params.yaml", {"sweep.space": searched})) is None
+    assert search_space.current(edit_params(tmp_path / "params.yaml", {"sweep.search_space": searched})) is None
 
 
 def test_a_sweep_of_other_parameters_or_data_is_not_resumed(shipped: Params, tree: Paths) -> None:
@@ -317,12 +317,12 @@ def test_a_sweep_of_other_parameters_or_data_is_not_resumed(shipped: Params, tre
         ({"train.learning_rate": {"low": -1, "high": 2}}, "learning_rate"),
         ({"model.activation": {"choices": ["relu", "no such"]}}, "activation"),
         ({"train.learning_rate": {"low": 0.2, "high": 0.1}}, "a low below high, of train.learning_rate, found 0.2 and 0.1"),
-        ({"train.distortion.shift": {"low": 0, "high": 2, "log": True}}, "above 0 for log"),
+        ({"train.augmentation.shift": {"low": 0, "high": 2, "log": True}}, "above 0 for log"),
     ],
 )
 def test_a_space_of_what_cannot_be_is_refused(tmp_path: Path, searched: dict[str, Any], expected: str) -> None:
     YAML().dump(YAML().load(ROOT / "params.yaml"), tmp_path / "params.yaml")
-    read = edit_params(tmp_path / "params.yaml", {"sweep.space": searched})
+    read = edit_params(tmp_path / "params.yaml", {"sweep.search_space": searched})
 
     with pytest.raises(SweepError, match=expected):
         search_space.check(read)

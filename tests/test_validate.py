@@ -345,9 +345,9 @@ def test_a_test_image_that_is_shifted_is_a_leak(params: Params, subset: Splits, 
 @pytest.mark.parametrize(
     ("change", "bounds"),
     [
-        (mislabelled, {"validate.doubtful_labels": 1.0}),
-        (copied_shifted, {"validate.likeness": 0.0}),
-        (copied_under_another_label, {"validate.duplicates": 0.004, "validate.conflicts": 1 / 3000}),
+        (mislabelled, {"validate.label_issues": 1.0}),
+        (copied_shifted, {"validate.near_duplicate_distance": 0.0}),
+        (copied_under_another_label, {"validate.duplicates": 0.004, "validate.conflicting_labels": 1 / 3000}),
     ],
 )
 def test_every_bound_on_what_images_are_to_each_other_can_be_opened(

@@ -17,8 +17,8 @@ NOTHING = {"rotation": 0, "scale": 0, "shear": 0, "shift": 0, "elastic": 0}
 
 def main(kind: str, batch: int) -> None:
     read = params.load(Path("params.yaml"))
-    distortion = read.train.distortion.model_copy(update=NOTHING if kind == "plain" else {})
-    train = read.train.model_copy(update={"epochs": MANY, "batch_size": batch, "distortion": distortion})
+    augmentation = read.train.augmentation.model_copy(update=NOTHING if kind == "plain" else {})
+    train = read.train.model_copy(update={"epochs": MANY, "batch_size": batch, "augmentation": augmentation})
     data = datasets.load(Paths(), "train")
     parts = np.arange(len(data.labels)), np.arange(0)
     with tensorflow_setup.lean_tensorflow():

@@ -29,7 +29,7 @@ _REMEDIES = dict.fromkeys((errno.EISDIR, errno.ENOTDIR, errno.EEXIST), "Move awa
 _START = time.monotonic()
 
 
-def say(stage: str, text: str) -> None:
+def echo(stage: str, text: str) -> None:
     print(f"{stage:<9} {text}", flush=True)
 
 
@@ -45,7 +45,7 @@ def run_stage(name: str, run: Stage) -> int:
         return 2
 
     def act(params: Params, paths: Paths) -> int:
-        say(name, f"{run(params, paths)} · {time.monotonic() - _START:.1f} s")
+        echo(name, f"{run(params, paths)} · {time.monotonic() - _START:.1f} s")
         return 0
 
     return _guarded(f"{name} interrupted; `dvc repro` goes on from here.", act, "--debug" in arguments, bounded=True)

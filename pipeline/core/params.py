@@ -139,9 +139,9 @@ class ValidateParams(Section):
     ink_fraction: Bounds
     mean_intensity: Bounds
     duplicates: Fraction
-    likeness: Annotated[float, Field(ge=0, le=1.5)]
-    conflicts: Fraction
-    doubtful_labels: Fraction
+    near_duplicate_distance: Annotated[float, Field(ge=0, le=1.5)]
+    conflicting_labels: Fraction
+    label_issues: Fraction
     extra: DivergenceParams
 
 
@@ -150,7 +150,7 @@ class ModelParams(Section):
     activation: Literal["elu", "leaky_relu", "relu", "selu", "sigmoid", "silu", "softplus", "tanh"]
 
 
-class DistortionParams(Section):
+class AugmentationParams(Section):
     rotation: Annotated[float, Field(ge=0, le=180)]
     scale: Annotated[float, Field(ge=0, lt=1)]
     shear: Annotated[float, Field(ge=0, lt=1)]
@@ -173,9 +173,9 @@ class TrainParams(Section):
     schedule: Literal["constant", "cosine"]
     warmup_epochs: Annotated[float, Field(ge=0)]
     validation_split: Annotated[float, Field(ge=0, lt=1)]
-    weight_averaging: Annotated[float, Field(ge=0, lt=1)]
+    ema_momentum: Annotated[float, Field(ge=0, lt=1)]
     early_stopping: Annotated[int, Field(ge=0)]
-    distortion: DistortionParams
+    augmentation: AugmentationParams
 
 
 class ExportParams(Section):
@@ -198,35 +198,35 @@ class ExplainParams(Section):
     step: Annotated[float, Field(gt=0)]
 
 
-class FloorsParams(Section):
+class MinimumParams(Section):
     accuracy: Fraction
     worst_recall: Fraction
     shifted_accuracy: Fraction
     int8_agreement: Fraction
 
 
-class CeilingsParams(Section):
+class MaximumParams(Section):
     calibration_error: Fraction
     bytes: Annotated[int, Field(gt=0)]
     latency_microseconds: Annotated[float, Field(gt=0)]
 
 
 class PromoteParams(Section):
-    require: Literal["not_worse", "better"]
+    require: Literal["non_inferior", "superior"]
     alpha: Annotated[float, Field(gt=0, lt=1)]
     champion_accuracy: Fraction
-    floors: FloorsParams
-    ceilings: CeilingsParams
+    minimum: MinimumParams
+    maximum: MaximumParams
 
 
 class RetrainParams(Section):
-    stale_after: Annotated[float, Field(gt=0)]
+    max_age_days: Annotated[float, Field(gt=0)]
 
 
 class DriftParams(Section):
     alpha: Annotated[float, Field(gt=0, lt=1)]
-    smallest_effect: Fraction
-    minimum_images: Annotated[int, Field(ge=1)]
+    min_effect_size: Fraction
+    min_images: Annotated[int, Field(ge=1)]
     gallery: Annotated[int, Field(ge=1)]
 
 
@@ -247,14 +247,14 @@ class ChoicesParams(Section):
 
 
 class SweepParams(Section):
-    """`space` is by dotted names of the sections model and train."""
+    """`search_space` is by dotted names of the sections model and train."""
 
     trials: Annotated[int, Field(ge=1)]
-    grace: Annotated[int, Field(ge=1)]
-    reduction: Annotated[float, Field(gt=1)]
-    retries: Annotated[int, Field(ge=0)]
-    cores: Annotated[float, Field(gt=0)]
-    space: Annotated[dict[str, RangeParams | ChoicesParams], Field(min_length=1)]
+    grace_period: Annotated[int, Field(ge=1)]
+    reduction_factor: Annotated[float, Field(gt=1)]
+    max_failures: Annotated[int, Field(ge=0)]
+    cpus_per_trial: Annotated[float, Field(gt=0)]
+    search_space: Annotated[dict[str, RangeParams | ChoicesParams], Field(min_length=1)]
 
 
 class TrackingParams(Section):

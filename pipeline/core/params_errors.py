@@ -22,6 +22,26 @@ _EXPECTED = {
 }
 
 
+# Keys that had another name in earlier versions of params.yaml.
+_RENAMED = {
+    "validate.likeness": "near_duplicate_distance",
+    "validate.conflicts": "conflicting_labels",
+    "validate.doubtful_labels": "label_issues",
+    "train.weight_averaging": "ema_momentum",
+    "train.distortion": "augmentation",
+    "promote.floors": "minimum",
+    "promote.ceilings": "maximum",
+    "retrain.stale_after": "max_age_days",
+    "drift.smallest_effect": "min_effect_size",
+    "drift.minimum_images": "min_images",
+    "sweep.grace": "grace_period",
+    "sweep.reduction": "reduction_factor",
+    "sweep.retries": "max_failures",
+    "sweep.cores": "cpus_per_trial",
+    "sweep.space": "search_space",
+}
+
+
 class _Short(reprlib.Repr):
     def __init__(self) -> None:
         super().__init__()
@@ -47,6 +67,8 @@ def describe(fault: Any, model: type[BaseModel]) -> str:
     """
     location = [part for part in fault["loc"] if isinstance(part, str)]
     where = ".".join(location)
+    if fault["type"] == "extra_forbidden" and where in _RENAMED:
+        return f"{where} is now called {_RENAMED[where]}"
     if fault["type"] == "extra_forbidden":
         return f"{where} is unknown{_suggestion(location, model)}"
     if fault["type"] == "missing" and fault["loc"][-1] == location[-1]:

@@ -55,9 +55,9 @@ class Paths:
         self.drift_report = self.drift / "report.json"
         self.drift_distributions = self.drift / "distributions.png"
         self.drift_gallery = self.drift / "gallery.png"
-        self.turn = root / "data" / "retrain"
-        self.turn_summary = self.turn / "summary.md"
-        self.turn_lock = self.turn / "lock"
+        self.retrain = root / "data" / "retrain"
+        self.retrain_summary = self.retrain / "summary.md"
+        self.retrain_lock = self.retrain / "lock"
 
         # The default MLflow store belongs to the repository, for experiments that DVC runs in a copy of the tree too.
         self.store = Path(os.environ.get("DVC_ROOT", root)).absolute() / "mlruns"

@@ -15,7 +15,7 @@ import numpy as np
 from pipeline.core.errors import first_line
 from pipeline.data.idx import Pixels
 from pipeline.serving import image_files
-from pipeline.serving.errors import UnreadablePictureError
+from pipeline.serving.errors import UnreadableImageError
 
 COLUMN = "image"
 
@@ -38,7 +38,7 @@ def split_into_blocks(source: Path, rows: int, shape: tuple[int, int]) -> list[B
     """Cut `source`, a file or a folder of such, into blocks of at most `rows` images, but for what comes in groups of its own.
 
     Raises:
-        UnreadablePictureError: there is no such file, it holds no images of `shape` (height, width), or is damaged.
+        UnreadableImageError: there is no such file, it holds no images of `shape` (height, width), or is damaged.
     """
     paths = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
     found: list[Block] = []
@@ -47,7 +47,7 @@ def split_into_blocks(source: Path, rows: int, shape: tuple[int, int]) -> list[B
         cut = _groups(path, shape) if path.suffix == ".parquet" else _even(_count(path, shape), rows)
         found.extend(Block(str(path.absolute()), name, *part) for part in cut)
     if not found:
-        raise UnreadablePictureError(source, "npy, npz, IDX or Parquet files", "none")
+        raise UnreadableImageError(source, "npy, npz, IDX or Parquet files", "none")
     return found
 
 
@@ -58,7 +58,7 @@ def _even(count: int, rows: int) -> Iterator[tuple[int, int]]:
 def _groups(path: Path, shape: tuple[int, int]) -> Iterator[tuple[int, int, int]]:
     file = _parquet(path)
     if COLUMN not in file.schema_arrow.names:
-        raise UnreadablePictureError(path, f"a column {COLUMN}", ", ".join(file.schema_arrow.names))
+        raise UnreadableImageError(path, f"a column {COLUMN}", ", ".join(file.schema_arrow.names))
     start = 0
     for group in range(file.num_row_groups):
         stop = start + file.metadata.row_group(group).num_rows
@@ -72,7 +72,7 @@ def _parquet(path: Path) -> Any:
     try:
         return parquet.ParquetFile(path)
     except (ArrowException, OSError) as error:
-        raise UnreadablePictureError(path, "a Parquet file", first_line(error)) from error
+        raise UnreadableImageError(path, "a Parquet file", first_line(error)) from error
 
 
 def _count(path: Path, shape: tuple[int, int]) -> int:
@@ -86,7 +86,7 @@ def _mapped(path: Path) -> Pixels | None:
         try:
             return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
         except (ValueError, OSError, EOFError) as error:
-            raise UnreadablePictureError(path, "an .npy file", str(error) or "one that is cut short") from error
+            raise UnreadableImageError(path, "an .npy file", str(error) or "one that is cut short") from error
     if path.name.endswith(("ubyte", ".idx")):
         with path.open("rb") as file:
             header = file.read(16)
@@ -100,7 +100,7 @@ def _mapped(path: Path) -> Pixels | None:
 def _sized(images: Pixels, shape: tuple[int, int], path: Path) -> Pixels:
     if images.dtype != np.uint8 or images.shape[1:] != shape:
         height, width = shape
-        raise UnreadablePictureError(path, f"uint8 images (n, {height}, {width})", f"{images.dtype} {images.shape}")
+        raise UnreadableImageError(path, f"uint8 images (n, {height}, {width})", f"{images.dtype} {images.shape}")
     return images
 
 
@@ -108,7 +108,7 @@ def read_block(block: Block, shape: tuple[int, int]) -> Pixels:
     """The images of a block, `(n, height, width)` uint8.
 
     Raises:
-        UnreadablePictureError: they are not what they were when the source was cut, or of another size.
+        UnreadableImageError: they are not what they were when the source was cut, or of another size.
     """
     path = Path(block.path)
     if block.group is not None:
@@ -116,7 +116,7 @@ def read_block(block: Block, shape: tuple[int, int]) -> Pixels:
         size = math.prod(shape)
         parts = [bytes(value.as_py() or b"") for value in column]
         if any(len(part) != size for part in parts):
-            raise UnreadablePictureError(path, f"{size} bytes an image", "others")
+            raise UnreadableImageError(path, f"{size} bytes an image", "others")
         images = np.frombuffer(b"".join(parts), np.uint8).reshape(-1, *shape)
     else:
         mapped = _mapped(path)
@@ -124,5 +124,5 @@ def read_block(block: Block, shape: tuple[int, int]) -> Pixels:
             block.start : block.stop
         ]
     if len(images) != block.stop - block.start:
-        raise UnreadablePictureError(path, f"{block.stop - block.start:,} images from {block.start:,} on", f"{len(images):,}")
+        raise UnreadableImageError(path, f"{block.stop - block.start:,} images from {block.start:,} on", f"{len(images):,}")
     return images

@@ -27,22 +27,22 @@ def override(params: Params, changes: Mapping[str, Any]) -> Params:
             section = section.get(each) if isinstance(section, dict) else None
         if not isinstance(section, dict) or key not in section or not name.startswith(_SECTIONS) or name in _FIXED:
             expected = f"parameters of model and train, without {' and '.join(_FIXED)}"
-            raise SweepError(expected, name, "Correct sweep.space in params.yaml.")
+            raise SweepError(expected, name, "Correct sweep.search_space in params.yaml.")
         section[key] = value
     try:
         return Params.model_validate(content)
     except ValidationError as error:
         listed = "; ".join(params_errors.describe(fault, Params) for fault in error.errors())
-        raise SweepError("values that params.yaml may hold", listed, "Correct sweep.space in params.yaml.") from error
+        raise SweepError("values that params.yaml may hold", listed, "Correct sweep.search_space in params.yaml.") from error
 
 
 def check(params: Params) -> None:
     """Raise SweepError unless every corner of the space is a set of parameters that may be."""
-    for name, values in params.sweep.space.items():
+    for name, values in params.sweep.search_space.items():
         if isinstance(values, RangeParams):
             if not values.low < values.high or (values.log and values.low <= 0):
                 expected = f"a low below high{', and above 0 for log' if values.log else ''}, of {name}"
-                raise SweepError(expected, f"{values.low:g} and {values.high:g}", "Correct sweep.space in params.yaml.")
+                raise SweepError(expected, f"{values.low:g} and {values.high:g}", "Correct sweep.search_space in params.yaml.")
             corners: tuple[Any, ...] = (values.low, values.high)
         else:
             corners = values.choices
@@ -53,7 +53,7 @@ def check(params: Params) -> None:
 def current(params: Params) -> dict[str, Any] | None:
     """What params.yaml says now of the parameters of the space, as the space has it; None where that is not in the space."""
     found = {}
-    for name, values in params.sweep.space.items():
+    for name, values in params.sweep.search_space.items():
         if isinstance(values, RangeParams):
             value: Any = params.model_dump(by_alias=True)
             for key in name.split("."):

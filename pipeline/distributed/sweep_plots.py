@@ -19,9 +19,9 @@ def parallel(trials: Sequence[Any], params: Params) -> Figure:
     Those that failed or diverged are left out; one at least must not have.
     """
     ended = [trial for trial in trials if not trial.failed and not trial.diverged]
-    names = [*params.sweep.space]
+    names = [*params.sweep.search_space]
     losses = np.log([trial.figures["val_loss"] for trial in ended])
-    columns = [_places([trial.config[name] for trial in ended], params.sweep.space[name]) for name in names]
+    columns = [_places([trial.config[name] for trial in ended], params.sweep.search_space[name]) for name in names]
     span = np.ptp(losses) or 1.0
     columns.append((losses - losses.min()) / span)
     figure = Figure(figsize=(1.5 * len(columns) + 1, 4.5), layout="constrained")
@@ -31,7 +31,7 @@ def parallel(trials: Sequence[Any], params: Params) -> Figure:
         style: dict[str, Any] = {"color": "C0", "alpha": 1.0, "zorder": 3} if best else {"color": "0.6", "alpha": 0.5}
         axes.plot([column[place] for column in columns], linewidth=2 if best else 1, **style)
     for place, name in enumerate(names):
-        _scale(axes, place, params.sweep.space[name])
+        _scale(axes, place, params.sweep.search_space[name])
         axes.text(place, 1.08, name.rpartition(".")[2].replace("_", "\n"), ha="center", va="bottom")
     last = len(names)
     axes.text(last, 1.08, "validation\nloss", ha="center", va="bottom")

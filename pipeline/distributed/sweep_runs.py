@@ -25,7 +25,7 @@ def open_parent(params: Params, paths: Paths, run_id: str | None) -> str:
     Raises:
         TrackingError: the store does not answer.
     """
-    with runs.answering(paths):
+    with runs.store_errors(paths):
         runs.connect(params, paths)
         with mlflow.start_run(run_id=run_id, run_name=None if run_id else "sweep") as run:
             if run_id is None:
@@ -36,7 +36,7 @@ def open_parent(params: Params, paths: Paths, run_id: str | None) -> str:
 
 def close_parent(run_id: str, trials: list[Trial], complete: bool, folder: Path, paths: Paths) -> None:
     """End the sweep's run, with the best trial's figures and the files in `folder`, and children that were left open."""
-    with runs.answering(paths):
+    with runs.store_errors(paths):
         client = mlflow.MlflowClient()
         for run in _children(client, run_id):
             if run.info.status == "RUNNING":
@@ -95,7 +95,7 @@ class Recorder:
             client.log_batch(self.runs[name], metrics=points)
 
     def ended(self, trial: Trial, count: int, best: float) -> None:
-        console.say("sweep", f"{count} of {self.params.sweep.trials}: {outcome(trial)} · best {best:.4f}")
+        console.echo("sweep", f"{count} of {self.params.sweep.trials}: {outcome(trial)} · best {best:.4f}")
         with self._surviving() as client:
             client.set_terminated(self.runs[trial.name], "FAILED" if trial.failed else "FINISHED")
 
@@ -104,4 +104,4 @@ class Recorder:
         try:
             yield mlflow.MlflowClient(self.paths.tracking_uri)
         except (MlflowException, KeyError) as error:  # KeyError: the trial's start found no store
-            console.say("sweep", f"warning: the MLflow store lacks what a trial reported ({type(error).__name__})")
+            console.echo("sweep", f"warning: the MLflow store lacks what a trial reported ({type(error).__name__})")

@@ -72,7 +72,7 @@ def run_trial(config: Config, data: Split, parts: Any, params: Params) -> None:
 
     A process runs one trial after the other: TensorFlow takes as long to import as a trial that is stopped early.
     """
-    os.environ["TF_NUM_INTRAOP_THREADS"] = str(math.ceil(params.sweep.cores))
+    os.environ["TF_NUM_INTRAOP_THREADS"] = str(math.ceil(params.sweep.cpus_per_trial))
     network, fit = _libraries()
     chosen = search_space.override(params, config)
     model = network.build(chosen.model, data.images.shape[1:], len(chosen.fetch.classes), chosen.train.seed)
@@ -100,21 +100,21 @@ def search(data: Split, parts: Any, params: Params, folder: Path, observer: Obse
         for when the search was interrupted.
     """
     runnable = tune.with_parameters(run_trial, data=data, parts=parts, params=params)
-    runnable = tune.with_resources(runnable, {"cpu": params.sweep.cores})
+    runnable = tune.with_resources(runnable, {"cpu": params.sweep.cpus_per_trial})
     if resume:
         tuner = _restored(folder, runnable)
     else:
         run_config = tune.RunConfig(
             name=_NAME,
             storage_path=str(folder.absolute()),
-            failure_config=tune.FailureConfig(max_failures=params.sweep.retries),
+            failure_config=tune.FailureConfig(max_failures=params.sweep.max_failures),
             callbacks=[_Callback(observer)],
             verbose=0,
         )
         tuner = tune.Tuner(runnable, tune_config=_plan(params), run_config=run_config)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # of a trial that fails, the traceback is in its folder
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # on which Tune ends in good order
-    results = _fitted(tuner, folder, runnable, params.sweep.retries)
+    results = _fitted(tuner, folder, runnable, params.sweep.max_failures)
     trials = [_of(result) for result in results if _begun(result) and (result.error or (result.metrics or {}).get("done"))]
     # One that was stopped early has not shown what it would come to. With train.early_stopping one may end early by itself.
     whole = 0 if params.train.early_stopping else params.train.epochs
@@ -160,7 +160,9 @@ def _plan(params: Params) -> tune.TuneConfig:
         search_alg=OptunaSearch(
             distributions(params), METRIC, "min", points_to_evaluate=[first] if first else None, seed=params.train.seed
         ),
-        scheduler=_Halving(first, max_t=epochs, grace_period=min(sweep.grace, epochs), reduction_factor=sweep.reduction),
+        scheduler=_Halving(
+            first, max_t=epochs, grace_period=min(sweep.grace_period, epochs), reduction_factor=sweep.reduction_factor
+        ),
         num_samples=sweep.trials,
         reuse_actors=True,
     )
@@ -172,7 +174,7 @@ def distributions(params: Params) -> dict[str, BaseDistribution]:
         name: FloatDistribution(values.low, values.high, log=values.log)
         if isinstance(values, RangeParams)
         else CategoricalDistribution(values.choices)
-        for name, values in params.sweep.space.items()
+        for name, values in params.sweep.search_space.items()
     }
 
 

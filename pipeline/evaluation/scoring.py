@@ -64,7 +64,7 @@ def shift(images: Pixels, down: int, right: int) -> Pixels:
 
 
 def rotate(images: Pixels, degrees: float) -> Pixels:
-    """Turn about the centre, counterclockwise, with bilinear interpolation."""
+    """Cycle about the centre, counterclockwise, with bilinear interpolation."""
     turned: Pixels = ndimage.rotate(images, degrees, axes=(2, 1), reshape=False, order=1)
     return turned
 

@@ -20,7 +20,7 @@ class NoSourceError(PipelineError):
         )
 
 
-class ExtraRefusedError(PipelineError):
+class ExtraDatasetError(PipelineError):
     """A set of further training data cannot be had, or does not fit the base."""
 
     def __init__(self, name: str, source: str, reason: str) -> None:

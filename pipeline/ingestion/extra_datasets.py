@@ -13,7 +13,7 @@ from pipeline.data.datasets import DIMENSIONS
 from pipeline.data.errors import IdxError
 from pipeline.data.idx import Decoded
 from pipeline.ingestion import sources
-from pipeline.ingestion.errors import ExtraRefusedError, SourceRefusedError
+from pipeline.ingestion.errors import ExtraDatasetError, SourceRefusedError
 
 
 def fetch(extra: ExtraParams, size: Sequence[int], params: FetchParams, probe: sources.Probe, folder: Path) -> dict[str, Path]:
@@ -23,7 +23,7 @@ def fetch(extra: ExtraParams, size: Sequence[int], params: FetchParams, probe: s
         size: height and width that its images must have.
 
     Raises:
-        ExtraRefusedError: its source does not give it, it is not what the hash pins, or it does not fit the base.
+        ExtraDatasetError: its source does not give it, it is not what the hash pins, or it does not fit the base.
     """
     folder.mkdir()
     paths = {kind: folder / f"{kind}.npy" for kind in DIMENSIONS}
@@ -34,7 +34,7 @@ def fetch(extra: ExtraParams, size: Sequence[int], params: FetchParams, probe: s
         check(decoded["images"].shape, decoded["labels"].shape, size)
         _check_hash(extra, idx.sha256(*paths.values()))
     except (SourceRefusedError, IdxError) as error:
-        raise ExtraRefusedError(extra.name, redacted(extra.source), str(error)) from error
+        raise ExtraDatasetError(extra.name, redacted(extra.source), str(error)) from error
     return paths
 
 
@@ -75,6 +75,6 @@ def _decode_idx(extra: ExtraParams, params: FetchParams, paths: dict[str, Path])
 
 def _check_hash(extra: ExtraParams, found: str | None) -> None:
     if extra.sha256 is None:
-        console.say("fetch", f"extra {extra.name} is not pinned: its SHA-256 is {found}")
+        console.echo("fetch", f"extra {extra.name} is not pinned: its SHA-256 is {found}")
     elif extra.sha256 != found:
         raise IdxError(f"content with SHA-256 {extra.sha256[:12]}…", f"{str(found)[:12]}…")

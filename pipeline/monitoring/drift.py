@@ -36,7 +36,7 @@ class TooFewImagesError(PipelineError):
 
     def __init__(self, source: str, expected: int, found: int) -> None:
         super().__init__(
-            f"{source}: expected at least {expected:,} images (drift.minimum_images), found {found:,}.\n"
+            f"{source}: expected at least {expected:,} images (drift.min_images), found {found:,}.\n"
             "Nothing was compared. Collect more, or lower the minimum."
         )
 
@@ -100,14 +100,14 @@ def compare(reference: Features, served: Features, classes: int, params: DriftPa
             found[name] = (float(tested.statistic), float(tested.pvalue))
     corrected = _holm({name: p_value for name, (_, p_value) in found.items()})
     return [
-        Check(name, effect, corrected[name], corrected[name] <= params.alpha and effect >= params.smallest_effect)
+        Check(name, effect, corrected[name], corrected[name] <= params.alpha and effect >= params.min_effect_size)
         for name, (effect, _) in found.items()
     ]
 
 
 def lines(checks: Sequence[Check], params: DriftParams) -> list[tuple[str, str]]:
     """Each check for a person: the verdict, and what was found beside what would be drift."""
-    bound = f"drift from {params.smallest_effect:g} on, with p of at most {params.alpha:g}"
+    bound = f"drift from {params.min_effect_size:g} on, with p of at most {params.alpha:g}"
     return [("  drifted" if check.drifted else "  same", f"{check.check}: {check.found}; {bound}") for check in checks]
 
 

@@ -16,7 +16,7 @@ from pipeline.tracking.registry import CHAMPION, PREVIOUS, Version, aliased
 _MOVE = "move."  # the tags of the registered model that record its champions
 
 
-_TURN = "last_turn"
+_LAST_CYCLE = "last_cycle"
 
 
 _DECISION = "promotion.json"
@@ -32,7 +32,7 @@ class Move(NamedTuple):
     reason: str
 
 
-class Turn(NamedTuple):
+class Cycle(NamedTuple):
     """A turn of retraining: when it ended, and how."""
 
     at: datetime
@@ -92,17 +92,17 @@ def _record_move(version: Version, previous: int | None, reason: str) -> Move:
     return move
 
 
-def record_turn(name: str, outcome: str) -> None:
+def record_cycle(name: str, outcome: str) -> None:
     """Note on the registered model, if there is one, that a turn of retraining ended now."""
     content = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "outcome": outcome}
     try:
-        mlflow.MlflowClient().set_registered_model_tag(name, _TURN, json.dumps(content))
+        mlflow.MlflowClient().set_registered_model_tag(name, _LAST_CYCLE, json.dumps(content))
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
 
 
-def last_turn(name: str) -> Turn | None:
+def last_cycle(name: str) -> Cycle | None:
     """The last turn of retraining, or None."""
     try:
         tags = mlflow.MlflowClient().get_registered_model(name).tags
@@ -110,7 +110,7 @@ def last_turn(name: str) -> Turn | None:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return None
         raise
-    if _TURN not in tags:
+    if _LAST_CYCLE not in tags:
         return None
-    content = json.loads(tags[_TURN])
-    return Turn(datetime.fromisoformat(content["at"]), content["outcome"])
+    content = json.loads(tags[_LAST_CYCLE])
+    return Cycle(datetime.fromisoformat(content["at"]), content["outcome"])

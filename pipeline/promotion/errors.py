@@ -16,14 +16,14 @@ class NoChampionError(PipelineError):
         )
 
 
-class ReleaseError(PipelineError):
+class GitTagError(PipelineError):
     """A git tag cannot be made for a champion."""
 
     def __init__(self, expected: str, found: str, todo: str) -> None:
         super().__init__(f"git tag: expected {expected}, found {found}.\nThe registry's aliases stay as they are. {todo}")
 
 
-class CheckoutError(PipelineError):
+class RepositoryError(PipelineError):
     """A command of git or DVC fails."""
 
     def __init__(self, command: str, found: str) -> None:
@@ -45,7 +45,7 @@ class DamagedError(PipelineError):
         )
 
 
-class TurnError(PipelineError):
+class RetrainError(PipelineError):
     """A turn of retraining cannot start, or cannot go on."""
 
     def __init__(self, expected: str, found: str, todo: str) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ruamel.yaml import YAML
 
-from pipeline.promotion.errors import ReleaseError
+from pipeline.promotion.errors import GitTagError
 
 _STAGE = "champion"
 _FIRST = "v1.0.0"
@@ -39,14 +39,14 @@ def release(root: Path, name: str, file: Path, md5: str, message: str) -> Releas
         file: the model's place in the tree; the commit's dvc.lock must hold it with the MD5 `md5`.
 
     Raises:
-        ReleaseError: there is no commit, its dvc.lock holds another file, or git refuses.
+        GitTagError: there is no commit, its dvc.lock holds another file, or git refuses.
     """
     commit = git(root, "rev-parse", "HEAD")
     if commit is None:
-        raise ReleaseError("a git checkout with a commit", "none", "Promote without --tag, or in a clone.")
+        raise GitTagError("a git checkout with a commit", "none", "Promote without --tag, or in a clone.")
     if (held := locked_md5(root, commit, file)) != md5:
         todo = "Commit dvc.lock of the champion's run, then `make promote TAG=1`."
-        raise ReleaseError(f"dvc.lock of {commit[:9]} to hold {file} with MD5 {md5[:12]}…", f"{(held or 'none')[:12]}", todo)
+        raise GitTagError(f"dvc.lock of {commit[:9]} to hold {file} with MD5 {md5[:12]}…", f"{(held or 'none')[:12]}", todo)
     known = versions(root, name)
     if commit not in known.values():
         _gto(root, "register", name, commit, "--message", message, *(["--bump-minor"] if known else ["--version", _FIRST]))
@@ -69,7 +69,7 @@ def _gto(root: Path, *arguments: str) -> str:
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         found = (done.stderr or done.stdout).strip().partition("\n")[0]
-        raise ReleaseError(f"`gto {arguments[0]}` to succeed", found, "Mend the git checkout and repeat.")
+        raise GitTagError(f"`gto {arguments[0]}` to succeed", found, "Mend the git checkout and repeat.")
     return done.stdout
 
 

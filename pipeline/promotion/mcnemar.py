@@ -36,8 +36,8 @@ def compare(challenger: Right, champion: Right) -> Comparison:
 
 
 def passes(comparison: Comparison, require: str, alpha: float) -> bool:
-    """Whether the challenger is `not_worse` (unless significantly worse) or `better` (only if significantly better)."""
+    """Whether the challenger is `non_inferior` (unless significantly worse) or `better` (only if significantly better)."""
     significant = comparison.p_value <= alpha
-    if require == "better":
+    if require == "superior":
         return significant and comparison.difference > 0
     return not (significant and comparison.difference < 0)

@@ -15,7 +15,7 @@ from pipeline.core import processes
 from pipeline.core.urls import redacted_text
 from pipeline.promotion import dvc_cache
 from pipeline.promotion.dvc_cache import LOCK
-from pipeline.promotion.errors import CheckoutError
+from pipeline.promotion.errors import RepositoryError
 
 RWLOCK = ".dvc/tmp/rwlock"  # DVC's note of which process uses which file
 
@@ -28,11 +28,11 @@ _IDENTITY = {
 }
 
 
-class Checkout:
+class Repository:
     """A git checkout at `root` with DVC in it.
 
     Raises:
-        CheckoutError: a command fails; it holds what the command said.
+        RepositoryError: a command fails; it holds what the command said.
     """
 
     def __init__(self, root: Path) -> None:
@@ -63,7 +63,7 @@ class Checkout:
         if done.returncode != 0:
             said = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
             shown = " ".join(command).replace(f"{sys.executable} -m ", "")
-            raise CheckoutError(
+            raise RepositoryError(
                 redacted_text(shown)[:100], redacted_text(said[-1]) if said else f"exit code {done.returncode}"
             )
         return done.stdout.strip()
@@ -82,7 +82,7 @@ class Checkout:
         """Whether this is a git checkout with a commit."""
         try:
             self.git("rev-parse", "--verify", "--quiet", "HEAD")
-        except CheckoutError:
+        except RepositoryError:
             return False
         return True
 
@@ -149,14 +149,14 @@ class Checkout:
             return False
         (self.root / ".dvc" / "tmp").mkdir(exist_ok=True)
         lock.replace(self.root / ".dvc" / "tmp" / LOCK)
-        with suppress(CheckoutError):
+        with suppress(RepositoryError):
             self.git("checkout", "--", LOCK)
         return True
 
     def _is_unmerged(self, file: str) -> bool:
         try:
             return bool(self.git("ls-files", "--unmerged", "--", file))
-        except CheckoutError:  # no git checkout
+        except RepositoryError:  # no git checkout
             return False
 
     def busy(self) -> str | None:
@@ -183,7 +183,7 @@ class Checkout:
             return False
         try:
             return self.git("rev-list", "--count", "@{upstream}..HEAD") != "0"
-        except CheckoutError:  # the branch was never pushed
+        except RepositoryError:  # the branch was never pushed
             return True
 
     def push(self) -> None:

@@ -14,9 +14,9 @@ class Candidate(NamedTuple):
 
     version: int
     onnx_sha256: str
-    recipe: str  # what it was made from, but for the seed: pipeline.tracking.lineage
+    lineage: str  # what it was made from, but for the seed: pipeline.tracking.lineage
     right: Right  # (n,) bool: whether it decides each test image as labelled
-    figures: Figures  # named as in `promote.floors` and `promote.ceilings`, as far as they are known
+    figures: Figures  # named as in `promote.minimum` and `promote.maximum`, as far as they are known
 
 
 class Rule(NamedTuple):
@@ -56,7 +56,7 @@ class Decision(NamedTuple):
 def decide(challenger: Candidate, champion: Candidate | None, withdrawn: bool, params: PromoteParams) -> Decision:
     """Decide on the challenger, of which every figure that `params` bounds is known.
 
-    Without a champion only the floors and ceilings count. A challenger of the champion's own recipe has to be significantly
+    Without a champion only the minimum and maximum count. A challenger of the champion's own lineage has to be significantly
     better whatever `params.require` says: it differs by its seed alone, and promoting those would promote noise.
 
     Args:
@@ -67,8 +67,8 @@ def decide(challenger: Candidate, champion: Candidate | None, withdrawn: bool, p
     if withdrawn:
         rules.append(Rule("withdrawn", "rolled back once", "never rolled back", met=False))
     if champion is not None:
-        if champion.recipe == challenger.recipe:
-            require = "better"
+        if champion.lineage == challenger.lineage:
+            require = "superior"
         rules.append(_comparable(champion, params.champion_accuracy))
         comparison = compare(challenger.right, champion.right)
         rules.append(_paired(comparison, require, params.alpha))
@@ -87,15 +87,15 @@ def decide(challenger: Candidate, champion: Candidate | None, withdrawn: bool, p
 
 
 def _bounds(figures: Figures, params: PromoteParams) -> list[Rule]:
-    floors = [
+    minimum = [
         Rule(name, figures[name], f"at least {_shown(bound)}", figures[name] >= bound)
-        for name, bound in params.floors.model_dump().items()
+        for name, bound in params.minimum.model_dump().items()
     ]
-    ceilings = [
+    maximum = [
         Rule(name, figures[name], f"at most {_shown(bound)}", figures[name] <= bound)
-        for name, bound in params.ceilings.model_dump().items()
+        for name, bound in params.maximum.model_dump().items()
     ]
-    return floors + ceilings
+    return minimum + maximum
 
 
 def _comparable(champion: Candidate, bound: float) -> Rule:
@@ -105,7 +105,7 @@ def _comparable(champion: Candidate, bound: float) -> Rule:
 
 
 def _paired(comparison: Comparison, require: str, alpha: float) -> Rule:
-    bound = {"not_worse": "not significantly worse than the champion", "better": "significantly better than the champion"}
+    bound = {"non_inferior": "not significantly worse than the champion", "superior": "significantly better than the champion"}
     observed = f"{comparison.only_challenger} images won and {comparison.only_champion} lost, p = {comparison.p_value:.3g}"
     return Rule("paired test", observed, f"{bound[require]} (alpha {alpha:g})", passes(comparison, require, alpha))
 

@@ -35,7 +35,7 @@ class ExposedError(PipelineError):
         )
 
 
-class UnreadablePictureError(PipelineError):
+class UnreadableImageError(PipelineError):
     """A file that the model is asked about holds no image that it takes."""
 
     def __init__(self, path: Path, expected: str, found: str) -> None:

@@ -14,7 +14,7 @@ from pipeline.data import idx, npz
 from pipeline.data.errors import IdxError
 from pipeline.data.idx import Pixels
 from pipeline.serving import preprocessing
-from pipeline.serving.errors import UnreadablePictureError
+from pipeline.serving.errors import UnreadableImageError
 
 _MOST_BYTES = 4_000_000_000
 _IMAGES = "images"  # which array of an npz file is meant where it holds several, as numpy.savez is called for fetch.extra
@@ -31,7 +31,7 @@ def read(path: Path, shape: tuple[int, int]) -> Images:
     """Read one picture, or the images of an npy, npz or IDX file, which must have the model's size.
 
     Raises:
-        UnreadablePictureError: the file is none of these, is damaged, or holds images of another size.
+        UnreadableImageError: the file is none of these, is damaged, or holds images of another size.
     """
     if decode := _decoder(path):
         return Images(_sized(decode(path), shape, path))
@@ -53,16 +53,16 @@ def _read_idx(path: Path) -> Pixels:
             idx.decode(cast(BinaryIO, stream), 3, npy, _MOST_BYTES)
             return np.asarray(np.load(npy, allow_pickle=False))
     except IdxError as error:
-        raise UnreadablePictureError(path, error.expected, error.found) from error
+        raise UnreadableImageError(path, error.expected, error.found) from error
     except (OSError, EOFError, zlib.error) as error:
-        raise UnreadablePictureError(path, "an IDX file", str(error) or "one that is cut short") from error
+        raise UnreadableImageError(path, "an IDX file", str(error) or "one that is cut short") from error
 
 
 def _read_npy(path: Path) -> Pixels:
     try:
         return np.asarray(np.lib.format.open_memmap(path, mode="r"))
     except Exception as error:  # numpy reads the header as Python, so a damaged one fails in as many ways as Python has
-        raise UnreadablePictureError(path, "an npy file of numbers", first_line(error)) from error
+        raise UnreadableImageError(path, "an npy file of numbers", first_line(error)) from error
 
 
 def _read_npz(path: Path) -> Pixels:
@@ -70,15 +70,15 @@ def _read_npz(path: Path) -> Pixels:
         with path.open("rb") as stream:
             return npz.read(stream, _IMAGES, _MOST_BYTES)
     except IdxError as error:
-        raise UnreadablePictureError(path, error.expected, error.found) from error
+        raise UnreadableImageError(path, error.expected, error.found) from error
     except OSError as error:
-        raise UnreadablePictureError(path, "an npz file", str(error)) from error
+        raise UnreadableImageError(path, "an npz file", str(error)) from error
 
 
 def _sized(found: Pixels, shape: tuple[int, int], path: Path) -> Pixels:
     pixels = found[None] if found.ndim == 2 else found
     if pixels.dtype != np.uint8 or pixels.shape[1:] != shape or not len(pixels):
-        raise UnreadablePictureError(path, f"uint8 (n, {shape[0]}, {shape[1]})", f"{found.dtype} {found.shape}")
+        raise UnreadableImageError(path, f"uint8 (n, {shape[0]}, {shape[1]})", f"{found.dtype} {found.shape}")
     return pixels
 
 
@@ -94,14 +94,14 @@ def read_arrays(source: Path, shape: tuple[int, int]) -> Pixels:
     """Every image of the npy, npz and IDX files of `source`, a file or a folder: `(n, height, width)` uint8, as they are.
 
     Raises:
-        UnreadablePictureError: a file is none of these, is damaged, or holds images of another size; or there is none.
+        UnreadableImageError: a file is none of these, is damaged, or holds images of another size; or there is none.
     """
     parts = []
     for path in _files_of(source):
         decode = _decoder(path)
         if decode is None:  # a picture would be brought to the model's convention, and what is unusual in it be lost
-            raise UnreadablePictureError(path, "an npy, npz or IDX file", f"a file named otherwise (*{path.suffix})")
+            raise UnreadableImageError(path, "an npy, npz or IDX file", f"a file named otherwise (*{path.suffix})")
         parts.append(_sized(decode(path), shape, path))
     if not parts:
-        raise UnreadablePictureError(source, "a file, or a folder with files", "an empty folder")
+        raise UnreadableImageError(source, "a file, or a folder with files", "an empty folder")
     return np.concatenate(parts)

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.data.datasets import Pixels
-from pipeline.serving.errors import UnreadablePictureError
+from pipeline.serving.errors import UnreadableImageError
 
 _BOX = 20 / 28  # share of the image's height and width that the ink fills
 _INK = 0.1  # of the brightest pixel: what is darker is ground, such as the noise of a camera
@@ -35,7 +35,7 @@ def read(path: Path, shape: tuple[int, int]) -> Picture:
     A picture that has this size and light ink on a black ground already is left as it is.
 
     Raises:
-        UnreadablePictureError: it is no picture, is damaged, has more than 50 million pixels, or shows nothing.
+        UnreadableImageError: it is no picture, is damaged, has more than 50 million pixels, or shows nothing.
     """
     return conform(_grey(path), shape, path)
 
@@ -44,17 +44,17 @@ def _grey(path: Path) -> Pixels:
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=_FORMATS) as picture:
             if picture.width * picture.height > _MOST_PIXELS:
-                raise UnreadablePictureError(path, f"at most {_MOST_PIXELS:,} pixels", f"{picture.width}x{picture.height}")
+                raise UnreadableImageError(path, f"at most {_MOST_PIXELS:,} pixels", f"{picture.width}x{picture.height}")
             flat = Image.new("RGBA", picture.size, "white")  # what is transparent is seen as paper
             flat.alpha_composite(picture.convert("RGBA"))
             transparent = picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
             return np.asarray((flat if transparent else picture).convert("L"))
-    except UnreadablePictureError:
+    except UnreadableImageError:
         raise
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        raise UnreadablePictureError(path, "a file", error.strerror or "none") from error
+        raise UnreadableImageError(path, "a file", error.strerror or "none") from error
     except Exception as error:  # Pillow reads in Python, so a damaged file fails in as many ways as Python has
-        raise UnreadablePictureError(path, "a picture", "one that is damaged, or none") from error
+        raise UnreadableImageError(path, "a picture", "one that is damaged, or none") from error
 
 
 def conform(grey: Pixels, shape: tuple[int, int], path: Path) -> Picture:
@@ -68,7 +68,7 @@ def conform(grey: Pixels, shape: tuple[int, int], path: Path) -> Picture:
         return Picture(grey, tuple(changes))
     ink = grey > _INK * max(int(grey.max()), 1)
     if int(grey.max()) - int(grey.min()) < 16 or not ink.any():
-        raise UnreadablePictureError(path, "ink that differs from the ground", "one shade")
+        raise UnreadableImageError(path, "ink that differs from the ground", "one shade")
     rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
     box = grey[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     changes.append(f"brought from {grey.shape[1]}x{grey.shape[0]} to {shape[1]}x{shape[0]}, centred by mass")

@@ -31,7 +31,7 @@ _OTHERS = 3  # pipelines that put in the same: each can refuse us once
 
 
 @contextmanager
-def answering(paths: Paths) -> Iterator[None]:
+def store_errors(paths: Paths) -> Iterator[None]:
     """See that the store answers, turn MLflow's errors into ours, and hold back the lines that it prints past its log.
 
     Raises:
@@ -93,11 +93,11 @@ def connect(params: Params, paths: Paths) -> str:
                 mlflow.create_experiment(name, artifact_location=(paths.store / "artifacts").as_uri())
         experiment = mlflow.set_experiment(name)
     kind = ("mlflow.experimentKind", "custom_model_development")  # the UI's view for training runs
-    put_in(lambda: mlflow.set_experiment_tag(*kind))
+    retry_on_conflict(lambda: mlflow.set_experiment_tag(*kind))
     return str(experiment.experiment_id)
 
 
-def put_in(put: Callable[[], None]) -> None:
+def retry_on_conflict(put: Callable[[], None]) -> None:
     """Put in what other pipelines may put in at this very moment: who comes second is refused, and then finds it there."""
     for _ in range(_OTHERS):
         try:
@@ -159,7 +159,7 @@ def _reach(uri: str) -> None:
     except (requests.RequestException, ValueError):
         return  # what it is, MLflow says, who knows its own settings
     if (seconds := time.monotonic() - asked) > _SLOW_SECONDS:
-        console.say("mlflow", f"the store at {redacted(uri)} takes {seconds:.1f} s an answer: a stage waits for dozens")
+        console.echo("mlflow", f"the store at {redacted(uri)} takes {seconds:.1f} s an answer: a stage waits for dozens")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What a model is made from, but for the seed: two models of one recipe differ by chance alone."""
+"""What a model is made from, but for the seed: two models of one lineage differ by chance alone."""
 
 import hashlib
 import json

@@ -15,12 +15,12 @@ from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 from pipeline.data import datasets
 from pipeline.tracking import lineage
-from pipeline.tracking.connection import put_in
+from pipeline.tracking.connection import retry_on_conflict
 from pipeline.tracking.errors import AlteredModelError, NoVersionError
 from pipeline.tracking.runs import ONNX_SHA256
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
-RECIPE, SEED, WITHDRAWN, RELEASE = "recipe", "seed", "withdrawn", "release"  # tags of a version
+LINEAGE, SEED, WITHDRAWN, RELEASE = "lineage", "seed", "withdrawn", "release"  # tags of a version
 
 _INT8_SHA256 = "int8_sha256"
 
@@ -55,7 +55,7 @@ def register(run_id: str, params: Params, paths: Paths) -> Registration:
     number = max(known) if known else int(mlflow.register_model(_log_model(paths), name, tags=tags).version)
     for key, value in tags.items() if known else ():  # they may be of an older pipeline
         client.set_model_version_tag(name, str(number), key, value)
-    put_in(lambda: client.set_registered_model_alias(name, CHALLENGER, str(number)))
+    retry_on_conflict(lambda: client.set_registered_model_alias(name, CHALLENGER, str(number)))
     return Registration(run_id, number, created=not known)
 
 
@@ -65,7 +65,7 @@ def _tags(onnx_sha256: str, params: Params, paths: Paths) -> dict[str, str]:
         ONNX_SHA256: onnx_sha256,
         _INT8_SHA256: files.sha256(paths.int8),
         "data_fingerprint": fingerprint,
-        RECIPE: lineage.digest(fingerprint, params),
+        LINEAGE: lineage.digest(fingerprint, params),
         SEED: str(params.train.seed),
     }
 

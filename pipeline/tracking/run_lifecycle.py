@@ -9,10 +9,10 @@ from mlflow.exceptions import MlflowException
 
 from pipeline.core import signals
 from pipeline.tracking import run_owner
-from pipeline.tracking.run_owner import Runner
+from pipeline.tracking.run_owner import RunOwner
 
 
-def open_run(name: str | None, here: Runner) -> str:
+def open_run(name: str | None, here: RunOwner) -> str:
     """Open a run, which is the active one then; return its identifier."""
     return str(mlflow.start_run(run_name=name, tags=here.tags()).info.run_id)
 
@@ -29,7 +29,7 @@ def _killing(kill: Callable[[], None]) -> Iterator[None]:
             raise
 
 
-def opening(experiment: str, here: Runner) -> AbstractContextManager[None]:
+def opening(experiment: str, here: RunOwner) -> AbstractContextManager[None]:
     """Have a run that is interrupted while only the store knows its identifier be a KILLED one as well."""
     return _killing(lambda: kill_running(experiment, here, lambda owner: owner == here))
 
@@ -66,12 +66,12 @@ def kill(run_id: str) -> None:
     mlflow.MlflowClient().set_terminated(run_id, RunStatus.to_string(RunStatus.KILLED))
 
 
-def end_orphans(experiment: str, here: Runner) -> None:
+def end_orphans(experiment: str, here: RunOwner) -> None:
     """End the runs of this checkout whose process is gone, as after a power cut. Others' runs go on, and so do those alive."""
     kill_running(experiment, here, lambda owner: run_owner.is_gone(owner, here))
 
 
-def kill_running(experiment: str, here: Runner, whose: Callable[[Runner], bool]) -> None:
+def kill_running(experiment: str, here: RunOwner, whose: Callable[[RunOwner], bool]) -> None:
     """Mark as KILLED those runs of this machine that are RUNNING and whose runner `whose` says yes to."""
     on_this_machine = f"attributes.status = 'RUNNING' and tags.`{run_owner.HOST}` = '{here.host}'"
     for run in mlflow.MlflowClient().search_runs([experiment], on_this_machine, max_results=1000):

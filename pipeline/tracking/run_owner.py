@@ -11,7 +11,7 @@ from pipeline.core.processes import started
 _TAG = "runner."
 
 
-class Runner(NamedTuple):
+class RunOwner(NamedTuple):
     """A process, as the tags of the run that it runs tell of it."""
 
     clone: str  # the folder of the default store of its checkout, whichever store it uses
@@ -29,9 +29,9 @@ class Runner(NamedTuple):
 HOST = f"{_TAG}host"
 
 
-def this_process(store: Path) -> Runner:
+def this_process(store: Path) -> RunOwner:
     """Who runs what this process starts, in the checkout whose default store is `store`."""
-    return Runner(
+    return RunOwner(
         clone=str(store.resolve()),
         host=socket.gethostname(),
         machine=_read("/etc/machine-id"),
@@ -42,13 +42,13 @@ def this_process(store: Path) -> Runner:
     )
 
 
-def of(tags: Mapping[str, str]) -> Runner | None:
+def of(tags: Mapping[str, str]) -> RunOwner | None:
     """The runner that a run's tags name; None of a run without them."""
-    values = [tags.get(f"{_TAG}{name}") for name in Runner._fields]
-    return Runner(*(value for value in values if value is not None)) if None not in values else None
+    values = [tags.get(f"{_TAG}{name}") for name in RunOwner._fields]
+    return RunOwner(*(value for value in values if value is not None)) if None not in values else None
 
 
-def is_gone(other: Runner, here: Runner) -> bool:
+def is_gone(other: RunOwner, here: RunOwner) -> bool:
     """Whether `other` was a process of the checkout and the machine of `here`, and is no more.
 
     False wherever this cannot be told, as of another machine's or container's.

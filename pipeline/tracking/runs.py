@@ -25,9 +25,9 @@ from pipeline.core.urls import redacted
 from pipeline.data import datasets
 from pipeline.data.datasets import Part, Split
 from pipeline.tracking import run_owner
-from pipeline.tracking.connection import answering as answering  # verbs ask for these here
 from pipeline.tracking.connection import connect as connect
-from pipeline.tracking.connection import environment, put_in, reason
+from pipeline.tracking.connection import environment, reason, retry_on_conflict
+from pipeline.tracking.connection import store_errors as store_errors  # verbs ask for these here
 from pipeline.tracking.run_lifecycle import end, end_orphans, ending, open_run, opening
 
 ONNX_SHA256 = "onnx_sha256"  # the tag of a run and of a model version
@@ -64,7 +64,7 @@ class LiveRun:
 
     def _give_up(self, reason: str) -> None:
         self.live = False
-        console.say("train", f"warning: the MLflow store {reason}; register will complete the run")
+        console.echo("train", f"warning: the MLflow store {reason}; register will complete the run")
 
 
 @contextmanager
@@ -72,17 +72,17 @@ def training_run(params: Params, paths: Paths) -> Iterator[LiveRun]:
     """Open a run with the parameters and the dataset in it, and end it as FINISHED, FAILED or KILLED.
 
     Raises:
-        TrackingError: the store does not answer, before any training. What else `answering` raises, too.
+        TrackingError: the store does not answer, before any training. What else `store_errors` raises, too.
     """
-    with answering(paths):
+    with store_errors(paths):
         experiment, here = connect(params, paths), run_owner.this_process(paths.store)
         end_orphans(experiment, here)
     with opening(experiment, here):
-        with answering(paths):
+        with store_errors(paths):
             run = mlflow.start_run(run_name=os.environ.get("DVC_EXP_NAME"), tags=here.tags(), log_system_metrics=True)
         live = LiveRun(run.info.run_id)
         with ending(live.run_id, lambda status: _end_training(status, live)):
-            with answering(paths):
+            with store_errors(paths):
                 _describe(params, paths)
             with environment(_IN_TRAINING):
                 live.begun = time.monotonic()
@@ -98,7 +98,7 @@ def completed_run(params: Params, paths: Paths) -> Iterator[str]:
     Raises:
         TrackingError: the store does not answer; inside, too.
     """
-    with answering(paths):
+    with store_errors(paths):
         experiment, here = connect(params, paths), run_owner.this_process(paths.store)
         end_orphans(experiment, here)
         recorded = files.read_json(paths.run)
@@ -125,7 +125,7 @@ def _end_training(status: int, live: LiveRun) -> None:
             mlflow.end_run(RunStatus.to_string(status))
     except MlflowException as error:
         if live.live:  # else it has been told
-            console.say("train", f"warning: the MLflow store did not take the end of the run ({reason(error)})")
+            console.echo("train", f"warning: the MLflow store did not take the end of the run ({reason(error)})")
 
 
 def _find(run_id: str, experiment: str) -> str | None:
@@ -154,7 +154,7 @@ def _describe(params: Params, paths: Paths) -> None:
         for part, rows in zip(parts, datasets.slices([part.rows for part in parts]), strict=True):
             inputs.append(_dataset(part, Split(split.images[rows], split.labels[rows]), paths, context))
     client, run_id = mlflow.MlflowClient(), mlflow.active_run().info.run_id
-    put_in(lambda: client.log_inputs(run_id, inputs))
+    retry_on_conflict(lambda: client.log_inputs(run_id, inputs))
 
 
 def _dataset(part: Part, split: Split, paths: Paths, context: str) -> DatasetInput:
@@ -240,7 +240,7 @@ def log_report(
     Raises:
         TrackingError: the store does not answer.
     """
-    with answering(paths):
+    with store_errors(paths):
         experiment, here = connect(params, paths), run_owner.this_process(paths.store)
         with opening(experiment, here), ending(open_run(name, here), end):
             mlflow.set_tags({"report": name, **tags})

@@ -1,6 +1,6 @@
-"""Training-time distortion: each image is moved, turned, sheared, scaled and warped a little, anew in each epoch.
+"""Training-time augmentation: each image is moved, turned, sheared, scaled and warped a little, anew in each epoch.
 
-Affine and elastic distortion after Simard, Steinkraus and Platt, "Best Practices for Convolutional Neural Networks Applied
+Affine and elastic augmentation after Simard, Steinkraus and Platt, "Best Practices for Convolutional Neural Networks Applied
 to Visual Document Analysis", ICDAR 2003. Their displacement of each pixel, smoothed, is here a coarse grid of random
 displacements raised to the image by cubic B-splines: as smooth, and it takes 72 random numbers an image instead of 1,568.
 """
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from pipeline.core.params import DistortionParams
+from pipeline.core.params import AugmentationParams
 from pipeline.data.idx import Pixels
 
 
@@ -23,7 +23,7 @@ class Distort(keras.layers.Layer):  # type: ignore[misc]
     interpolated bilinearly; what lies outside repeats the border.
     """
 
-    def __init__(self, params: DistortionParams, seed: int) -> None:
+    def __init__(self, params: AugmentationParams, seed: int) -> None:
         super().__init__(name="distort")
         self.params = params
         self.seeds = keras.random.SeedGenerator(seed)
@@ -81,8 +81,8 @@ def _splines(size: int, grid: int) -> npt.NDArray[np.float64]:
     return normed
 
 
-def coefficients(uniform: tf.Tensor, params: DistortionParams) -> tf.Tensor:
-    """Turn numbers uniform in -1 to 1, `(n, 6 + 2 * grid**2)`, into weights of `fields`: `(n, 2, 3 + grid**2)`, y then x."""
+def coefficients(uniform: tf.Tensor, params: AugmentationParams) -> tf.Tensor:
+    """Cycle numbers uniform in -1 to 1, `(n, 6 + 2 * grid**2)`, into weights of `fields`: `(n, 2, 3 + grid**2)`, y then x."""
     angle = uniform[:, 0] * math.radians(params.rotation)
     tall, wide = 1 + uniform[:, 1] * params.scale, 1 + uniform[:, 2] * params.scale
     cosine, sine = tf.cos(angle), tf.sin(angle)
@@ -103,7 +103,7 @@ def coefficients(uniform: tf.Tensor, params: DistortionParams) -> tf.Tensor:
     return tf.concat([tf.reshape(affine, (count, 2, 3)), tf.reshape(elastic, (count, 2, grid))], axis=2)
 
 
-def examples(images: Pixels, copies: int, params: DistortionParams, seed: int) -> Pixels:
+def examples(images: Pixels, copies: int, params: AugmentationParams, seed: int) -> Pixels:
     """Images `(n, height, width)` uint8 as training sees them: `(n, 1 + copies, height, width)`, first as they are."""
     repeated = np.repeat(np.asarray(images), copies, axis=0)
     distorted = np.asarray(Distort(params, seed)(repeated, training=True)).round().astype(np.uint8)

@@ -83,14 +83,14 @@ def fit(
 
 
 class _Trainer(keras.Model):  # type: ignore[misc]
-    """The network's own layers behind the distortion, trained on many batches in one call into XLA.
+    """The network's own layers behind the augmentation, trained on many batches in one call into XLA.
 
     The steps of a small network are so short that starting each by itself takes half as long again.
     """
 
     def __init__(self, model: keras.Model, params: TrainParams) -> None:
         images = keras.Input(model.input_shape[1:], dtype="uint8")
-        distorted = Distort(params.distortion, params.seed)(images)
+        distorted = Distort(params.augmentation, params.seed)(images)
         super().__init__(images, network.connect(distorted, model.layers[1:]), name="trainer")
         self.mean_loss = keras.metrics.Mean(name="loss")
         self.accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
@@ -178,8 +178,8 @@ def _optimizer(params: TrainParams, steps: int) -> keras.optimizers.Optimizer:
             "class_name": params.optimizer,
             "config": {
                 "learning_rate": rate,
-                "use_ema": params.weight_averaging > 0,
-                "ema_momentum": params.weight_averaging or 0.99,
+                "use_ema": params.ema_momentum > 0,
+                "ema_momentum": params.ema_momentum or 0.99,
             },
         }
     )
@@ -187,7 +187,7 @@ def _optimizer(params: TrainParams, steps: int) -> keras.optimizers.Optimizer:
 
 def _callbacks(params: TrainParams, validated: bool) -> list[keras.callbacks.Callback]:
     callbacks: list[keras.callbacks.Callback] = []
-    if params.weight_averaging:
+    if params.ema_momentum:
         # Validate, and choose by, the averaged weights: they are what is kept in the end.
         callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
     if params.early_stopping:

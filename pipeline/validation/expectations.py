@@ -82,7 +82,7 @@ def suite(
         gxe.ExpectColumnValuesToBeBetween(column="ink", min_value=0, strict_min=True, **_words("blank images", _NONE, True)),
         _between(gxe.ExpectColumnMeanToBeBetween, "mean intensity", params.mean_intensity, column="mean"),
         _repeated(params),
-        _flagged("conflicting", "images that repeat an earlier one under another label", params.conflicts),
+        _flagged("conflicting", "images that repeat an earlier one under another label", params.conflicting_labels),
         _doubtful(rows, params),
     ]
     if split == "train":
@@ -141,9 +141,9 @@ def _repeated(params: ValidateParams) -> Any:
 
 
 def _doubtful(rows: int, params: ValidateParams) -> Any:
-    allowed, name = count(params.doubtful_labels, rows) / rows, "images surely of another class than their label"
-    more = f", and {_figure(allowed - params.doubtful_labels)} for chance"
-    return _flagged("doubtful", name, allowed, f"at most {_figure(params.doubtful_labels)}{more}")
+    allowed, name = count(params.label_issues, rows) / rows, "images surely of another class than their label"
+    more = f", and {_figure(allowed - params.label_issues)} for chance"
+    return _flagged("doubtful", name, allowed, f"at most {_figure(params.label_issues)}{more}")
 
 
 def _flagged(column: str, name: str, bound: float, expected: str | None = None) -> Any:

@@ -215,7 +215,7 @@ def test_a_turn_of_retraining_ends_where_the_dvc_cache_is_full(
         print(turn.stdout, turn.stderr)
         survived = turn.returncode == 1 and "Nothing was published" in turn.stderr
         changes = subprocess.run(["git", "diff", "--quiet", "HEAD"], cwd=clone.paths.root, check=False).returncode
-        shutil.rmtree(clone.paths.turn)  # its reports
+        shutil.rmtree(clone.paths.retrain)  # its reports
         lost = {name for name, digest in before.items() if victims.content(clone).get(name) != digest}
     print(*sorted(lost))
     chaos.count(

@@ -24,7 +24,7 @@ KIND = "Poisoned data"
 Rng = np.random.Generator
 Data = dict[str, Split]  # by split, and a further set as `extra`
 
-WHOLE = {  # what the bounds are for, and a training of which the model is good enough for the floors
+WHOLE = {  # what the bounds are for, and a training of which the model is good enough for the minimum
     "validate.rows": {"train": [50000, 70000], "test": [9000, 11000]},
     "validate.class_share": [0.08, 0.12],
     "train.epochs": 8,
@@ -311,7 +311,7 @@ class Passing(NamedTuple):
 
 
 COMPARABLE = "accuracy of the champion"
-OPENED = {"validate.doubtful_labels": 1.0}
+OPENED = {"validate.label_issues": 1.0}
 
 PASSING = [
     Passing(

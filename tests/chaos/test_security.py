@@ -31,7 +31,7 @@ from pipeline.core.paths import Paths
 from pipeline.data import datasets, npz
 from pipeline.data.datasets import Split
 from pipeline.data.errors import IdxError
-from pipeline.promotion.errors import CheckoutError
+from pipeline.promotion.errors import RepositoryError
 from pipeline.promotion.repository import Checkout
 from pipeline.serving import image_files
 from pipeline.serving.errors import UnsafeModelError
@@ -647,7 +647,7 @@ def test_credentials_reach_neither_a_file_nor_a_line(
     assert (done[0].returncode, done[1].returncode == 0) == (0, False), shown
     checkout = Checkout(root)
     for publish in (lambda: checkout.dvc("push"), lambda: checkout.git("push", "origin", "HEAD"), checkout.push):
-        with pytest.raises(CheckoutError) as failed:
+        with pytest.raises(RepositoryError) as failed:
             publish()
         shown += str(failed.value)
     lost = [SECRET in shown, *holding(SECRET, root, belongs)]

@@ -180,7 +180,7 @@ def test_a_command_has_arguments_and_an_exit_code_of_its_own(
     monkeypatch.setattr(sys, "argv", ["tiny", "--epochs", "3"])
 
     def act(options: argparse.Namespace, params: Params, paths: Paths) -> int:
-        console.say("tiny", f"{options.epochs} epochs, seed {params.train.seed}")
+        console.echo("tiny", f"{options.epochs} epochs, seed {params.train.seed}")
         return options.epochs
 
     assert console.run_command(parser, act) == 3

@@ -41,7 +41,7 @@ def written(contract: dict[str, Any]) -> str:
     }
     chosen = {
         "model": {"hidden_units": (7, 8)},
-        "train": {"seed": 3, "distortion": {"shift": 1.0}},
+        "train": {"seed": 3, "augmentation": {"shift": 1.0}},
         "evaluate": {"shift": 2, "rotation": 10.0, "noise": 25.0},
     }
     rows = [{"class": name, "images": 50, "precision": 0.9, "recall": 0.8, "f1": 0.85} for name in CLASSES]

@@ -215,7 +215,7 @@ def test_the_layers_are_drawn_with_their_arithmetic(
 
 @pytest.fixture(scope="module")
 def bounds() -> DriftParams:
-    return DriftParams(alpha=0.01, smallest_effect=0.1, minimum_images=1, gallery=10)
+    return DriftParams(alpha=0.01, min_effect_size=0.1, min_images=1, gallery=10)
 
 
 def observed(classes: Sequence[str], shape: tuple[int, int] = (28, 28), brightest: int = 256) -> tuple[Pixels, Features]:

@@ -133,7 +133,7 @@ def test_the_distorted_examples_are_one_row_a_class_as_training_sees_them(built:
 
 def test_examples_without_distortion_are_the_images_themselves(subset: dict[str, Split]) -> None:
     nothing = dict.fromkeys(("rotation", "scale", "shear", "shift", "elastic"), 0)
-    none = params.load(ROOT / "params.yaml").train.distortion.model_copy(update=nothing)
+    none = params.load(ROOT / "params.yaml").train.augmentation.model_copy(update=nothing)
 
     found = augmentation.examples(subset["train"].images[:3], 2, none, 0)
 

@@ -17,7 +17,7 @@ from pipeline.core import files
 from pipeline.core.paths import Paths
 from pipeline.data import datasets
 from pipeline.data.datasets import Pixels, Split
-from pipeline.ingestion.errors import ExtraRefusedError
+from pipeline.ingestion.errors import ExtraDatasetError
 from tests import web
 from tests.conftest import NAMES, SMALL, Edit, idx, write_source
 from tests.imports import ROOT
@@ -205,7 +205,7 @@ def refusal(edit: Edit, **changes: Any) -> str:
     """Why a set is refused: what stands between its name and what to do. What is in place stays."""
     fetch.run(edit({"fetch.extra": []}), Paths())
     before = {path.name: path.read_bytes() for path in Paths().raw.iterdir()}
-    with pytest.raises(ExtraRefusedError) as raised:
+    with pytest.raises(ExtraDatasetError) as raised:
         fetch.run(edit({"fetch.extra": [entry(**changes)]}), Paths())
     told, advice = str(raised.value).splitlines()
     assert {path.name: path.read_bytes() for path in Paths().raw.iterdir()} == before

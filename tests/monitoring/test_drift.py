@@ -26,7 +26,7 @@ from pipeline.evaluation import scoring
 from pipeline.inference.onnx_model import OnnxModel
 from pipeline.monitoring import drift
 from pipeline.monitoring.drift import Features, TooFewImagesError
-from pipeline.serving.errors import UnreadablePictureError
+from pipeline.serving.errors import UnreadableImageError
 from pipeline.tracking.errors import TrackingError
 from tests import web
 from tests.conftest import Repository, edit_params, idx
@@ -43,8 +43,8 @@ def shipped() -> DriftParams:
     return parameters.load(ROOT / "params.yaml").drift
 
 
-def bounds(alpha: float, smallest_effect: float) -> DriftParams:
-    return DriftParams(alpha=alpha, smallest_effect=smallest_effect, minimum_images=1, gallery=1)
+def bounds(alpha: float, min_effect_size: float) -> DriftParams:
+    return DriftParams(alpha=alpha, min_effect_size=min_effect_size, min_images=1, gallery=1)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_successive_images_of_few_writers_raise_an_alarm_no_more_often_than_alph
     mnist: dict[str, Split], shipped: DriftParams
 ) -> None:
     """Requests come as training images do, some writers' one after the other, and not as drawn at random."""
-    known, size = drift.of_images(mnist["train"].images), shipped.minimum_images
+    known, size = drift.of_images(mnist["train"].images), shipped.min_images
     starts = range(0, len(mnist["train"].images), size)
     blocks = [{name: values[start : start + size] for name, values in known.items()} for start in starts]
 
@@ -100,7 +100,7 @@ def test_successive_images_of_few_writers_raise_an_alarm_no_more_often_than_alph
 
 def test_of_the_four_checks_together_chance_breaks_no_more_than_alpha(unseen: Features) -> None:
     """Reference and served from one pool, and no smallest effect: nothing but the correction keeps false alarms down."""
-    random, raised, params = np.random.default_rng(0), 0, bounds(alpha=0.1, smallest_effect=0)
+    random, raised, params = np.random.default_rng(0), 0, bounds(alpha=0.1, min_effect_size=0)
     for _ in range(ROUNDS):
         order = random.permutation(3000)
         parts = [{name: values[part] for name, values in unseen.items()} for part in (order[:2400], order[2400:])]
@@ -162,7 +162,7 @@ def test_the_effect_is_the_largest_difference_of_the_distributions_and_of_the_mi
     reference = {"ink_fraction": np.arange(100.0), drift.DECIDED: np.repeat([0.0, 1.0], 50)}
     served = {"ink_fraction": np.arange(25.0, 125.0), drift.DECIDED: np.repeat([0.0, 1.0, 2.0], [40, 40, 20])}
 
-    ink, mix = drift.compare(reference, served, 3, bounds(alpha=0.01, smallest_effect=0.1))
+    ink, mix = drift.compare(reference, served, 3, bounds(alpha=0.01, min_effect_size=0.1))
 
     assert ink.effect == pytest.approx(0.25)  # a quarter of the reference lies below all that is served
     assert mix.effect == pytest.approx(0.2)  # a fifth would have to change its class
@@ -178,7 +178,7 @@ def test_p_values_are_corrected_as_holm_says() -> None:
 
 
 def test_classes_too_rare_to_tell_anything_raise_no_alarm_by_chance() -> None:
-    random, raised, params = np.random.default_rng(0), 0, bounds(alpha=0.01, smallest_effect=0)
+    random, raised, params = np.random.default_rng(0), 0, bounds(alpha=0.01, min_effect_size=0)
     for _ in range(ROUNDS):
         weights = random.dirichlet(np.full(200, 0.1))
         reference, served = ({drift.DECIDED: random.choice(200, size, p=weights).astype(float)} for size in (4800, 100))
@@ -319,7 +319,7 @@ def test_what_cannot_be_compared_is_refused_and_nothing_is_written(
 ) -> None:
     write(tmp_path / name)
 
-    with pytest.raises((UnreadablePictureError, TooFewImagesError), match=expected) as caught:
+    with pytest.raises((UnreadableImageError, TooFewImagesError), match=expected) as caught:
         judge(built, tmp_path / name)
 
     assert name in str(caught.value)

@@ -30,16 +30,16 @@ def test_models_that_decide_alike_are_equal() -> None:
 
 
 @pytest.mark.parametrize(
-    ("challenger", "champion", "not_worse", "better"),
+    ("challenger", "champion", "non_inferior", "superior"),
     [(20, 2, True, True), (2, 20, False, False), (6, 4, True, False), (4, 6, True, False), (0, 0, True, False)],
 )
-def test_not_worse_gives_the_benefit_of_the_doubt_and_better_does_not(
-    challenger: int, champion: int, not_worse: bool, better: bool
+def test_non_inferior_gives_the_benefit_of_the_doubt_and_better_does_not(
+    challenger: int, champion: int, non_inferior: bool, superior: bool
 ) -> None:
     compared = compare(*answers(1000, challenger, champion))
 
-    assert passes(compared, "not_worse", ALPHA) is not_worse
-    assert passes(compared, "better", ALPHA) is better
+    assert passes(compared, "non_inferior", ALPHA) is non_inferior
+    assert passes(compared, "superior", ALPHA) is superior
 
 
 def test_answers_to_different_images_are_not_compared() -> None:
@@ -60,7 +60,7 @@ def pairs(better_by: float, count: int) -> list[tuple[Right, Right]]:
 
 
 def test_equally_good_models_are_promoted_as_better_no_more_often_than_alpha() -> None:
-    promoted = sum(passes(compare(*pair), "better", ALPHA) for pair in pairs(better_by=0, count=200))
+    promoted = sum(passes(compare(*pair), "superior", ALPHA) for pair in pairs(better_by=0, count=200))
 
     # The test is two-sided: half of its false alarms say that the challenger is worse. 200 trials of alpha at most.
     assert promoted <= ALPHA * 200
@@ -68,12 +68,12 @@ def test_equally_good_models_are_promoted_as_better_no_more_often_than_alpha() -
 
 
 def test_equally_good_models_are_refused_as_worse_no_more_often_than_alpha() -> None:
-    refused = sum(not passes(compare(*pair), "not_worse", ALPHA) for pair in pairs(better_by=0, count=200))
+    refused = sum(not passes(compare(*pair), "non_inferior", ALPHA) for pair in pairs(better_by=0, count=200))
 
     assert refused <= ALPHA * 200
 
 
 def test_a_model_better_by_half_a_point_is_promoted_nearly_always() -> None:
-    promoted = sum(passes(compare(*pair), "better", ALPHA) for pair in pairs(better_by=0.005, count=200))
+    promoted = sum(passes(compare(*pair), "superior", ALPHA) for pair in pairs(better_by=0.005, count=200))
 
     assert promoted >= 0.95 * 200

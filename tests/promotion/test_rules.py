@@ -24,11 +24,11 @@ def rule(**changes: Any) -> PromoteParams:
     return params.load(ROOT / "params.yaml").promote.model_copy(update=changes)
 
 
-def candidate(version: int, wrong: range, recipe: str = "") -> Candidate:
+def candidate(version: int, wrong: range, lineage: str = "") -> Candidate:
     """A version that errs on the images `wrong` of 1,000."""
     right = np.ones(1000, bool)
     right[list(wrong)] = False
-    return Candidate(version, f"sha of {version}", recipe or f"recipe of {version}", right, FIGURES)
+    return Candidate(version, f"sha of {version}", lineage or f"lineage of {version}", right, FIGURES)
 
 
 def decide(
@@ -46,7 +46,7 @@ def broken(decision: Decision) -> list[str]:
     return [rule.rule for rule in decision.rules if not rule.met]
 
 
-def test_a_challenger_that_is_not_worse_is_promoted_with_the_reason() -> None:
+def test_a_challenger_that_is_non_inferior_is_promoted_with_the_reason() -> None:
     decision = decide(candidate(2, range(10)), candidate(1, range(5, 17)))
 
     assert decision.promote
@@ -90,7 +90,7 @@ def test_every_floor_and_ceiling_refuses_by_itself(figure: str, value: float, ch
 def test_a_bound_itself_is_allowed() -> None:
     bounds = rule()
 
-    assert decide(candidate(1, range(1)), None, {"accuracy": bounds.floors.accuracy, "bytes": bounds.ceilings.bytes}).promote
+    assert decide(candidate(1, range(1)), None, {"accuracy": bounds.minimum.accuracy, "bytes": bounds.maximum.bytes}).promote
 
 
 def test_a_first_champion_needs_the_floors_alone() -> None:
@@ -102,14 +102,14 @@ def test_a_first_champion_needs_the_floors_alone() -> None:
     assert decision.sentence == "version 1 becomes champion: 99.00% of 1,000 test images, the first champion."
 
 
-@pytest.mark.parametrize("require", ["not_worse", "better"])
+@pytest.mark.parametrize("require", ["non_inferior", "superior"])
 def test_another_seed_of_the_same_recipe_has_to_be_better(require: str) -> None:
     equal = decide(candidate(2, range(10), "the same"), candidate(1, range(10, 20), "the same"), require=require)
     better = decide(candidate(2, range(1), "the same"), candidate(1, range(1, 20), "the same"), require=require)
 
     assert not equal.promote
     assert broken(equal) == ["paired test"]
-    assert equal.require == "better"
+    assert equal.require == "superior"
     assert better.promote
 
 

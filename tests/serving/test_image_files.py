@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.data.datasets import Pixels
 from pipeline.serving import image_files
-from pipeline.serving.errors import UnreadablePictureError
+from pipeline.serving.errors import UnreadableImageError
 from tests.conftest import idx
 
 SHAPE = (4, 5)
@@ -44,7 +44,7 @@ def test_a_file_that_is_cut_short_is_refused_by_name(name: str, tmp_path: Path) 
 
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
-        with pytest.raises(UnreadablePictureError, match=f"{name}: expected "):
+        with pytest.raises(UnreadableImageError, match=f"{name}: expected "):
             image_files.read(path, SHAPE)
 
 
@@ -57,7 +57,7 @@ def test_a_small_file_that_would_fill_the_memory_is_refused(
 
     assert path.stat().st_size < 10_000
     with pytest.raises(
-        UnreadablePictureError, match=r"expected .*at most 1,000 bytes.*, found a header that announces 2,000,000"
+        UnreadableImageError, match=r"expected .*at most 1,000 bytes.*, found a header that announces 2,000,000"
     ):
         image_files.read(path, SHAPE)
 
@@ -85,7 +85,7 @@ def test_a_damaged_npy_header_gives_images_or_is_refused(
 
     try:
         found = image_files.read(path, SHAPE)
-    except UnreadablePictureError:
+    except UnreadableImageError:
         return
     assert found.pixels.dtype == np.uint8
     assert found.pixels.shape[1:] == SHAPE

@@ -7,7 +7,7 @@ from PIL import Image
 
 from pipeline.data.datasets import Pixels, Split
 from pipeline.serving import preprocessing
-from pipeline.serving.errors import UnreadablePictureError
+from pipeline.serving.errors import UnreadableImageError
 
 SHAPE = (28, 28)
 
@@ -81,7 +81,7 @@ def test_each_format_that_is_named_is_read(kind: str, tmp_path: Path) -> None:
 def test_a_format_that_another_program_would_read_is_refused(tmp_path: Path) -> None:
     Image.new("L", (60, 60)).save(tmp_path / "a.eps")
 
-    with pytest.raises(UnreadablePictureError, match="expected a picture, found one that is damaged, or none"):
+    with pytest.raises(UnreadableImageError, match="expected a picture, found one that is damaged, or none"):
         preprocessing.read(tmp_path / "a.eps", SHAPE)
 
 
@@ -92,7 +92,7 @@ def test_text_where_a_tiff_has_its_width_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.tiff").write_bytes(content.replace(width, text))
 
     assert content.count(width) == 1
-    with pytest.raises(UnreadablePictureError, match="expected a picture, found one that is damaged"):
+    with pytest.raises(UnreadableImageError, match="expected a picture, found one that is damaged"):
         preprocessing.read(tmp_path / "a.tiff", SHAPE)
 
 
@@ -108,7 +108,7 @@ def test_what_is_no_picture_is_refused_by_name(content: bytes | None, expected: 
     if content is not None:
         (tmp_path / "a.png").write_bytes(content)
 
-    with pytest.raises(UnreadablePictureError, match=expected) as caught:
+    with pytest.raises(UnreadableImageError, match=expected) as caught:
         preprocessing.read(tmp_path / "a.png", SHAPE)
 
     assert "a.png" in str(caught.value)
@@ -118,19 +118,19 @@ def test_a_picture_that_is_cut_short_is_refused(tmp_path: Path) -> None:
     path = saved(np.random.default_rng(0).integers(0, 255, (200, 200), dtype=np.uint8), tmp_path / "a.png")
     path.write_bytes(path.read_bytes()[:5000])
 
-    with pytest.raises(UnreadablePictureError, match="one that is damaged"):
+    with pytest.raises(UnreadableImageError, match="one that is damaged"):
         preprocessing.read(path, SHAPE)
 
 
 def test_a_blank_picture_is_refused(tmp_path: Path) -> None:
     path = saved(np.full((100, 100), 250, np.uint8), tmp_path / "a.png")
 
-    with pytest.raises(UnreadablePictureError, match="expected ink that differs from the ground, found one shade"):
+    with pytest.raises(UnreadableImageError, match="expected ink that differs from the ground, found one shade"):
         preprocessing.read(path, SHAPE)
 
 
 def test_a_picture_too_large_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     Image.new("1", (30_000, 30_000)).save(tmp_path / "a.png")
 
-    with pytest.raises(UnreadablePictureError, match=r"expected at most 50,000,000 pixels, found 30000x30000|damaged"):
+    with pytest.raises(UnreadableImageError, match=r"expected at most 50,000,000 pixels, found 30000x30000|damaged"):
         preprocessing.read(tmp_path / "a.png", SHAPE)

@@ -58,7 +58,7 @@ def test_the_artifacts_of_a_moved_checkout_are_read_and_its_model_loads(copied: 
     gone = shutil.move(copied.paths.root, tmp_path / "moved again")
     paths = Paths(gone)
 
-    with runs.answering(paths):
+    with runs.store_errors(paths):
         runs.connect(copied.params, paths)
 
     run_id = files.read_json(paths.registration)["run_id"]

@@ -5,15 +5,15 @@ import pytest
 import tensorflow as tf
 from scipy import ndimage
 
-from pipeline.core.params import DistortionParams
+from pipeline.core.params import AugmentationParams
 from pipeline.data.datasets import Pixels, Split
 from pipeline.training import augmentation
 from pipeline.training.augmentation import Distort
 
 
-def distortion(**figures: float) -> DistortionParams:
+def chosen(**figures: float) -> AugmentationParams:
     nothing = {"rotation": 0.0, "scale": 0.0, "shear": 0.0, "shift": 0.0, "elastic": 0.0}
-    return DistortionParams.model_validate({**nothing, "elastic_grid": 6, **figures})
+    return AugmentationParams.model_validate({**nothing, "elastic_grid": 6, **figures})
 
 
 @pytest.fixture
@@ -21,11 +21,11 @@ def images(subset: dict[str, Split]) -> Pixels:
     return np.array(subset["train"].images[:64])
 
 
-def distort(images: Pixels, params: DistortionParams, seed: int = 0, training: bool = True) -> np.ndarray:
+def distort(images: Pixels, params: AugmentationParams, seed: int = 0, training: bool = True) -> np.ndarray:
     return np.asarray(Distort(params, seed)(tf.constant(images), training=training))
 
 
-def sampled(images: Pixels, uniform: list[float], params: DistortionParams) -> np.ndarray:
+def sampled(images: Pixels, uniform: list[float], params: AugmentationParams) -> np.ndarray:
     """`images` distorted by numbers that are given and not drawn."""
     layer = Distort(params, 0)
     layer.build(images.shape)
@@ -34,15 +34,15 @@ def sampled(images: Pixels, uniform: list[float], params: DistortionParams) -> n
 
 
 def test_no_distortion_leaves_images_as_they_are(images: Pixels) -> None:
-    np.testing.assert_allclose(distort(images, distortion()), images, atol=1e-3)
+    np.testing.assert_allclose(distort(images, chosen()), images, atol=1e-3)
 
 
 def test_inference_leaves_images_as_they_are(images: Pixels) -> None:
-    np.testing.assert_array_equal(distort(images, distortion(rotation=30, elastic=3), training=False), images)
+    np.testing.assert_array_equal(distort(images, chosen(rotation=30, elastic=3), training=False), images)
 
 
 def test_the_seed_decides_the_distortion(images: Pixels) -> None:
-    params = distortion(rotation=10, elastic=1)
+    params = chosen(rotation=10, elastic=1)
 
     first, again, other = (distort(images, params, seed) for seed in (1, 1, 2))
 
@@ -51,7 +51,7 @@ def test_the_seed_decides_the_distortion(images: Pixels) -> None:
 
 
 def test_each_call_distorts_anew(images: Pixels) -> None:
-    layer = Distort(distortion(rotation=10), 0)
+    layer = Distort(chosen(rotation=10), 0)
 
     assert not np.array_equal(layer(tf.constant(images), training=True), layer(tf.constant(images), training=True))
 
@@ -59,11 +59,11 @@ def test_each_call_distorts_anew(images: Pixels) -> None:
 def test_each_image_is_distorted_by_itself(images: Pixels) -> None:
     same = np.repeat(images[:1], 8, axis=0)
 
-    assert len({image.tobytes() for image in distort(same, distortion(rotation=10))}) == 8
+    assert len({image.tobytes() for image in distort(same, chosen(rotation=10))}) == 8
 
 
 def test_a_shift_moves_the_image_by_as_many_pixels(images: Pixels) -> None:
-    moved = sampled(images, [0, 0, 0, 1, 0, -1], distortion(shift=2))
+    moved = sampled(images, [0, 0, 0, 1, 0, -1], chosen(shift=2))
 
     np.testing.assert_allclose(moved[:, :-2, 2:], images[:, 2:, :-2], atol=1e-3)
 
@@ -73,7 +73,7 @@ def test_a_rotation_is_that_of_scipy(images: Pixels, drawn: float) -> None:
     angle, centre = drawn * math.radians(20), np.array([13.5, 13.5])
     matrix = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
 
-    turned = sampled(images, [drawn, 0, 0, 0, 0, 0], distortion(rotation=20))
+    turned = sampled(images, [drawn, 0, 0, 0, 0, 0], chosen(rotation=20))
 
     for image, found in zip(images, turned, strict=True):
         offset = centre - matrix @ centre
@@ -82,14 +82,14 @@ def test_a_rotation_is_that_of_scipy(images: Pixels, drawn: float) -> None:
 
 
 def test_a_scale_above_one_shrinks_the_digit(images: Pixels) -> None:
-    shrunk = sampled(images, [0, 1, 1, 0, 0, 0], distortion(scale=0.3))
+    shrunk = sampled(images, [0, 1, 1, 0, 0, 0], chosen(scale=0.3))
 
     assert np.count_nonzero(shrunk > 127) < 0.8 * np.count_nonzero(images > 127)
 
 
 @pytest.mark.parametrize(("height", "width", "grid"), [(28, 28, 6), (28, 28, 3), (40, 16, 8)])
 def test_elastic_displacement_has_the_deviation_asked_for_at_every_pixel(height: int, width: int, grid: int) -> None:
-    params = distortion(elastic=1.5, elastic_grid=grid)
+    params = chosen(elastic=1.5, elastic_grid=grid)
     uniform = tf.random.stateless_uniform((4000, 6 + 2 * grid**2), (1, 2), -1, 1)
 
     displacement = np.asarray(tf.matmul(augmentation.coefficients(uniform, params), augmentation.fields(height, width, grid)))
@@ -99,11 +99,11 @@ def test_elastic_displacement_has_the_deviation_asked_for_at_every_pixel(height:
 
 
 def test_pixels_stay_within_their_range(images: Pixels) -> None:
-    distorted = distort(images, distortion(rotation=90, scale=0.9, shear=0.9, shift=20, elastic=10))
+    distorted = distort(images, chosen(rotation=90, scale=0.9, shear=0.9, shift=20, elastic=10))
 
     assert distorted.min() >= 0
     assert distorted.max() <= 255
 
 
 def test_images_need_not_be_square(images: Pixels) -> None:
-    assert distort(images[:, :, :20], distortion(rotation=10, elastic=1)).shape == (64, 28, 20)
+    assert distort(images[:, :, :20], chosen(rotation=10, elastic=1)).shape == (64, 28, 20)

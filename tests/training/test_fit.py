@@ -85,7 +85,7 @@ def test_a_constant_schedule_keeps_the_rate(data: Split) -> None:
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "nadam", "rmsprop", "sgd"])
 def test_every_optimizer_that_the_parameters_allow_exists(optimizer: str) -> None:
-    found = fit._optimizer(train_params(optimizer=optimizer, weight_averaging=0.9), steps=10)
+    found = fit._optimizer(train_params(optimizer=optimizer, ema_momentum=0.9), steps=10)
 
     assert type(found).__name__.lower() == optimizer
     assert (found.use_ema, found.ema_momentum) == (True, 0.9)
@@ -99,7 +99,7 @@ def test_without_a_validation_split_there_are_no_validation_figures(data: Split)
 
 def test_early_stopping_keeps_the_best_epoch_of_averaged_weights(data: Split, validation: Split) -> None:
     # So high a rate that the validation loss soon rises again.
-    model, history = fitted(data, epochs=30, schedule="constant", learning_rate=0.03, early_stopping=2, weight_averaging=0.9)
+    model, history = fitted(data, epochs=30, schedule="constant", learning_rate=0.03, early_stopping=2, ema_momentum=0.9)
 
     losses = [figures["val_loss"] for figures in history]
     assert len(history) == int(np.argmin(losses)) + 1 + 2 < 30
@@ -126,7 +126,7 @@ def test_every_epoch_is_shuffled_anew_and_takes_an_image_once(data: Split) -> No
 
 
 def test_averaged_weights_are_what_is_kept(data: Split, validation: Split) -> None:
-    (averaged, history), (last, _) = (fitted(data, weight_averaging=figure, schedule="constant") for figure in (0.99, 0))
+    (averaged, history), (last, _) = (fitted(data, ema_momentum=figure, schedule="constant") for figure in (0.99, 0))
 
     assert not np.allclose(averaged.get_weights()[0], last.get_weights()[0])
     decided = averaged.predict(validation.images, verbose=0).argmax(axis=1)
