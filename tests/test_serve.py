@@ -154,8 +154,8 @@ def test_requests_side_by_side_get_their_own_answers(server: Server, built: Repo
         np.testing.assert_allclose(given, expected[number % 3], atol=1e-6)
 
 
-def test_the_commands_of_the_readme_work(server: Server, built: Repository) -> None:
-    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Serve it")[2].partition("## ")[0]
+def test_the_commands_of_the_serving_page_work(server: Server, built: Repository) -> None:
+    section = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8").partition("## Serve it")[2]
     commands = [line.removeprefix("$ ") for line in section.splitlines() if line.startswith("$ ")]
     assert any(command.startswith("curl") for command in commands)
 

@@ -108,12 +108,12 @@ def test_a_set_is_added_behind_the_base(form: str, edit: Edit, data: Data, more:
     assert datasets.train_rows(Paths()) == [30, 8]
 
 
-def test_what_the_readme_says_to_do_adds_both_sets(edit: Edit, data: Data, more: Split, subset: Data) -> None:
+def test_the_examples_of_the_data_page_add_both_data_sets(edit: Edit, data: Data, more: Split, subset: Data) -> None:
     blocks = re.findall(
-        r"```(python|yaml)\n(.*?)```", (ROOT / "README.md").read_text().partition("### Add data")[2], re.DOTALL
+        r"```(python|yaml)\n(.*?)```", (ROOT / "docs" / "own-data.md").read_text().partition("## Add data")[2], re.DOTALL
     )
     (_, code), (_, listed) = blocks[:2]
-    exec(code, {"images": more.images, "labels": more.labels})  # noqa: S102 - the README's own lines
+    exec(code, {"images": more.images, "labels": more.labels})  # noqa: S102 - the page's own lines
     other = Split(subset["train"].images[70:75], subset["train"].labels[70:75])
     Path("scanned").mkdir()
     Path("scanned/scanned-images.gz").write_bytes(gzip.compress(idx(other.images)))
