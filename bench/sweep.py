@@ -23,6 +23,7 @@ from ruamel.yaml import YAML
 from bench import report
 from bench.commands import ENVIRONMENT, timed
 from pipeline.core.paths import Paths
+from pipeline.data import history
 
 
 def clone(folder: Path, epochs: int, trials: int) -> None:
@@ -95,8 +96,10 @@ def reproduced(folder: Path, best: dict[str, str]) -> tuple[float, float]:
 
     timed(folder, sys.executable, "-m", "dvc", "exp", "run", "--run-all")
     paths, tree = Paths(), DVCFileSystem(str(folder), rev=f"sweep-{best['trial']}")
-    *_, last = csv.DictReader(tree.read_text(str(paths.history)).splitlines())
-    return float(last["val_loss"]), json.loads(tree.read_text(str(paths.metrics)))["accuracy"]
+    with tempfile.TemporaryDirectory() as name:
+        tree.get_file(str(paths.history), copy := f"{name}/history.csv")
+        last = history.read(Path(copy))[-1]
+    return last["val_loss"], json.loads(tree.read_text(str(paths.metrics)))["accuracy"]
 
 
 def section(folder: Path, seconds: float, found: tuple[float, float], now: dict[str, Any], after: int) -> str:

@@ -1,9 +1,7 @@
 """Stage evaluate: score the ONNX files that will be served, on the test split; metrics, tables and pictures."""
 
-import csv
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +10,7 @@ from pipeline.core import console, files
 from pipeline.core.files import csv_text
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
-from pipeline.data import datasets
+from pipeline.data import datasets, history
 from pipeline.data.datasets import Pixels, Split
 from pipeline.evaluation import metrics, model_card, scoring
 from pipeline.inference import onnx_model
@@ -47,7 +45,7 @@ def draw(paths: Paths, test: Split, probabilities: Probabilities, params: Params
     layers = onnx_model.dense_layers(paths.onnx)
     counts = {name: np.bincount(split.labels, minlength=len(classes)) for name, split in (("train", train), ("test", test))}
     figures = {
-        "training_curves": plots.training_curves(_columns(paths.history)),
+        "training_curves": plots.training_curves(history.read(paths.history)),
         "confusion_matrix": plots.confusion_matrix(metrics.confusion(test.labels, probabilities), classes),
         "worst_mistakes": plots.worst_mistakes(test, probabilities, classes, params.evaluate.gallery),
         "calibration": plots.calibration(metrics.reliability(test.labels, probabilities, bins)),
@@ -58,12 +56,6 @@ def draw(paths: Paths, test: Split, probabilities: Probabilities, params: Params
     with files.replacing_folder(paths.plots) as folder:
         for name, figure in figures.items():
             style.save(figure, folder / f"{name}.png")
-
-
-def _columns(history: Path) -> dict[str, list[float]]:
-    with files.require(history).open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {name: [float(row[name]) for row in rows] for name in rows[0]}
 
 
 def describe(paths: Paths, figures: dict[str, Any], probabilities: Probabilities, labels: Pixels, params: Params) -> None:

@@ -3,7 +3,6 @@
 `python -m pipeline.explain` writes it; `make explore` opens it.
 """
 
-import csv
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from pipeline.core import console, files
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
-from pipeline.data import datasets
+from pipeline.data import datasets, history
 from pipeline.data.datasets import Split
 from pipeline.evaluation import metrics
 from pipeline.explorer import page
@@ -40,13 +39,7 @@ def progress(params: Params, paths: Paths, test: Split) -> list[dict[str, Any]]:
     ]
     scored = files.read_json(paths.metrics)
     found = {"accuracy": scored["accuracy"], "loss": scored["log_loss"]}
-    return [*on_the_way, page.end_json(_epochs(paths.history), end, found)]
-
-
-def _epochs(history: Path) -> int:
-    with files.require(history).open(encoding="utf-8", newline="") as file:
-        *_, last = csv.DictReader(file)
-    return int(last["epoch"])
+    return [*on_the_way, page.end_json(len(history.read(paths.history)), end, found)]
 
 
 def content(params: Params, paths: Paths) -> Mapping[str, Any]:

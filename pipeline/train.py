@@ -1,7 +1,5 @@
 """Stage train: the validated training split -> a fitted network, its history, and a live MLflow run."""
 
-import csv
-import io
 import platform
 import sys
 import time
@@ -16,7 +14,7 @@ from pipeline.core import console, files
 from pipeline.core.errors import PipelineError
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
-from pipeline.data import datasets
+from pipeline.data import datasets, history
 from pipeline.data.datasets import Pixels, Split
 from pipeline.training import snapshots, tensorflow_setup
 
@@ -31,16 +29,6 @@ class UnvalidatedDataError(PipelineError):
             f"{report}: expected a passed validation of the arrays in place, found {found}.\n"
             "Nothing was trained. `dvc repro` validates first."
         )
-
-
-def history_csv(epochs: list[dict[str, float]]) -> str:
-    """One row an epoch, from 1. Nine digits tell any two float32 apart."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, ["epoch", *epochs[0]], lineterminator="\n")
-    writer.writeheader()
-    for number, figures in enumerate(epochs, 1):
-        writer.writerow({"epoch": number, **{name: f"{value:.9g}" for name, value in figures.items()}})
-    return out.getvalue()
 
 
 def examples(data: Split, rows: npt.NDArray[np.intp]) -> Pixels:
@@ -77,7 +65,7 @@ def run(params: Params, paths: Paths) -> str:
         seconds = time.perf_counter() - clock
         network.save(model, paths.keras)
         files.write_text(paths.summary, summary)
-        files.write_text(paths.history, history_csv(epochs))
+        history.write(paths.history, epochs)
         snapshots.save(recorder.taken, paths.snapshots)
         shown = examples(data, parts[0])
         with files.replacing(paths.distorted) as part:

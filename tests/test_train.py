@@ -58,16 +58,6 @@ def test_divergence_leaves_no_model_and_a_failed_run(fetched: Repository) -> Non
     assert [run.info.status for run in mlflow.search_runs(search_all_experiments=True, output_format="list")] == ["FAILED"]
 
 
-def test_history_has_a_row_an_epoch_and_keeps_every_digit_of_a_float32() -> None:
-    figure = 0.1 + 2**-24
-
-    text = train.history_csv([{"loss": 1.5, "val_loss": figure}, {"loss": 1.25, "val_loss": 2.0}])
-
-    header, first, second = text.splitlines()
-    assert (header, second) == ("epoch,loss,val_loss", "2,1.25,2")
-    assert float(first.split(",")[2]) == pytest.approx(figure, abs=1e-9)
-
-
 def test_wrong_parameters_are_refused_before_tensorflow_is_loaded(fetched: Repository) -> None:
     text = fetched.paths.params.read_text()
     fetched.paths.params.write_text(text.replace("epochs: 2\n", "epochs: 0\n"))

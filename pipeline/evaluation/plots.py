@@ -23,15 +23,16 @@ _MOST_CELLS = 40  # classes from which on the confusion matrix gets no larger, b
 
 
 @styled
-def training_curves(history: Mapping[str, Sequence[float]]) -> Figure:
-    """Loss and accuracy of each epoch, from the columns of history.csv."""
+def training_curves(epochs: Sequence[Mapping[str, float]]) -> Figure:
+    """Loss and accuracy of each epoch, from the training history."""
     figure, axes = new_figure(10, 4, columns=2)
     shown = {"": (BLUE, "training images, as shown to the network"), "val_": (ORANGE, "validation images, as they are")}
-    marker = "." if len(history["epoch"]) < 30 else ""  # a single epoch makes no line
+    marker = "." if len(epochs) < 30 else ""  # a single epoch makes no line
+    numbers = range(1, len(epochs) + 1)
     for axis, name in zip(axes[0], ("loss", "accuracy"), strict=True):
         for prefix, (colour, label) in shown.items():
-            if prefix + name in history:
-                axis.plot(history["epoch"], history[prefix + name], color=colour, label=label, marker=marker)
+            if (metric := prefix + name) in epochs[0]:
+                axis.plot(numbers, [epoch[metric] for epoch in epochs], color=colour, label=label, marker=marker)
         axis.set(title=name.capitalize(), xlabel="epoch")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes[0, 0].set_yscale("log")

@@ -1,6 +1,5 @@
 """Convert a Keras network to ONNX, in float32 and int8."""
 
-import csv
 import hashlib
 import json
 import logging
@@ -10,10 +9,9 @@ from typing import Any
 
 import onnx
 
-from pipeline.core import files
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
-from pipeline.data import datasets
+from pipeline.data import datasets, history
 from pipeline.inference.onnx_model import INPUT, OUTPUT
 
 
@@ -60,8 +58,7 @@ def describe(proto: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
 def metadata(params: Params, paths: Paths) -> dict[str, str]:
     """What the ONNX file says of itself: nothing that differs between two machines with the same inputs."""
     manifest = datasets.read_manifest(paths)
-    with files.require(paths.history).open(encoding="utf-8", newline="") as file:
-        *_, last = csv.DictReader(file)
+    last = history.read(paths.history)[-1]
     split = "validation" if "val_accuracy" in last else "train"
     chosen = json.dumps(params.model_dump(include={"model", "train"}), sort_keys=True)
     return {
@@ -70,7 +67,7 @@ def metadata(params: Params, paths: Paths) -> dict[str, str]:
         "params_fingerprint": hashlib.sha256(chosen.encode()).hexdigest(),
         "classes": json.dumps(manifest["classes"], ensure_ascii=False),
         "licence": f"data: {manifest['licence']}",
-        "accuracy": last.get("val_accuracy", last["accuracy"]),
+        "accuracy": f"{last.get('val_accuracy', last['accuracy']):.9g}",
         "accuracy_split": split,
     }
 

@@ -3,13 +3,12 @@
 Files are the truth and MLflow shows them: what the store lacks is put there again from the files.
 """
 
-import csv
 import io
 import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from pipeline.core import console, files
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 from pipeline.core.urls import redacted
-from pipeline.data import datasets
+from pipeline.data import datasets, history
 from pipeline.data.datasets import Part, Split
 from pipeline.tracking import run_owner
 from pipeline.tracking.connection import connect as connect
@@ -113,7 +112,7 @@ def completed_run(params: Params, paths: Paths) -> Iterator[str]:
                 else:
                     mlflow.set_tags({_REBUILT: recorded["run_id"], "trained": recorded["started"]})
                     _describe(params, paths)
-                _log_missing_epochs(run_id, paths.history)
+                _log_missing_epochs(run_id, history.read(paths.history))
                 _log_results(paths)
                 yield run_id
 
@@ -189,19 +188,16 @@ def flatten(tree: Mapping[str, Any], prefix: str = "", separator: str = ".") -> 
     return flat
 
 
-def _log_missing_epochs(run_id: str, history: Path) -> None:
-    """Add the epochs of history.csv that the run has no figures for."""
+def _log_missing_epochs(run_id: str, epochs: Sequence[history.Epoch]) -> None:
+    """Add the epochs of the training history that the run lacks."""
     client = mlflow.MlflowClient()
-    with history.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
     known = {point.step for point in client.get_metric_history(run_id, f"{_CURVE}loss")}
     now = client.get_run(run_id).info.start_time
     missing = [
-        Metric(f"{_CURVE}{name}", float(value), now, int(row["epoch"]))
-        for row in rows
-        if int(row["epoch"]) not in known
-        for name, value in row.items()
-        if name != "epoch"
+        Metric(f"{_CURVE}{name}", value, now, epoch)
+        for epoch, metrics in enumerate(epochs, 1)
+        if epoch not in known
+        for name, value in metrics.items()
     ]
     for start in range(0, len(missing), 1000):  # the most that one batch may hold
         client.log_batch(run_id, metrics=missing[start : start + 1000])

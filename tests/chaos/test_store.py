@@ -1,6 +1,5 @@
 """MLflow stores that fail: orphaned runs, a server that is away, slow or broken, and a SQLite file that is not what it was."""
 
-import csv
 import os
 import random
 import re
@@ -32,6 +31,7 @@ from pipeline.core import files
 from pipeline.core import params as parameters
 from pipeline.core.errors import PipelineError
 from pipeline.core.paths import Paths
+from pipeline.data import history
 from pipeline.data.datasets import Split
 from pipeline.tracking import runs, sqlite_store
 from pipeline.tracking.errors import (
@@ -263,14 +263,11 @@ def retrained(repository: Repository, before_epoch: Callable[[int], None]) -> fl
     Returns:
         the seconds from the first epoch to the end of the run.
     """
-    with repository.paths.history.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
     with runs.training_run(repository.params, repository.paths) as live:
         begun = time.monotonic()
-        for row in rows:
-            epoch = int(row.pop("epoch"))
+        for epoch, metrics in enumerate(history.read(repository.paths.history), 1):
             before_epoch(epoch)
-            live.log_epoch(epoch, {name: float(value) for name, value in row.items()})
+            live.log_epoch(epoch, metrics)
     seconds = time.monotonic() - begun
     files.write_json(repository.paths.run, files.read_json(repository.paths.run) | {"run_id": live.run_id})
     return seconds

@@ -268,22 +268,19 @@ def test_the_gallery_of_drift_shows_the_most_unusual_images(
 @pytest.mark.parametrize("held_out", [True, False], ids=["with validation", "without"])
 def test_training_curves_show_each_column_of_the_history(epochs: int, held_out: bool, drawn: Any) -> None:
     names = ["loss", "accuracy", *(["val_loss", "val_accuracy"] if held_out else [])]
-    history = {
-        "epoch": list(range(1, epochs + 1)),
-        **{name: [0.9 / epoch**0.7 for epoch in range(1, epochs + 1)] for name in names},
-    }
+    history = [dict.fromkeys(names, 0.9 / epoch**0.7) for epoch in range(1, epochs + 1)]
 
     figure = plots.training_curves(history)
 
     assert_legible(figure, drawn(figure))
     for axis, name in zip(figure.axes, ("loss", "accuracy"), strict=True):
         curves = [list(line.get_ydata()) for line in axis.lines]
-        assert curves == [history[column] for column in (name, f"val_{name}") if column in history]
+        assert curves == [[epoch[metric] for epoch in history] for metric in (name, f"val_{name}") if metric in names]
         assert all(tick == int(tick) for tick in axis.get_xticks())
 
 
 def test_a_single_epoch_can_be_seen() -> None:
-    (line,) = plots.training_curves({"epoch": [1], "loss": [0.5], "accuracy": [0.9]}).axes[0].lines
+    (line,) = plots.training_curves([{"loss": 0.5, "accuracy": 0.9}]).axes[0].lines
 
     assert line.get_marker() == "."
 
