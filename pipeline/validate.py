@@ -63,7 +63,7 @@ def run(params: Params, paths: Paths) -> str:
     splits = {name: datasets.load(paths, name) for name in ("train", "test")}
     tables = {name: summarise(split, len(classes)) for name, split in splits.items()}
     train = tables["train"]
-    base, *parts = datasets.parts(manifest, "train")
+    base, *parts = datasets.segments(manifest, "train")
     compare(splits, tables, base.rows, len(classes), params.validate_.near_duplicate_distance)
     shares = {name: class_shares(split.labels, len(classes)) for name, split in splits.items()}
     suites = {

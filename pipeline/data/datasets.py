@@ -1,6 +1,6 @@
-"""The data: the arrays on disk, the manifest that describes them, and the splits.
+"""The data: arrays on disk, the manifest that describes them, and the splits.
 
-Images are `(n, height, width)` uint8, 0 black to 255 white; labels are `(n,)` uint8, an index into the classes.
+Images are `(n, height, width)` uint8, 0 black to 255 white. Labels are `(n,)` uint8, indices into the classes.
 """
 
 import hashlib
@@ -19,27 +19,29 @@ from pipeline.core.params import FetchParams
 from pipeline.core.paths import Paths
 from pipeline.data import idx
 from pipeline.data.errors import MismatchError
-from pipeline.data.idx import Decoded
+from pipeline.data.idx import Hashed
 
 Pixels = idx.Pixels
 
 FILES = ("train_images", "train_labels", "test_images", "test_labels")
 DIMENSIONS = {"images": 3, "labels": 1}
 
-# Which images are held out for validation does not follow train.seed: runs that differ only in their seed are compared on
-# the same images.
+# Independent of train.seed, so that runs that differ only in their seed are compared on the same images.
 _HELD_OUT_SEED = 0
 
 
 class Split(NamedTuple):
-    """Images `(n, height, width)` uint8 and labels `(n,)` uint8 of the same n."""
+    """Images `(n, height, width)` and labels `(n,)`, both uint8."""
 
     images: Pixels
     labels: Pixels
 
 
-class Part(NamedTuple):
-    """Rows of a split that came together: `sha256` is that of their images as IDX, followed by their labels as IDX."""
+class Segment(NamedTuple):
+    """Consecutive rows of a split that come from one data set.
+
+    `sha256` is that of the images' IDX file followed by the labels' IDX file.
+    """
 
     name: str
     rows: int
@@ -47,7 +49,7 @@ class Part(NamedTuple):
 
 
 def check_shapes(shapes: Mapping[str, Sequence[int]]) -> None:
-    """Raise MismatchError unless each split has a label for each image, and both splits images of one size."""
+    """Raise MismatchError unless each split has a label for each image, and all images have one size."""
     for split in ("train", "test"):
         images, labels = shapes[f"{split}_images"][0], shapes[f"{split}_labels"][0]
         if images != labels:
@@ -57,18 +59,18 @@ def check_shapes(shapes: Mapping[str, Sequence[int]]) -> None:
         raise MismatchError("images", "one size", f"{train} in the train and {test} in the test split")
 
 
-def manifest(decoded: Mapping[str, Decoded], parts: Mapping[str, Sequence[Part]], params: FetchParams) -> dict[str, Any]:
-    """Describe the arrays by what they are and not by where they came from: equal data gives an equal manifest.
+def manifest(arrays: Mapping[str, Hashed], segments: Mapping[str, Sequence[Segment]], params: FetchParams) -> dict[str, Any]:
+    """Describe the data by its content, not by its source: equal data has an equal manifest.
 
     Args:
-        parts: what each split consists of, in the order of its rows: the base, and in training the further sets.
+        segments: the segments of each split, in the order of its rows: the base, then in training the extra data sets.
     """
     content = {
         "dataset": params.dataset,
         "classes": list(params.classes),
         "licence": params.licence,
-        "files": {name: {"shape": list(decoded[name].shape), "sha256": decoded[name].sha256} for name in FILES},
-        "parts": {split: [part._asdict() for part in found] for split, found in parts.items()},
+        "files": {name: {"shape": list(arrays[name].shape), "sha256": arrays[name].sha256} for name in FILES},
+        "parts": {split: [segment._asdict() for segment in each] for split, each in segments.items()},
     }
     return {"fingerprint": _fingerprint(content), **content}
 
@@ -78,41 +80,41 @@ def _fingerprint(content: Mapping[str, Any]) -> str:
 
 
 def read_manifest(paths: Paths) -> dict[str, Any]:
-    """What `manifest` described.
+    """Read the manifest.
 
     Raises:
-        MissingInputError: it is not there.
-        UnusableInputError: it is not what fetch wrote, which its own fingerprint tells.
+        MissingInputError: there is none.
+        UnusableInputError: its fingerprint shows that it changed after fetch wrote it.
     """
     found = files.read_json(paths.manifest)
     if not isinstance(found, dict) or "parts" not in found:
         raise UnusableInputError(paths.manifest, "a manifest of the data", "other JSON")
     if found.get("fingerprint") != _fingerprint({key: value for key, value in found.items() if key != "fingerprint"}):
-        raise UnusableInputError(paths.manifest, "the content that its fingerprint tells", "another")
+        raise UnusableInputError(paths.manifest, "content that matches its fingerprint", "other content")
     return found
 
 
-def parts(manifest: Mapping[str, Any], split: str) -> list[Part]:
-    """What a split consists of, in the order of its rows, by what `read_manifest` returned."""
-    return [Part(**part) for part in manifest["parts"][split]]
+def segments(manifest: Mapping[str, Any], split: str) -> list[Segment]:
+    """The segments of a split, in the order of its rows."""
+    return [Segment(**segment) for segment in manifest["parts"][split]]
 
 
 def train_rows(paths: Paths) -> list[int]:
-    """How many rows of the training split are of the base, and of each further set, in the order of the rows."""
-    return [part.rows for part in parts(read_manifest(paths), "train")]
+    """The number of rows of each segment of the training split: of the base, then of each extra data set."""
+    return [segment.rows for segment in segments(read_manifest(paths), "train")]
 
 
 def slices(rows: Sequence[int]) -> list[slice]:
-    """Where each of the parts lies whose numbers of rows these are."""
+    """The slice of each segment, given the number of rows of each."""
     return [slice(stop - count, stop) for count, stop in zip(rows, accumulate(rows), strict=True)]
 
 
 def load(paths: Paths, split: str) -> Split:
-    """Memory-map the `train` or `test` split, after hashing both files again.
+    """Memory-map the `train` or `test` split after checking both files against the manifest.
 
     Raises:
-        MissingInputError: a file is not there.
-        UnusableInputError: a file is not the one that the manifest names.
+        MissingInputError: a file is missing.
+        UnusableInputError: a file differs from the one that the manifest names.
     """
     expected = read_manifest(paths)["files"]
     for kind in DIMENSIONS:
@@ -125,7 +127,7 @@ def load(paths: Paths, split: str) -> Split:
 
 
 def open_split(paths: Paths, split: str) -> Split:
-    """Memory-map a split without hashing it, where its content is not what matters."""
+    """Memory-map a split without checking its content."""
     images, labels = (idx.mapped(_npy(paths, split, kind)) for kind in DIMENSIONS)
     return Split(images, labels)
 
@@ -135,15 +137,15 @@ def _npy(paths: Paths, split: str, kind: str) -> Path:
 
 
 def hold_out(rows: Sequence[int], fraction: float) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Divide the training samples into indices to fit on and, of about `fraction` of the base, indices to validate on.
+    """Divide the training samples into indices to fit on and indices to validate on, each sorted.
 
-    Validation images are of the base only, and the same whatever is added to it: runs with and without further sets are
-    compared on the same images. Both are sorted, disjoint and complete. The second is empty when `fraction` is 0.
+    About `fraction` of the base is held out. Extra data sets are never held out and do not change which images are, so runs
+    with and without them can be compared. The second array is empty if `fraction` is 0.
 
     Args:
-        rows: how many samples the base has, and each further set, as `train_rows` tells.
+        rows: the number of samples of the base and of each extra data set, from `train_rows`.
     """
-    base, count = rows[0], sum(rows)
+    base, total = rows[0], sum(rows)
     order = np.random.default_rng(_HELD_OUT_SEED).permutation(base)
     size = round(base * fraction)
-    return np.concatenate([np.sort(order[size:]), np.arange(base, count)]), np.sort(order[:size])
+    return np.concatenate([np.sort(order[size:]), np.arange(base, total)]), np.sort(order[:size])

@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.data import idx
 from pipeline.data.errors import IdxError
-from pipeline.data.idx import Decoded, Pixels
+from pipeline.data.idx import Hashed, Pixels
 
 # What numpy writes. The others decompress without a bound on what one read gives.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -21,7 +21,7 @@ _MOST_AT_ONCE = 1 << 20  # bytes; arrays are read in pieces of that size
 _CORRUPT = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
 
 
-def decode(stream: BinaryIO, npys: Mapping[str, tuple[int, Path]], max_bytes: int) -> dict[str, Decoded]:
+def decode(stream: BinaryIO, npys: Mapping[str, tuple[int, Path]], max_bytes: int) -> dict[str, Hashed]:
     """Copy uint8 arrays of an npz file to `.npy` files, in constant memory.
 
     Args:
@@ -90,7 +90,7 @@ def _listed(names: Sequence[str]) -> str:
     return (", ".join(map(repr, names[:_LISTED])) or "none") + (", …" if len(names) > _LISTED else "")
 
 
-def _decode(archive: zipfile.ZipFile, name: str, dimensions: int, npy: Path, max_bytes: int) -> Decoded:
+def _decode(archive: zipfile.ZipFile, name: str, dimensions: int, npy: Path, max_bytes: int) -> Hashed:
     with _member(archive, name) as stream:
         shape = _read_shape(stream, name)
         if len(shape) != dimensions:

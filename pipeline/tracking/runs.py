@@ -22,7 +22,7 @@ from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 from pipeline.core.urls import redacted
 from pipeline.data import datasets, history
-from pipeline.data.datasets import Part, Split
+from pipeline.data.datasets import Segment, Split
 from pipeline.tracking import run_owner
 from pipeline.tracking.connection import connect as connect
 from pipeline.tracking.connection import environment, reason, retry_on_conflict
@@ -149,14 +149,14 @@ def _describe(params: Params, paths: Paths) -> None:
         mlflow.set_tags({"dvc_experiment": os.environ["DVC_EXP_NAME"], "dvc_baseline": baseline})
     inputs = []
     for name, context in (("train", "training"), ("test", "evaluation")):
-        split, parts = datasets.open_split(paths, name), datasets.parts(manifest, name)
+        split, parts = datasets.open_split(paths, name), datasets.segments(manifest, name)
         for part, rows in zip(parts, datasets.slices([part.rows for part in parts]), strict=True):
             inputs.append(_dataset(part, Split(split.images[rows], split.labels[rows]), paths, context))
     client, run_id = mlflow.MlflowClient(), mlflow.active_run().info.run_id
     retry_on_conflict(lambda: client.log_inputs(run_id, inputs))
 
 
-def _dataset(part: Part, split: Split, paths: Paths, context: str) -> DatasetInput:
+def _dataset(part: Segment, split: Split, paths: Paths, context: str) -> DatasetInput:
     """A set of images, described as `mlflow.data.from_numpy` does, which would import pandas and SciPy into training."""
     images, labels = split
     schema: dict[str, str] = {}

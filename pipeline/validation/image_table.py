@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.data import datasets
-from pipeline.data.datasets import Part, Split
+from pipeline.data.datasets import Segment, Split
 from pipeline.validation import label_issues, near_duplicates
 
 _BANDS = 10  # of mean intensity, each with as many images of the base
@@ -101,6 +101,6 @@ def band(train: pd.DataFrame, base: int) -> list[float]:
     return shares
 
 
-def row_names(base: Part, parts: Sequence[Part]) -> list[Any]:
+def row_names(base: Segment, parts: Sequence[Segment]) -> list[Any]:
     """How error lines call the rows of the training split: by number, in a further set by its name too."""
     return [*range(base.rows), *(f"{number} of {part.name}" for part in parts for number in range(part.rows))]

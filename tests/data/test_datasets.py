@@ -12,9 +12,9 @@ from pipeline.core import files
 from pipeline.core.errors import MissingInputError, UnusableInputError
 from pipeline.core.paths import Paths
 from pipeline.data import datasets, idx
-from pipeline.data.datasets import Part, Pixels, Split
+from pipeline.data.datasets import Pixels, Segment, Split
 from pipeline.data.errors import MismatchError
-from pipeline.data.idx import Decoded
+from pipeline.data.idx import Hashed
 from tests.conftest import NAMES, Edit
 from tests.conftest import idx as as_idx
 
@@ -103,7 +103,7 @@ def test_the_same_bytes_in_another_form_are_refused(other: Pixels, stored: Paths
     blank = np.zeros((5, 28, 28), np.uint8)
     found = datasets.read_manifest(stored)["files"]
     found["train_images"]["sha256"] = hashlib.sha256(as_idx(blank)).hexdigest()
-    decoded = {name: Decoded(**file) for name, file in found.items()}
+    decoded = {name: Hashed(**file) for name, file in found.items()}
     files.write_json(stored.manifest, datasets.manifest(decoded, {}, edit().fetch))
     np.save(stored.raw / "train_images.npy", blank)
     datasets.load(stored, "train")
@@ -123,11 +123,11 @@ def test_a_missing_file_is_named(name: str, stored: Paths) -> None:
 
 
 def test_the_fingerprint_follows_the_data_and_its_meaning_only(edit: Edit) -> None:
-    decoded = {key: Decoded(SHAPES[key], key) for key in NAMES}
-    other = decoded | {"test_labels": Decoded((10,), "other")}
+    decoded = {key: Hashed(SHAPES[key], key) for key in NAMES}
+    other = decoded | {"test_labels": Hashed((10,), "other")}
     params = edit().fetch
 
-    def fingerprint(files: dict[str, Decoded], changes: dict[str, object]) -> str:
+    def fingerprint(files: dict[str, Hashed], changes: dict[str, object]) -> str:
         return str(datasets.manifest(files, {}, edit(changes).fetch)["fingerprint"])
 
     original = datasets.manifest(decoded, {}, params)["fingerprint"]
@@ -156,25 +156,25 @@ def test_json_that_is_no_manifest_is_refused(content: Any, stored: Paths) -> Non
 def test_a_manifest_changed_by_hand_is_refused(stored: Paths) -> None:
     files.write_json(stored.manifest, datasets.read_manifest(stored) | {"licence": "none"})
 
-    with pytest.raises(UnusableInputError, match="expected the content that its fingerprint tells, found another"):
+    with pytest.raises(UnusableInputError, match="expected content that matches its fingerprint, found other content"):
         datasets.read_manifest(stored)
 
 
 def test_the_parts_of_a_split_are_in_the_manifest(edit: Edit) -> None:
-    decoded = {key: Decoded(SHAPES[key], key) for key in NAMES}
-    parts = {"train": [Part("base", 20, "a"), Part("more", 10, "b")], "test": [Part("test", 10, "c")]}
+    decoded = {key: Hashed(SHAPES[key], key) for key in NAMES}
+    parts = {"train": [Segment("base", 20, "a"), Segment("more", 10, "b")], "test": [Segment("test", 10, "c")]}
     paths = Paths()
     params = edit().fetch
     files.write_json(paths.manifest, datasets.manifest(decoded, parts, params))
 
     manifest = datasets.read_manifest(paths)
 
-    assert {split: datasets.parts(manifest, split) for split in parts} == parts
+    assert {split: datasets.segments(manifest, split) for split in parts} == parts
     assert datasets.train_rows(paths) == [20, 10]
     assert datasets.slices([20, 10]) == [slice(0, 20), slice(20, 30)]
     assert (
         manifest["fingerprint"]
-        != datasets.manifest(decoded, parts | {"train": [Part("base", 30, "d")]}, params)["fingerprint"]
+        != datasets.manifest(decoded, parts | {"train": [Segment("base", 30, "d")]}, params)["fingerprint"]
     )
 
 

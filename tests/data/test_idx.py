@@ -26,7 +26,7 @@ def npy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("idx") / "array.npy"
 
 
-def decode(content: bytes, npy: Path, dimensions: int = 3, max_bytes: int = 1000) -> idx.Decoded:
+def decode(content: bytes, npy: Path, dimensions: int = 3, max_bytes: int = 1000) -> idx.Hashed:
     return idx.decode(io.BytesIO(content), dimensions, npy, max_bytes)
 
 
@@ -164,8 +164,8 @@ def test_a_file_of_another_length_than_its_header_tells_has_no_hash(change: Any,
 def test_arrays_are_concatenated_as_numpy_does(npy: Path, tmp_path: Path) -> None:
     np.save(source := tmp_path / "source.npy", ARRAY)
 
-    shape = idx.concatenate([(source, slice(1)), (source, slice(None)), (source, slice(1, 2))], npy)
+    joined = idx.concatenate([(source, slice(1)), (source, slice(None)), (source, slice(1, 2))], npy)
 
-    np.save(tmp_path / "numpy.npy", np.concatenate([ARRAY[:1], ARRAY, ARRAY[1:]]))
-    assert shape == (4, 3, 4)
+    np.save(tmp_path / "numpy.npy", expected := np.concatenate([ARRAY[:1], ARRAY, ARRAY[1:]]))
+    assert joined == idx.Hashed((4, 3, 4), hashlib.sha256(as_idx(expected)).hexdigest())
     assert npy.read_bytes() == (tmp_path / "numpy.npy").read_bytes()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.data import npz
 from pipeline.data.errors import IdxError
-from pipeline.data.idx import Decoded, Pixels
+from pipeline.data.idx import Hashed, Pixels
 
 IMAGES = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
 LABELS = np.array([1, 0], np.uint8)
@@ -37,7 +37,7 @@ def npy(array: Pixels) -> bytes:
     return stream.getvalue()
 
 
-def decode(content: bytes, folder: Path, max_bytes: int = 1000) -> dict[str, Decoded]:
+def decode(content: bytes, folder: Path, max_bytes: int = 1000) -> dict[str, Hashed]:
     targets = {"images": (3, folder / "images.npy"), "labels": (1, folder / "labels.npy")}
     return npz.decode(io.BytesIO(content), targets, max_bytes)
 

@@ -86,7 +86,7 @@ def test_the_run_names_its_data_as_mlflow_does(built: Repository, registered: tu
             json.loads(expected[key]) for key in ("schema", "profile", "source")
         ]
         assert [(tag.key, tag.value) for tag in entry.tags] == [("mlflow.data.context", context)]
-        (part,) = datasets.parts(manifest, split)
+        (part,) = datasets.segments(manifest, split)
         assert part.sha256.startswith(entry.dataset.digest)
 
 
