@@ -76,13 +76,13 @@ def score(version: "Version", folder: Path, test: Split, params: Params) -> Cand
     float32, int8 = registry.download(version, folder)
     classes = params.fetch.classes
     perturbed, bins = scoring.perturb(test.images, params.evaluate), params.evaluate.calibration_bins
-    figures, probabilities = scoring.score(onnx_model.open_for(float32, test.images, classes), test, perturbed, bins)
+    measured, probabilities = scoring.score(onnx_model.open_for(float32, test.images, classes), test, perturbed, bins)
     quantised = onnx_model.open_for(int8, test.images, classes).predict(test.images)
-    figures["int8_agreement"] = metrics.agreement(probabilities, quantised)
-    figures["bytes"] = float32.stat().st_size
-    figures["latency_microseconds"] = scoring.latency(float32, test.images[0])["p50_microseconds"]
-    right = np.asarray(probabilities.argmax(axis=1) == test.labels)
-    return Candidate(version.number, version.onnx_sha256, version.tags.get(registry.LINEAGE, ""), right, figures)
+    measured["int8_agreement"] = metrics.agreement(probabilities, quantised)
+    measured["bytes"] = float32.stat().st_size
+    measured["latency_microseconds"] = scoring.latency(float32, test.images[0])["p50_microseconds"]
+    correct = np.asarray(probabilities.argmax(axis=1) == test.labels)
+    return Candidate(version.number, version.onnx_sha256, version.tags.get(registry.LINEAGE, ""), correct, measured)
 
 
 def apply(version: "Version", decision: Decision, params: Params, paths: Paths) -> None:
@@ -100,7 +100,7 @@ def apply(version: "Version", decision: Decision, params: Params, paths: Paths) 
         champions.make_champion(version, decision.sentence)
 
 
-def tag_champion(params: Params, paths: Paths) -> git_tags.Release:
+def tag_champion(params: Params, paths: Paths) -> git_tags.TaggedVersion:
     """Give the champion of the registry its git tags, where it has none: a promotion that was cut short is completed."""
     from pipeline.tracking import registry
 
@@ -108,14 +108,14 @@ def tag_champion(params: Params, paths: Paths) -> git_tags.Release:
     with TemporaryDirectory(prefix="promote-") as folder:
         md5 = files.md5(registry.download(champion, Path(folder))[0])
     message = f"{name} version {champion.number}, SHA-256 {champion.onnx_sha256}, run {champion.run_id}"
-    known = champion.tags.get(registry.RELEASE)
+    known = champion.tags.get(registry.GIT_TAG)
     if known in git_tags.versions(paths.root, name):  # else it was made in a checkout that never published it
         tagged = git_tags.champion(paths.root, name)
         if tagged is None or tagged.version != known:
-            git_tags.assign(paths.root, name, known, message)
-        return git_tags.Release(known, git_tags.versions(paths.root, name)[known])
-    made = git_tags.release(paths.root, name, paths.onnx, md5, message)
-    registry.tag(champion, registry.RELEASE, made.version)
+            git_tags.assign_champion(paths.root, name, known, message)
+        return git_tags.TaggedVersion(known, git_tags.versions(paths.root, name)[known])
+    made = git_tags.tag_champion(paths.root, name, paths.onnx, md5, message)
+    registry.tag(champion, registry.GIT_TAG, made.version)
     return made
 
 
@@ -148,7 +148,7 @@ def history(params: Params, paths: Paths) -> int:
 
 
 def _tag(facts: Facts) -> str:
-    return f"so does git tag {facts.tagged}" if facts.tagged else "it has no git tag"
+    return f"so does git tag {facts.git_tag}" if facts.git_tag else "it has no git tag"
 
 
 def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:

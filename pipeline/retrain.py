@@ -1,6 +1,6 @@
-"""One turn of retraining: fetch again, rebuild what that changes, decide, and publish a new champion or leave all as it was.
+"""Run one retraining cycle: fetch, rebuild, decide on the challenger, and publish it as champion or restore the checkout.
 
-What was cut short is completed by the next turn: each step finds out what is done already.
+The next cycle completes one that was interrupted: each step skips what is already done.
 """
 
 import argparse
@@ -26,82 +26,82 @@ from pipeline.promotion.retrain_report import Outcome
 _REFUSED = 3  # exit code of promote --check
 
 
-def turn(options: argparse.Namespace, checkout: Repository, params: Params, paths: Paths) -> Outcome:
-    """Take a turn. On a refusal, and when the data or a stage fails, the tree is put back as the last commit has it.
+def cycle(options: argparse.Namespace, repository: Repository, params: Params, paths: Paths) -> Outcome:
+    """Run one retraining cycle. After a refusal or a failure the tree is as in the last commit.
 
     Raises:
-        RetrainError: the checkout holds changes that are not of a turn, another command is at work in it, or a stage fails.
+        RetrainError: the checkout holds other changes, another DVC command is running in it, or a stage fails.
         RepositoryError: git or DVC fails.
     """
-    checkout.mend()
-    own = [*checkout.published_files(), paths.params.name] if options.seed is not None else checkout.published_files()
-    if foreign := [file for file in checkout.changed() if file not in own]:
+    repository.mend()
+    own = [*repository.published_files(), paths.params.name] if options.seed is not None else repository.published_files()
+    if foreign := [file for file in repository.changed() if file not in own]:
         raise RetrainError("a checkout without changes", ", ".join(foreign), "Commit or stash them.")
-    if at_work := checkout.busy():
+    if at_work := repository.busy():
         raise RetrainError("no other DVC command at work in this checkout", at_work, "Wait for it to end.")
-    if checkout.has_dvc_remote():
-        checkout.dvc("pull", "--quiet", "--run-cache", "--allow-missing")
+    if repository.has_dvc_remote():
+        repository.dvc("pull", "--quiet", "--run-cache", "--allow-missing")
     try:
         if options.seed is not None:
             _set_seed(paths, options.seed)
-        rebuild(checkout)
-        if not checkout.changed(own) and is_published(checkout, params, paths):
+        rebuild(repository)
+        if not repository.changed(own) and is_published(repository, params, paths):
             return Outcome.NOTHING_NEW
-        decided = promote(options, checkout)
+        decided = promote(options, repository)
     except RetrainError:
         keep_reports(paths)
-        checkout.restore(own)
+        repository.restore(own)
         raise
     except KeyboardInterrupt:
-        if options.seed is not None:  # else the next turn would take it for somebody's change; what was trained stays
-            checkout.git("checkout", "--quiet", "HEAD", "--", paths.params.name)
+        if options.seed is not None:  # else the next cycle would take it for somebody's change; what was trained stays
+            repository.git("checkout", "--quiet", "HEAD", "--", paths.params.name)
         raise
     if decided is Outcome.REFUSED:
         keep_reports(paths)
-        checkout.restore(own)
+        repository.restore(own)
         return decided
-    publish(checkout, own, params, paths)
+    publish(repository, own, params, paths)
     return decided
 
 
-def rebuild(checkout: Repository) -> None:
+def rebuild(repository: Repository) -> None:
     """Fetch again, because DVC does not see that a source changed, and run what follows from it.
 
-    A stage that ran on the same inputs elsewhere, in a turn that was cut short, is restored from the remote.
+    A stage that ran on the same inputs elsewhere, in a cycle that was cut short, is restored from the remote.
     """
-    shared = ["--pull"] if checkout.has_dvc_remote() else []
+    shared = ["--pull"] if repository.has_dvc_remote() else []
     for command in (["repro", "--force", "--single-item", "fetch"], ["repro", *shared]):
-        if checkout.shown("dvc", *command) != 0:
+        if repository.shown("dvc", *command) != 0:
             raise RetrainError("every stage to succeed", "one that failed, above", "Mend the data or the code.")
 
 
-def promote(options: argparse.Namespace, checkout: Repository) -> Outcome:
+def promote(options: argparse.Namespace, repository: Repository) -> Outcome:
     flags = [*(["--first"] if options.first else []), *(["--require", options.require] if options.require else [])]
-    code = checkout.shown("pipeline.promote", "--check", *flags)
+    code = repository.shown("pipeline.promote", "--check", *flags)
     if code not in (0, _REFUSED):
         raise RetrainError("a decision", "none, as said above", "Mend this and repeat.")
     return Outcome.REFUSED if code == _REFUSED else Outcome.PROMOTED
 
 
-def is_published(checkout: Repository, params: Params, paths: Paths) -> bool:
+def is_published(repository: Repository, params: Params, paths: Paths) -> bool:
     """Whether the model in place is the champion that git tags name, and its remote has the commit."""
     tagged = git_tags.champion(paths.root, params.tracking.model)
     md5 = tagged and git_tags.locked_md5(paths.root, tagged.commit, paths.onnx)
-    return md5 is not None and md5 == files.md5(paths.onnx) and not checkout.ahead()
+    return md5 is not None and md5 == files.md5(paths.onnx) and not repository.ahead()
 
 
-def publish(checkout: Repository, own: list[str], params: Params, paths: Paths) -> None:
-    """Commit what the turn wrote, tag it as the champion, and push outputs, branch and tags."""
-    if changed := checkout.changed(own):
-        checkout.git("add", "--", *changed)
-        checkout.git(
+def publish(repository: Repository, own: list[str], params: Params, paths: Paths) -> None:
+    """Commit what the cycle wrote, tag it as the champion, and push outputs, branch and tags."""
+    if changed := repository.changed(own):
+        repository.git("add", "--", *changed)
+        repository.git(
             "commit", "--quiet", "--message", retrain_report.message(files.read_json(paths.promotion), params.tracking.model)
         )
-    if checkout.shown("pipeline.promote", "--tag") != 0:
+    if repository.shown("pipeline.promote", "--tag") != 0:
         raise RetrainError(
-            "the champion to be tagged", "a failure, above", "Mend this and repeat: the next turn completes it."
+            "the champion to be tagged", "a failure, above", "Mend this and repeat: the next retraining cycle completes it."
         )
-    checkout.push()
+    repository.push()
 
 
 def keep_reports(paths: Paths) -> None:
@@ -129,11 +129,13 @@ def _alone(paths: Paths) -> Iterator[None]:
         with lock:
             yield
     except Timeout as error:
-        raise RetrainError("to be alone", "another turn under way in this checkout", "Wait for it to end.") from error
+        raise RetrainError(
+            "to be alone", "another retraining cycle running in this checkout", "Wait for it to end."
+        ) from error
 
 
 def stale(params: Params, paths: Paths) -> int:
-    """Say when the last turn was; exit code 1 when that is too long ago."""
+    """Say when the last retraining cycle ended; exit code 1 when that is too long ago."""
     from pipeline.promotion import champions
     from pipeline.tracking import runs
 
@@ -141,12 +143,13 @@ def stale(params: Params, paths: Paths) -> int:
         runs.connect(params, paths)
         last = champions.last_cycle(params.tracking.model)
     if last is None:
-        console.echo("stale", "no turn of retraining has been recorded in this store: `make retrain`")
+        console.echo("stale", "this store has no record of a retraining cycle: `make retrain`")
         return 1
     days = (datetime.now(UTC) - last.at).total_seconds() / 86400
     verdict = "ok" if days <= params.retrain.max_age_days else "stale"
     console.echo(
-        verdict, f"the last turn ended {days:.1f} days ago, {last.outcome}; it is to be within {params.retrain.max_age_days:g}"
+        verdict,
+        f"the last retraining cycle ended {days:.1f} days ago, {last.outcome}; limit: {params.retrain.max_age_days:g} days",
     )
     return 0 if verdict == "ok" else 1
 
@@ -154,8 +157,8 @@ def stale(params: Params, paths: Paths) -> int:
 def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     if options.stale:
         return stale(params, paths)
-    checkout = Repository(paths.root.absolute())
-    if not checkout.exists() or checkout.branch() == "HEAD":
+    repository = Repository(paths.root.absolute())
+    if not repository.exists() or repository.branch() == "HEAD":
         raise RetrainError(
             "a git checkout with a branch checked out", "none", "Clone the repository, or `git switch` to a branch."
         )
@@ -163,7 +166,7 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
         outcome, problem = None, None
         paths.promotion.unlink(missing_ok=True)
         try:
-            outcome = turn(options, checkout, params, paths)
+            outcome = cycle(options, repository, params, paths)
         except (RetrainError, RepositoryError) as error:
             problem = error
         finish(outcome, problem, params, paths)
@@ -173,12 +176,12 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
 
 
 def finish(outcome: Outcome | None, problem: Exception | None, params: Params, paths: Paths) -> None:
-    """Write the summary, for the job's page too, and note in the store that a turn ended."""
+    """Write the summary, for the job's page too, and note in the store that a cycle ended."""
     from pipeline.promotion import champions
     from pipeline.tracking import runs
 
     decision = files.read_json(paths.promotion) if paths.promotion.is_file() else None
-    last, link = None, "none of this turn"
+    last, link = None, "none of this cycle"
     try:
         with runs.store_errors(paths):
             runs.connect(params, paths)
@@ -203,5 +206,5 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, help="train with this seed instead of train.seed")
     parser.add_argument("--require", choices=["non_inferior", "superior"], help="instead of promote.require")
     parser.add_argument("--first", action="store_true", help="promote on the minimum alone where there is no champion")
-    parser.add_argument("--stale", action="store_true", help="take no turn; fail if the last one is too long ago")
+    parser.add_argument("--stale", action="store_true", help="run no cycle; fail if the last one is too old")
     sys.exit(console.run_command(parser, run))

@@ -25,11 +25,11 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
         champions.make_champion(previous, f"rolled back from version {champion.number}")
     console.echo("rollback", f"version {previous.number} is champion again, in place of version {champion.number}")
     if options.tag:
-        release = previous.tags.get(registry.RELEASE)
-        if release is None:
-            raise NoVersionError(f"{name} version {previous.number}", registry.RELEASE, "It was promoted without --tag.")
-        git_tags.assign(paths.root, name, release, f"{name} version {previous.number}, rolled back to")
-        console.echo("tag", f"{name}@{release} is champion in git")
+        git_tag = previous.tags.get(registry.GIT_TAG)
+        if git_tag is None:
+            raise NoVersionError(f"{name} version {previous.number}", registry.GIT_TAG, "It was promoted without --tag.")
+        git_tags.assign_champion(paths.root, name, git_tag, f"{name} version {previous.number}, rolled back to")
+        console.echo("tag", f"{name}@{git_tag} is champion in git")
     return 0
 
 

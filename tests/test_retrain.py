@@ -1,4 +1,4 @@
-"""Turns of retraining as the scheduled job takes them: its own steps, in fresh clones, with real remotes and a real server."""
+"""Retraining cycles as the scheduled job runs them: its own steps, in fresh clones, with real remotes and a real server."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ CHECKS = "Check what a commit of this job rests on"  # the tests themselves
 
 
 @dataclass
-class Turn:
+class Cycle:
     """What the job's steps printed, with which exit code, and the clone that they ran in."""
 
     code: int
@@ -42,7 +42,7 @@ class Home:
 
     folder: Path
     tracking: str
-    turns: dict[str, Turn] = field(default_factory=dict)
+    cycles: dict[str, Cycle] = field(default_factory=dict)
 
     @property
     def origin(self) -> Path:
@@ -61,7 +61,7 @@ class Home:
             champion = "none"
         return self.git("rev-parse", "main"), " ".join(self.git("tag").split()), champion
 
-    def turn(self, name: str, clone: Path | None = None, **inputs: str) -> Turn:
+    def run_cycle(self, name: str, clone: Path | None = None, **inputs: str) -> Cycle:
         """Run the steps of the workflow in a fresh clone, or again in `clone`, up to the first that fails."""
         if clone is None:
             clone = self.folder / name
@@ -81,8 +81,8 @@ class Home:
             printed, code = printed + done.stdout, done.returncode
             if code:
                 break
-        self.turns[name] = Turn(code, printed, clone)
-        return self.turns[name]
+        self.cycles[name] = Cycle(code, printed, clone)
+        return self.cycles[name]
 
     def environment(self, step: dict[str, Any], inputs: dict[str, str]) -> dict[str, str]:
         """The step's variables as GitHub would fill them in, and none of a person who runs the tests."""
@@ -125,7 +125,7 @@ def publish_repository(home: Home, source: Path) -> None:
 def home(
     tmp_path_factory: pytest.TempPathFactory, subset: dict[str, Split], mnist: dict[str, Split]
 ) -> Iterator[tuple[Home, dict[str, tuple[str, str, str]]]]:
-    """Take the turns one after the other; what was published after each is kept beside them."""
+    """Run the cycles one after the other; what was published after each is kept beside them."""
     folder = tmp_path_factory.mktemp("home")
     source = write_source(folder / "source", subset)
     with mlflow_server(folder) as (uri, _):
@@ -134,13 +134,13 @@ def home(
         def take(name: str, data: dict[str, Split] | None = None, clone: Path | None = None, **inputs: str) -> None:
             if data:
                 write_source(source, data)
-            home.turn(name, clone, **inputs)
+            home.run_cycle(name, clone, **inputs)
             states[name] = home.state()
 
         publish_repository(home, source)
         states["start"] = home.state()
         take("without a champion")
-        take("first", clone=home.turns["without a champion"].clone, FIRST="1")
+        take("first", clone=home.cycles["without a champion"].clone, FIRST="1")
         take("idle")
         hook = home.origin / "hooks" / "pre-receive"
         hook.write_text("#!/bin/sh\nexit 1\n")
@@ -159,17 +159,17 @@ Taken = tuple[Home, dict[str, tuple[str, str, str]]]
 
 
 def test_a_store_without_a_champion_promotes_nothing_by_itself(home: Taken) -> None:
-    turns, states = home[0].turns, home[1]
+    cycles, states = home[0].cycles, home[1]
 
-    assert turns["without a champion"].code != 0
-    assert "a wrong or a lost store looks like this" in turns["without a champion"].printed
+    assert cycles["without a champion"].code != 0
+    assert "a wrong or a lost store looks like this" in cycles["without a champion"].printed
     assert states["without a champion"] == states["start"]
 
 
 def test_the_first_champion_is_committed_tagged_and_pushed(home: Taken) -> None:
     taken, states = home
 
-    assert taken.turns["first"].code == 0, taken.turns["first"].printed
+    assert taken.cycles["first"].code == 0, taken.cycles["first"].printed
     commit, tags, champion = states["first"]
     assert tags == "mnist-dense#champion#1 mnist-dense@v1.0.0"
     assert champion != "none"
@@ -195,20 +195,20 @@ def test_a_consumer_gets_the_champion_from_git_alone(home: Taken, tmp_path: Path
 def test_with_nothing_new_nothing_is_trained(home: Taken) -> None:
     taken, states = home
 
-    assert taken.turns["idle"].code == 0, taken.turns["idle"].printed
-    assert "nothing new" in taken.turns["idle"].printed
-    assert "pipeline.train" not in taken.turns["idle"].printed
+    assert taken.cycles["idle"].code == 0, taken.cycles["idle"].printed
+    assert "nothing new" in taken.cycles["idle"].printed
+    assert "pipeline.train" not in taken.cycles["idle"].printed
     assert states["idle"] == states["first"]
 
 
-def test_a_turn_that_was_cut_short_is_completed_by_the_next(home: Taken) -> None:
+def test_a_cycle_that_was_cut_short_is_completed_by_the_next(home: Taken) -> None:
     taken, states = home
 
-    assert taken.turns["cut short"].code != 0
-    assert "expected it to succeed" in taken.turns["cut short"].printed
+    assert taken.cycles["cut short"].code != 0
+    assert "expected it to succeed" in taken.cycles["cut short"].printed
     assert states["cut short"][:2] == states["first"][:2]
-    assert taken.turns["completed"].code == 0, taken.turns["completed"].printed
-    assert "pipeline.train" not in taken.turns["completed"].printed
+    assert taken.cycles["completed"].code == 0, taken.cycles["completed"].printed
+    assert "pipeline.train" not in taken.cycles["completed"].printed
     assert "mnist-dense@v1.1.0" in states["completed"][1]
     assert states["completed"][2] == states["cut short"][2] != states["first"][2]
 
@@ -216,24 +216,24 @@ def test_a_turn_that_was_cut_short_is_completed_by_the_next(home: Taken) -> None
 def test_data_that_is_bad_is_stopped_and_the_champion_stays(home: Taken) -> None:
     taken, states = home
 
-    assert taken.turns["bad"].code != 0
-    assert "pixel_minimum" in taken.turns["bad"].printed or "mean" in taken.turns["bad"].printed
-    assert "pipeline.train" not in taken.turns["bad"].printed
+    assert taken.cycles["bad"].code != 0
+    assert "pixel_minimum" in taken.cycles["bad"].printed or "mean" in taken.cycles["bad"].printed
+    assert "pipeline.train" not in taken.cycles["bad"].printed
     assert states["bad"] == states["completed"]
-    assert taken.git("status", "--porcelain", "--untracked-files=no", cwd=taken.turns["bad"].clone) == ""
-    assert not files.read_json(taken.turns["bad"].clone / "data" / "retrain" / "report.json")["success"]
+    assert taken.git("status", "--porcelain", "--untracked-files=no", cwd=taken.cycles["bad"].clone) == ""
+    assert not files.read_json(taken.cycles["bad"].clone / "data" / "retrain" / "report.json")["success"]
 
 
 def test_a_worse_model_is_refused_and_the_branch_stays(home: Taken) -> None:
     taken, states = home
 
-    assert taken.turns["worse"].code == 0, taken.turns["worse"].printed
-    assert "is refused" in taken.turns["worse"].printed
+    assert taken.cycles["worse"].code == 0, taken.cycles["worse"].printed
+    assert "is refused" in taken.cycles["worse"].printed
     assert states["worse"] == states["completed"]
-    assert taken.git("status", "--porcelain", "--untracked-files=no", cwd=taken.turns["worse"].clone) == ""
+    assert taken.git("status", "--porcelain", "--untracked-files=no", cwd=taken.cycles["worse"].clone) == ""
 
 
-def test_the_job_page_says_how_each_turn_ended(home: Taken) -> None:
+def test_the_job_page_says_how_each_cycle_ended(home: Taken) -> None:
     page = (home[0].folder / "summary.md").read_text(encoding="utf-8")
 
     heads = [line for line in page.splitlines() if line.startswith("# ")]
@@ -244,7 +244,7 @@ def test_the_job_page_says_how_each_turn_ended(home: Taken) -> None:
 
 def test_staleness_fails_loudly(home: Taken) -> None:
     taken, _ = home
-    clone = taken.turns["worse"].clone
+    clone = taken.cycles["worse"].clone
     environment = {**os.environ, "MLFLOW_TRACKING_URI": taken.tracking}
 
     def stale() -> "subprocess.CompletedProcess[str]":
@@ -257,21 +257,21 @@ def test_staleness_fails_loudly(home: Taken) -> None:
     assert "refused" in late.stdout
 
 
-def test_two_turns_at_once_are_refused(home: Taken) -> None:
+def test_two_cycles_at_once_are_refused(home: Taken) -> None:
     from filelock import FileLock
 
-    clone = home[0].turns["worse"].clone
+    clone = home[0].cycles["worse"].clone
     with FileLock(clone / "data" / "retrain" / "lock"):
         done = subprocess.run(
             [sys.executable, "-m", "pipeline.retrain"], cwd=clone, capture_output=True, text=True, check=False
         )
 
     assert done.returncode == 1
-    assert "another turn under way in this checkout" in done.stderr
+    assert "another retraining cycle running in this checkout" in done.stderr
 
 
-def test_an_interrupted_turn_with_a_seed_leaves_the_seed_as_it_was(home: Taken) -> None:
-    clone = home[0].turns["bad"].clone
+def test_an_interrupted_cycle_with_a_seed_leaves_the_seed_as_it_was(home: Taken) -> None:
+    clone = home[0].cycles["bad"].clone
     params = clone / "params.yaml"
     before = params.read_text()
     command = [sys.executable, "-m", "pipeline.retrain", "--seed", "7"]
@@ -288,7 +288,7 @@ def test_an_interrupted_turn_with_a_seed_leaves_the_seed_as_it_was(home: Taken) 
 
 
 def test_a_checkout_with_other_changes_is_left_alone_and_told_without_a_store_too(home: Taken) -> None:
-    clone = home[0].turns["idle"].clone
+    clone = home[0].cycles["idle"].clone
     (clone / "README.md").write_text("mine")
 
     environment = os.environ | {"MLFLOW_TRACKING_URI": closed()}

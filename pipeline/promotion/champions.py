@@ -33,7 +33,7 @@ class Move(NamedTuple):
 
 
 class Cycle(NamedTuple):
-    """A turn of retraining: when it ended, and how."""
+    """A retraining cycle: when and how it ended."""
 
     at: datetime
     outcome: str
@@ -93,7 +93,7 @@ def _record_move(version: Version, previous: int | None, reason: str) -> Move:
 
 
 def record_cycle(name: str, outcome: str) -> None:
-    """Note on the registered model, if there is one, that a turn of retraining ended now."""
+    """Note on the registered model, if there is one, that a retraining cycle ended now."""
     content = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "outcome": outcome}
     try:
         mlflow.MlflowClient().set_registered_model_tag(name, _LAST_CYCLE, json.dumps(content))
@@ -103,7 +103,7 @@ def record_cycle(name: str, outcome: str) -> None:
 
 
 def last_cycle(name: str) -> Cycle | None:
-    """The last turn of retraining, or None."""
+    """The last retraining cycle, or None."""
     try:
         tags = mlflow.MlflowClient().get_registered_model(name).tags
     except MlflowException as error:

@@ -46,7 +46,7 @@ class DamagedError(PipelineError):
 
 
 class RetrainError(PipelineError):
-    """A turn of retraining cannot start, or cannot go on."""
+    """A retraining cycle cannot start or continue."""
 
     def __init__(self, expected: str, found: str, todo: str) -> None:
         super().__init__(f"retrain: expected {expected}, found {found}.\nNothing was published. {todo}")

@@ -17,22 +17,22 @@ _STAGE = "champion"
 _FIRST = "v1.0.0"
 
 
-class Release(NamedTuple):
+class TaggedVersion(NamedTuple):
     """A tagged version of the model, and the commit whose dvc.lock holds it."""
 
     version: str  # such as v1.2.0
     commit: str
 
 
-def champion(root: Path, name: str) -> Release | None:
+def champion(root: Path, name: str) -> TaggedVersion | None:
     """What the newest tag of the champion names; None where there is none, or no git checkout."""
     if not git(root, "tag", "--list", f"{name}#{_STAGE}#*"):
         return None
     (found, *_) = json.loads(_gto(root, "show", f"{name}#{_STAGE}", "--json"))
-    return Release(found["version"], found["commit_hexsha"])
+    return TaggedVersion(found["version"], found["commit_hexsha"])
 
 
-def release(root: Path, name: str, file: Path, md5: str, message: str) -> Release:
+def tag_champion(root: Path, name: str, file: Path, md5: str, message: str) -> TaggedVersion:
     """Tag the commit checked out as the next version of `name` and as its champion. Tags that are there are not made twice.
 
     Args:
@@ -51,13 +51,13 @@ def release(root: Path, name: str, file: Path, md5: str, message: str) -> Releas
     if commit not in known.values():
         _gto(root, "register", name, commit, "--message", message, *(["--bump-minor"] if known else ["--version", _FIRST]))
         known = versions(root, name)
-    made = Release(next(version for version, tagged in known.items() if tagged == commit), commit)
+    made = TaggedVersion(next(version for version, tagged in known.items() if tagged == commit), commit)
     if champion(root, name) != made:
-        assign(root, name, made.version, message)
+        assign_champion(root, name, made.version, message)
     return made
 
 
-def assign(root: Path, name: str, version: str, message: str) -> None:
+def assign_champion(root: Path, name: str, version: str, message: str) -> None:
     """Tag `version`, which has a tag already, as the champion."""
     # By force, because it may have been champion before.
     _gto(root, "assign", name, "--version", version, "--stage", _STAGE, "--message", message, "--force")

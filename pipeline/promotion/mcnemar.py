@@ -5,10 +5,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-Right = npt.NDArray[np.bool_]
+Correct = npt.NDArray[np.bool_]
 
 
-class Comparison(NamedTuple):
+class McNemar(NamedTuple):
     """The images on which exactly one of two models is right, and how likely so uneven a split is by chance."""
 
     only_challenger: int
@@ -17,7 +17,7 @@ class Comparison(NamedTuple):
     difference: float  # accuracy of the challenger less that of the champion
 
 
-def compare(challenger: Right, champion: Right) -> Comparison:
+def exact_test(challenger: Correct, champion: Correct) -> McNemar:
     """Compare two models by which of the same images they decide right, `(n,)` bool each.
 
     The exact form of McNemar, "Note on the sampling error of the difference between correlated proportions or percentages",
@@ -32,12 +32,12 @@ def compare(challenger: Right, champion: Right) -> Comparison:
         raise ValueError(f"expected one answer an image from both, found shapes {challenger.shape} and {champion.shape}")
     won, lost = int((challenger & ~champion).sum()), int((champion & ~challenger).sum())
     p_value = float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
-    return Comparison(won, lost, p_value, float(challenger.mean() - champion.mean()))
+    return McNemar(won, lost, p_value, float(challenger.mean() - champion.mean()))
 
 
-def passes(comparison: Comparison, require: str, alpha: float) -> bool:
-    """Whether the challenger is `non_inferior` (unless significantly worse) or `better` (only if significantly better)."""
-    significant = comparison.p_value <= alpha
+def passes(result: McNemar, require: str, alpha: float) -> bool:
+    """Whether the challenger is `non_inferior` (unless significantly worse) or `superior` (only if significantly better)."""
+    significant = result.p_value <= alpha
     if require == "superior":
-        return significant and comparison.difference > 0
-    return not (significant and comparison.difference < 0)
+        return significant and result.difference > 0
+    return not (significant and result.difference < 0)

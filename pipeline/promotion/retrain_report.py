@@ -1,4 +1,4 @@
-"""What a turn of retraining came to, as a commit message and as a page for people."""
+"""The result of a retraining cycle, as a commit message and as a page for people."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -8,7 +8,7 @@ Decision = Mapping[str, Any]  # data/promotion.json
 
 
 class Outcome(StrEnum):
-    """How a turn that did not fail ended."""
+    """How a retraining cycle ended that did not fail."""
 
     NOTHING_NEW = "nothing new"
     PROMOTED = "promoted"
@@ -23,7 +23,7 @@ MEANING = {
 
 
 def message(decision: Decision, model: str) -> str:
-    """The message of the commit that holds a new champion. It asks CI not to start: the turn has checked what it commits."""
+    """The message of the commit that holds a new champion. It asks CI not to start: the cycle has checked what it commits."""
     subject = f"Make version {decision['challenger']} of {model} champion"
     return "\n".join([subject, "", decision["sentence"], "", *_lines(decision), "", "[skip ci]"])
 
@@ -33,11 +33,11 @@ def _lines(decision: Decision) -> list[str]:
 
 
 def summary(outcome: Outcome | None, problem: str | None, decision: Decision | None, last: Any, link: str) -> str:
-    """The turn on a page of Markdown.
+    """The retraining cycle on a page of Markdown.
 
     Args:
-        outcome: None where the turn failed, of `problem`.
-        last: the turn before this one, with `at` and `outcome`; None where none is known.
+        outcome: None if the cycle failed with `problem`.
+        last: the cycle before this one, with `at` and `outcome`; None where none is known.
         link: where the run with its pictures is to be seen.
     """
     head = {Outcome.PROMOTED: "✅ Promoted", Outcome.REFUSED: "⛔ Refused", Outcome.NOTHING_NEW: "💤 Nothing new"}
@@ -47,7 +47,9 @@ def summary(outcome: Outcome | None, problem: str | None, decision: Decision | N
     if decision:
         parts += [decision["sentence"], "", *_table(decision), ""]
     parts += [f"Run, curves and pictures: {link}", ""]
-    parts.append(f"Last turn before this: {last.at.isoformat()}, {last.outcome}" if last else "No turn before this is known.")
+    parts.append(
+        f"Previous retraining cycle: {last.at.isoformat()}, {last.outcome}" if last else "This is the first retraining cycle."
+    )
     return "\n".join(parts) + "\n"
 
 

@@ -1,12 +1,12 @@
-"""The promotion rule: may the challenger take the champion's place? Pure: figures in, a decision with its reasons out."""
+"""The promotion rule: may the challenger take the champion's place? Pure: metrics in, a decision with its reasons out."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from pipeline.core.params import PromoteParams
-from pipeline.promotion.mcnemar import Comparison, Right, compare, passes
+from pipeline.promotion.mcnemar import Correct, McNemar, exact_test, passes
 
-Figures = Mapping[str, float]
+Metrics = Mapping[str, float]
 
 
 class Candidate(NamedTuple):
@@ -15,8 +15,8 @@ class Candidate(NamedTuple):
     version: int
     onnx_sha256: str
     lineage: str  # what it was made from, but for the seed: pipeline.tracking.lineage
-    right: Right  # (n,) bool: whether it decides each test image as labelled
-    figures: Figures  # named as in `promote.minimum` and `promote.maximum`, as far as they are known
+    correct: Correct  # (n,) bool: whether it predicts the label of each test image
+    metrics: Metrics  # named as in `promote.minimum` and `promote.maximum`, as far as they are known
 
 
 class Rule(NamedTuple):
@@ -40,17 +40,17 @@ class Decision(NamedTuple):
     champion: int | None
     require: str
     rules: tuple[Rule, ...]
-    comparison: Comparison | None
-    champion_figures: Figures
+    comparison: McNemar | None
+    champion_metrics: Metrics
     sentence: str
 
     def record(self) -> dict[str, Any]:
-        """The decision as JSON takes it."""
-        return {
-            **self._asdict(),
-            "rules": [rule._asdict() for rule in self.rules],
-            "comparison": self.comparison and self.comparison._asdict(),
-        }
+        """The content of data/promotion.json."""
+        content = self._asdict()
+        content["rules"] = [rule._asdict() for rule in self.rules]
+        content["comparison"] = self.comparison and self.comparison._asdict()
+        content["champion_figures"] = content.pop("champion_metrics")  # the key in records of earlier versions
+        return content
 
 
 def decide(challenger: Candidate, champion: Candidate | None, withdrawn: bool, params: PromoteParams) -> Decision:
@@ -62,7 +62,7 @@ def decide(challenger: Candidate, champion: Candidate | None, withdrawn: bool, p
     Args:
         withdrawn: whether a rollback took this version back once.
     """
-    rules = _bounds(challenger.figures, params)
+    rules = _bounds(challenger.metrics, params)
     comparison, require = None, params.require
     if withdrawn:
         rules.append(Rule("withdrawn", "rolled back once", "never rolled back", met=False))
@@ -70,7 +70,7 @@ def decide(challenger: Candidate, champion: Candidate | None, withdrawn: bool, p
         if champion.lineage == challenger.lineage:
             require = "superior"
         rules.append(_comparable(champion, params.champion_accuracy))
-        comparison = compare(challenger.right, champion.right)
+        comparison = exact_test(challenger.correct, champion.correct)
         rules.append(_paired(comparison, require, params.alpha))
     promote = all(rule.met for rule in rules)
     sentence = _sentence(promote, challenger, champion, rules, comparison)
@@ -81,18 +81,18 @@ def decide(challenger: Candidate, champion: Candidate | None, withdrawn: bool, p
         require,
         tuple(rules),
         comparison,
-        dict(champion.figures) if champion else {},
+        dict(champion.metrics) if champion else {},
         sentence,
     )
 
 
-def _bounds(figures: Figures, params: PromoteParams) -> list[Rule]:
+def _bounds(metrics: Metrics, params: PromoteParams) -> list[Rule]:
     minimum = [
-        Rule(name, figures[name], f"at least {_shown(bound)}", figures[name] >= bound)
+        Rule(name, metrics[name], f"at least {_shown(bound)}", metrics[name] >= bound)
         for name, bound in params.minimum.model_dump().items()
     ]
     maximum = [
-        Rule(name, figures[name], f"at most {_shown(bound)}", figures[name] <= bound)
+        Rule(name, metrics[name], f"at most {_shown(bound)}", metrics[name] <= bound)
         for name, bound in params.maximum.model_dump().items()
     ]
     return minimum + maximum
@@ -100,25 +100,25 @@ def _bounds(figures: Figures, params: PromoteParams) -> list[Rule]:
 
 def _comparable(champion: Candidate, bound: float) -> Rule:
     """Labels that all mean something else, in both splits, please a challenger that learned them: the champion tells."""
-    accuracy = float(champion.right.mean())
+    accuracy = float(champion.correct.mean())
     return Rule("accuracy of the champion", accuracy, f"at least {_shown(bound)}", accuracy >= bound)
 
 
-def _paired(comparison: Comparison, require: str, alpha: float) -> Rule:
+def _paired(comparison: McNemar, require: str, alpha: float) -> Rule:
     bound = {"non_inferior": "not significantly worse than the champion", "superior": "significantly better than the champion"}
     observed = f"{comparison.only_challenger} images won and {comparison.only_champion} lost, p = {comparison.p_value:.3g}"
     return Rule("paired test", observed, f"{bound[require]} (alpha {alpha:g})", passes(comparison, require, alpha))
 
 
 def _sentence(
-    promote: bool, challenger: Candidate, champion: Candidate | None, rules: list[Rule], comparison: Comparison | None
+    promote: bool, challenger: Candidate, champion: Candidate | None, rules: list[Rule], comparison: McNemar | None
 ) -> str:
     subject = f"version {challenger.version}"
-    accuracy = f"{challenger.right.mean():.2%} of {len(challenger.right):,} test images"
+    accuracy = f"{challenger.correct.mean():.2%} of {len(challenger.correct):,} test images"
     against = f"{accuracy}, the first champion"
     if champion and comparison:
         against = (
-            f"{accuracy} against {champion.right.mean():.2%} of version {champion.version}; of the "
+            f"{accuracy} against {champion.correct.mean():.2%} of version {champion.version}; of the "
             f"{comparison.only_challenger + comparison.only_champion} images on which one of them errs it has "
             f"{comparison.only_challenger} right (p = {comparison.p_value:.3g})"
         )

@@ -18,9 +18,9 @@ class Facts(NamedTuple):
     md5: str | None  # of the registered file; None where it is not the one that was registered
     run_found: bool
     recorded: int | None  # the version of the last recorded move
-    release: str | None  # the git version that the registry has for it
-    tagged: str | None  # the git version that the champion's newest tag names
-    tagged_md5: str | None  # of the model in dvc.lock of the commit tagged
+    registry_tag: str | None  # the git version that the registry has for it
+    git_tag: str | None  # the git version that the champion's newest tag names
+    git_tag_md5: str | None  # of the model in dvc.lock of the commit tagged
 
 
 def gather(params: Params, paths: Paths) -> Facts:
@@ -44,7 +44,7 @@ def gather(params: Params, paths: Paths) -> Facts:
         md5,
         registry.run_exists(champion),
         moves[-1].champion if moves else None,
-        champion.tags.get(registry.RELEASE),
+        champion.tags.get(registry.GIT_TAG),
         tagged and tagged.version,
         tagged and git_tags.locked_md5(paths.root, tagged.commit, paths.onnx),
     )
@@ -59,10 +59,10 @@ def problems(facts: Facts) -> list[str]:
         found.append("the run that made it is not in the store: `make register` in the checkout that has its files")
     if facts.recorded != facts.version:
         found.append(f"the last recorded move is to version {facts.recorded}: `make promote` records this one")
-    if facts.tagged is None and facts.release is None:
+    if facts.git_tag is None and facts.registry_tag is None:
         return found  # git tags are not in use
-    if facts.tagged is None:
-        found.append(f"git tag {facts.release} is not in this checkout: `git fetch --tags`, or `make promote TAG=1`")
-    elif facts.md5 is not None and facts.tagged_md5 != facts.md5:
-        found.append(f"the git tag {facts.tagged} names another file: `make promote TAG=1` tags the registry's champion")
+    if facts.git_tag is None:
+        found.append(f"git tag {facts.registry_tag} is not in this checkout: `git fetch --tags`, or `make promote TAG=1`")
+    elif facts.md5 is not None and facts.git_tag_md5 != facts.md5:
+        found.append(f"the git tag {facts.git_tag} names another file: `make promote TAG=1` tags the registry's champion")
     return found

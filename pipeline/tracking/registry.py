@@ -20,7 +20,7 @@ from pipeline.tracking.errors import AlteredModelError, NoVersionError
 from pipeline.tracking.runs import ONNX_SHA256
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
-LINEAGE, SEED, WITHDRAWN, RELEASE = "lineage", "seed", "withdrawn", "release"  # tags of a version
+LINEAGE, SEED, WITHDRAWN, GIT_TAG = "lineage", "seed", "withdrawn", "release"  # tags of a version
 
 _INT8_SHA256 = "int8_sha256"
 

@@ -248,12 +248,12 @@ def test_a_second_repro_beside_one_that_runs_is_refused_and_harms_nothing(clone:
         assert lock.read_bytes() == written[:-100]
         lock.write_bytes(written)
         second = clone.run("dvc", "repro", "--force", "--single-item", "explain")
-        turn = clone.run("pipeline.retrain")
+        cycle = clone.run("pipeline.retrain")
         os.killpg(first.pid, signal.SIGCONT)
         assert second.returncode != 0
         assert f"(PID {first.pid})" in second.stderr
-        assert turn.returncode == 1
-        assert f"found `dvc repro --force --single-item explain`, process {first.pid}" in turn.stderr
+        assert cycle.returncode == 1
+        assert f"found `dvc repro --force --single-item explain`, process {first.pid}" in cycle.stderr
         survived += first.wait(timeout=120) == 0 and clone.digests() == before
 
-    chaos.count(KIND, "`dvc repro` and a turn of retraining beside a `dvc repro` that runs: refused", tries, survived)
+    chaos.count(KIND, "`dvc repro` and a retraining cycle beside a `dvc repro` that runs: refused", tries, survived)

@@ -32,7 +32,7 @@ from pipeline.data import datasets, npz
 from pipeline.data.datasets import Split
 from pipeline.data.errors import IdxError
 from pipeline.promotion.errors import RepositoryError
-from pipeline.promotion.repository import Checkout
+from pipeline.promotion.repository import Repository as Publisher
 from pipeline.serving import image_files
 from pipeline.serving.errors import UnsafeModelError
 from pipeline.tracking.errors import AlteredModelError
@@ -645,8 +645,8 @@ def test_credentials_reach_neither_a_file_nor_a_line(
         done = [clone.run("dvc", "repro", "--single-item", "fetch"), clone.run("dvc", "push")]
     shown = "".join(each.stdout + each.stderr for each in done)
     assert (done[0].returncode, done[1].returncode == 0) == (0, False), shown
-    checkout = Checkout(root)
-    for publish in (lambda: checkout.dvc("push"), lambda: checkout.git("push", "origin", "HEAD"), checkout.push):
+    publisher = Publisher(root)
+    for publish in (lambda: publisher.dvc("push"), lambda: publisher.git("push", "origin", "HEAD"), publisher.push):
         with pytest.raises(RepositoryError) as failed:
             publish()
         shown += str(failed.value)

@@ -9,7 +9,7 @@ from pipeline.promotion import rules
 from pipeline.promotion.rules import Candidate, Decision
 from tests.imports import ROOT
 
-FIGURES = {
+METRICS = {
     "accuracy": 0.99,
     "worst_recall": 0.98,
     "shifted_accuracy": 0.97,
@@ -26,19 +26,19 @@ def rule(**changes: Any) -> PromoteParams:
 
 def candidate(version: int, wrong: range, lineage: str = "") -> Candidate:
     """A version that errs on the images `wrong` of 1,000."""
-    right = np.ones(1000, bool)
-    right[list(wrong)] = False
-    return Candidate(version, f"sha of {version}", lineage or f"lineage of {version}", right, FIGURES)
+    correct = np.ones(1000, bool)
+    correct[list(wrong)] = False
+    return Candidate(version, f"sha of {version}", lineage or f"lineage of {version}", correct, METRICS)
 
 
 def decide(
     challenger: Candidate,
     champion: Candidate | None,
-    figures: dict[str, float] | None = None,
+    metrics: dict[str, float] | None = None,
     withdrawn: bool = False,
     **changes: Any,
 ) -> Decision:
-    challenger = challenger._replace(figures=FIGURES | (figures or {}))
+    challenger = challenger._replace(metrics=METRICS | (metrics or {}))
     return rules.decide(challenger, champion, withdrawn, rule(**changes))
 
 
@@ -67,7 +67,7 @@ def test_a_challenger_that_is_worse_is_refused_with_the_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("figure", "value"),
+    ("metric", "value"),
     [
         ("accuracy", 0.9),
         ("worst_recall", 0.9),
@@ -79,12 +79,12 @@ def test_a_challenger_that_is_worse_is_refused_with_the_reason() -> None:
     ],
 )
 @pytest.mark.parametrize("champion", [None, candidate(1, range(100))])
-def test_every_floor_and_ceiling_refuses_by_itself(figure: str, value: float, champion: Candidate | None) -> None:
-    decision = decide(candidate(2, range(10)), champion, {figure: value})
+def test_every_minimum_and_maximum_refuses_by_itself(metric: str, value: float, champion: Candidate | None) -> None:
+    decision = decide(candidate(2, range(10)), champion, {metric: value})
 
     assert not decision.promote
-    assert broken(decision) == [figure]
-    assert figure in decision.sentence
+    assert broken(decision) == [metric]
+    assert metric in decision.sentence
 
 
 def test_a_bound_itself_is_allowed() -> None:
@@ -93,7 +93,7 @@ def test_a_bound_itself_is_allowed() -> None:
     assert decide(candidate(1, range(1)), None, {"accuracy": bounds.minimum.accuracy, "bytes": bounds.maximum.bytes}).promote
 
 
-def test_a_first_champion_needs_the_floors_alone() -> None:
+def test_a_first_champion_needs_the_bounds_alone() -> None:
     decision = decide(candidate(1, range(10)), None)
 
     assert decision.promote
@@ -103,7 +103,7 @@ def test_a_first_champion_needs_the_floors_alone() -> None:
 
 
 @pytest.mark.parametrize("require", ["non_inferior", "superior"])
-def test_another_seed_of_the_same_recipe_has_to_be_better(require: str) -> None:
+def test_another_seed_of_the_same_lineage_has_to_be_better(require: str) -> None:
     equal = decide(candidate(2, range(10), "the same"), candidate(1, range(10, 20), "the same"), require=require)
     better = decide(candidate(2, range(1), "the same"), candidate(1, range(1, 20), "the same"), require=require)
 
@@ -136,6 +136,6 @@ def test_the_record_holds_every_rule_with_what_was_found_and_what_had_to_be() ->
     by_name = {entry["rule"]: entry for entry in record["rules"]}
     assert by_name["accuracy"] == {"rule": "accuracy", "observed": 0.99, "bound": "at least 0.98", "met": True}
     assert by_name["bytes"]["bound"] == "at most 2,000,000"
-    assert by_name.keys() == FIGURES.keys() | {"accuracy of the champion", "paired test"}
+    assert by_name.keys() == METRICS.keys() | {"accuracy of the champion", "paired test"}
     assert record["comparison"]["only_challenger"] == 7
-    assert record["champion_figures"] == FIGURES
+    assert record["champion_figures"] == METRICS

@@ -22,19 +22,19 @@ def chosen() -> Params:
     return params.load(ROOT / "params.yaml")
 
 
-def test_the_code_of_a_recipe_is_what_train_and_export_run() -> None:
+def test_the_code_of_a_lineage_is_what_train_and_export_run() -> None:
     run = files(closure("pipeline.train") | closure("pipeline.export"))
 
     assert {f"pipeline/{name}" for name in lineage.SOURCES} == run - SURROUNDINGS
 
 
-def test_another_seed_is_the_same_recipe(chosen: Params) -> None:
+def test_another_seed_is_the_same_lineage(chosen: Params) -> None:
     other = chosen.model_copy(update={"train": chosen.train.model_copy(update={"seed": 7})})
 
     assert lineage.digest("data", other) == lineage.digest("data", chosen)
 
 
-def test_other_data_parameters_or_network_are_another_recipe(chosen: Params) -> None:
+def test_other_data_parameters_or_network_are_another_lineage(chosen: Params) -> None:
     longer = chosen.model_copy(update={"train": chosen.train.model_copy(update={"epochs": 7})})
     wider = chosen.model_copy(update={"model": chosen.model.model_copy(update={"hidden_units": (7,)})})
 
