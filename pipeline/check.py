@@ -1,6 +1,9 @@
-"""Hash again what DVC keeps of the pipeline's outputs and what lies in their place, and take out what is damaged.
+"""Verify the hashes of DVC's cache and of the pipeline's outputs, and remove damaged files.
 
-DVC hashes a file once: what a disk does to it later, it does not see, and calls it up to date.
+DVC hashes a file once. It does not notice later disk damage and reports the file as up to date.
+
+Example:
+    python -m pipeline.check
 """
 
 import argparse
@@ -35,6 +38,10 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m pipeline.check", description=__doc__)
-    parser.add_argument("--lock", action="store_true", help="only mend what a kill of DVC cut off; exit code 1 if nothing was")
+    parser = console.parser("check", __doc__)
+    parser.add_argument(
+        "--lock",
+        action="store_true",
+        help="only repair files that a killed DVC left truncated; exit code 1 if there were none",
+    )
     sys.exit(console.run_command(parser, run))

@@ -1,4 +1,10 @@
-"""Compare images that the model was asked about, without labels, with those that it was made with."""
+"""Compare unlabelled images with the training data to detect drift.
+
+Write data/drift/report.json and its plots.
+
+Example:
+    python -m pipeline.drift served.npy --check
+"""
 
 import argparse
 import sys
@@ -91,7 +97,7 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m pipeline.drift", description=__doc__)
-    parser.add_argument("source", help="an IDX, npy or npz file of uint8 (n, height, width), or a folder of such")
-    parser.add_argument("--check", action="store_true", help=f"exit {DRIFTED} when they have drifted")
+    parser = console.parser("drift", __doc__)
+    parser.add_argument("source", help="an IDX, npy or npz file of uint8 images (n, height, width), or a folder of such files")
+    parser.add_argument("--check", action="store_true", help=f"exit with code {DRIFTED} on drift")
     sys.exit(console.run_command(parser, run))

@@ -1,4 +1,10 @@
-"""Stage evaluate: score the ONNX files that will be served, on the test split; metrics, tables and pictures."""
+"""Score the exported ONNX files on the test split: metrics, tables and plots.
+
+Write data/evaluation.
+
+Example:
+    python -m pipeline.evaluate
+"""
 
 import sys
 from collections.abc import Sequence
@@ -95,4 +101,4 @@ def run(params: Params, paths: Paths) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(console.run_stage("evaluate", run))
+    sys.exit(console.run_stage("evaluate", run, __doc__))

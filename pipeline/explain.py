@@ -1,6 +1,9 @@
-"""Stage explain: one page, made from the very model that is exported, that shows what the network does.
+"""Build the explorer: one HTML page that shows how the exported network predicts.
 
-`python -m pipeline.explain` writes it; `make explore` opens it.
+Write data/explorer/index.html; `make explore` opens it.
+
+Example:
+    python -m pipeline.explain
 """
 
 import sys
@@ -70,4 +73,4 @@ def run(params: Params, paths: Paths) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(console.run_stage("explain", run))
+    sys.exit(console.run_stage("explain", run, __doc__))

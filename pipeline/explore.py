@@ -1,4 +1,10 @@
-"""Open the explorer's page in the browser: it is one file, and needs no server."""
+"""Open the explorer page in your browser.
+
+The page is one file and needs no server.
+
+Example:
+    python -m pipeline.explore
+"""
 
 import argparse
 import sys
@@ -19,5 +25,5 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m pipeline.explore", description=__doc__)
+    parser = console.parser("explore", __doc__)
     sys.exit(console.run_command(parser, run))

@@ -1,4 +1,10 @@
-"""Stage export: Keras -> ONNX in float32 and int8, each proved to decide as the network that was trained."""
+"""Convert the Keras model to ONNX in float32 and int8, and check that both predict as it does.
+
+Write model.onnx, model.int8.onnx and parity.json to data/model.
+
+Example:
+    python -m pipeline.export
+"""
 
 import sys
 from collections.abc import Mapping
@@ -90,4 +96,4 @@ def run(params: Params, paths: Paths) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(console.run_stage("export", run))
+    sys.exit(console.run_stage("export", run, __doc__))

@@ -1,7 +1,10 @@
-"""Stage fetch: download or copy the data, check it, and write it to data/raw.
+"""Fetch the data set and store it as verified arrays in data/raw.
 
-The SHA-256 of each uncompressed IDX file identifies the data, whatever source it comes from. Images are hashed once, when they
-are decoded or found in place. Only where extra data sets are appended, the base is hashed again as part of the whole array.
+The SHA-256 of each file's decompressed content identifies the data, not the source it came from.
+Files that are already in place and match params.yaml are kept.
+
+Example:
+    python -m pipeline.fetch
 """
 
 import shutil
@@ -200,4 +203,4 @@ def _manifest(params: FetchParams, base: Base, whole: Mapping[str, Hashed], extr
 
 
 if __name__ == "__main__":
-    sys.exit(console.run_stage("fetch", run))
+    sys.exit(console.run_stage("fetch", run, __doc__))

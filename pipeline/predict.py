@@ -1,4 +1,9 @@
-"""Say what pictures show: the reference consumer of the model. PNG, JPEG, npy, npz or IDX in; labels and probabilities out."""
+"""Predict the classes of images in PNG, JPEG, npy, npz or IDX files.
+
+Example:
+    python -m pipeline.predict photo.png
+    python -m pipeline.predict --json --model models:/mnist-dense@champion images.npy
+"""
 
 import argparse
 import json
@@ -86,9 +91,9 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m pipeline.predict", description=__doc__)
-    parser.add_argument("files", nargs="+", metavar="FILE")
-    parser.add_argument("--model", help="an ONNX file, or models:/NAME@ALIAS; data/model/model.onnx where not given")
-    parser.add_argument("--sha256", metavar="HEX", help="what the ONNX file must be: another is not opened")
+    parser = console.parser("predict", __doc__)
+    parser.add_argument("files", nargs="+", metavar="FILE", help="image files or arrays")
+    parser.add_argument("--model", help="an ONNX file or models:/NAME@ALIAS (default: data/model/model.onnx)")
+    parser.add_argument("--sha256", metavar="HEX", help="expected hash of the ONNX file; any other file is refused")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     sys.exit(console.run_command(parser, run))

@@ -1,6 +1,10 @@
-"""Decide whether the challenger takes the champion's place, and move the registry's aliases and git tags if it does.
+"""Promote the challenger to champion if it is good enough: move registry aliases and git tags.
 
-Both are scored anew on the test split as it is now. A refusal is a result and no error.
+Both models are scored again on the current test split. A refusal is a result, not an error.
+
+Example:
+    python -m pipeline.promote --check
+    python -m pipeline.promote --history
 """
 
 import argparse
@@ -185,11 +189,13 @@ def _print(version: "Version", decision: Decision | None) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m pipeline.promote", description=__doc__)
-    parser.add_argument("--first", action="store_true", help="promote on the minimum alone where there is no champion")
-    parser.add_argument("--require", choices=["non_inferior", "superior"], help="instead of promote.require")
-    parser.add_argument("--check", action="store_true", help=f"exit {REFUSED} on a refusal")
-    parser.add_argument("--tag", action="store_true", help="tag the commit that holds the champion, in GTO's convention")
-    parser.add_argument("--history", action="store_true", help="decide nothing; say who was champion when, and why")
-    parser.add_argument("--verify", action="store_true", help="decide nothing; compare alias, record, run, file and git tag")
+    parser = console.parser("promote", __doc__)
+    parser.add_argument(
+        "--first", action="store_true", help="if there is no champion, promote a challenger that meets the minimum"
+    )
+    parser.add_argument("--require", choices=["non_inferior", "superior"], help="override promote.require")
+    parser.add_argument("--check", action="store_true", help=f"exit with code {REFUSED} on a refusal")
+    parser.add_argument("--tag", action="store_true", help="also tag the champion's commit in git, in GTO's format")
+    parser.add_argument("--history", action="store_true", help="only list the champions, with dates and reasons")
+    parser.add_argument("--verify", action="store_true", help="only check that alias, record, run, file and git tag agree")
     sys.exit(console.run_command(parser, run))

@@ -1,6 +1,9 @@
-"""Stage register: complete the MLflow run that train opened, and register its ONNX model as challenger.
+"""Complete the MLflow run that train opened, and register its ONNX model as challenger.
 
-Run it by itself (`make register`) after the store was lost or changed: it puts back what the store lacks.
+Run this stage alone (`make register`) if the store was lost or replaced: it restores what the store lacks.
+
+Example:
+    python -m pipeline.register
 """
 
 import sys
@@ -28,4 +31,4 @@ def run(params: Params, paths: Paths) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(console.run_stage("register", run))
+    sys.exit(console.run_stage("register", run, __doc__))

@@ -1,6 +1,10 @@
-"""Run one retraining cycle: fetch, rebuild, decide on the challenger, and publish it as champion or restore the checkout.
+"""Run one retraining cycle: fetch, rebuild, decide, and publish a new champion or change nothing.
 
-The next cycle completes one that was interrupted: each step skips what is already done.
+The next cycle completes an interrupted one; completed steps are skipped.
+
+Example:
+    python -m pipeline.retrain --seed 3
+    python -m pipeline.retrain --stale
 """
 
 import argparse
@@ -202,9 +206,13 @@ def finish(outcome: Outcome | None, problem: Exception | None, params: Params, p
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m pipeline.retrain", description=__doc__)
+    parser = console.parser("retrain", __doc__)
     parser.add_argument("--seed", type=int, help="train with this seed instead of train.seed")
-    parser.add_argument("--require", choices=["non_inferior", "superior"], help="instead of promote.require")
-    parser.add_argument("--first", action="store_true", help="promote on the minimum alone where there is no champion")
-    parser.add_argument("--stale", action="store_true", help="run no cycle; fail if the last one is too old")
+    parser.add_argument("--require", choices=["non_inferior", "superior"], help="override promote.require")
+    parser.add_argument(
+        "--first", action="store_true", help="if there is no champion, promote a challenger that meets the minimum"
+    )
+    parser.add_argument(
+        "--stale", action="store_true", help="only check; fail if the last cycle is older than retrain.max_age_days"
+    )
     sys.exit(console.run_command(parser, run))

@@ -1,4 +1,10 @@
-"""Make the previous champion champion again. The one that it takes the place of is not promoted a second time."""
+"""Make the previous champion champion again.
+
+The champion that it replaces is not promoted a second time.
+
+Example:
+    python -m pipeline.rollback --tag
+"""
 
 import argparse
 import sys
@@ -34,6 +40,6 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m pipeline.rollback", description=__doc__)
-    parser.add_argument("--tag", action="store_true", help="tag it as the champion in git, too")
+    parser = console.parser("rollback", __doc__)
+    parser.add_argument("--tag", action="store_true", help="also tag it as champion in git")
     sys.exit(console.run_command(parser, run))

@@ -1,6 +1,9 @@
-"""Score images in bulk: every image of a source once, into Parquet files, with the checks of drift and of validation.
+"""Predict a large set of images into Parquet files, with the checks of drift and validate.
 
-What was cut short is gone on with: the same command scores what is left.
+The same command resumes an interrupted one.
+
+Example:
+    python -m pipeline.score images/ --out predictions/
 """
 
 import argparse
@@ -108,10 +111,10 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m pipeline.score", description=__doc__)
-    parser.add_argument("source", help="an npy, npz, IDX or Parquet file of uint8 images, or a folder of such")
+    parser = console.parser("score", __doc__)
+    parser.add_argument("source", help="an npy, npz, IDX or Parquet file of uint8 images, or a folder of such files")
     parser.add_argument(
-        "--out", required=True, metavar="DIR", help="where the Parquet files go, for every machine of a cluster"
+        "--out", required=True, metavar="DIR", help="folder for the Parquet files; every machine of a cluster must reach it"
     )
-    parser.add_argument("--model", metavar="FILE", help="an ONNX file; data/model/model.onnx where not given")
+    parser.add_argument("--model", metavar="FILE", help="an ONNX file (default: data/model/model.onnx)")
     sys.exit(console.run_command(parser, run))

@@ -1,4 +1,8 @@
-"""Serve a registered model on this machine by MLflow's scoring server: pixels in, probabilities out."""
+"""Serve a registered model over HTTP on this machine: pixels in, probabilities out.
+
+Example:
+    python -m pipeline.serve --alias challenger --port 5002
+"""
 
 import argparse
 import os
@@ -67,13 +71,16 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m pipeline.serve", description=__doc__)
-    parser.add_argument("--port", type=int, default=5001)
+    parser = console.parser("serve", __doc__)
+    parser.add_argument("--port", type=int, default=5001, help="port to listen on (default: 5001)")
     parser.add_argument(
-        "--host", default=ports.HOST, help="listen on this address, with --expose; this machine alone if not given"
+        "--host", default=ports.HOST, help="listen on this address; needs --expose (default: this machine only)"
     )
     parser.add_argument(
-        "--expose", default="", metavar="NAMES", help=f"with --host: names it is asked by, a,b; token in {TOKEN}"
+        "--expose",
+        default="",
+        metavar="NAMES",
+        help=f"host names that clients use, separated by commas; {TOKEN} holds the token",
     )
-    parser.add_argument("--alias", default="champion", help="which version: champion, challenger or previous")
+    parser.add_argument("--alias", default="champion", help="version to serve: champion (default), challenger or previous")
     sys.exit(console.run_command(parser, run))

@@ -1,4 +1,10 @@
-"""What came of it: the accuracy, where the model lies, how to look. `make repro` ends with it."""
+"""Print the accuracy, where the model is, and how to look at the results.
+
+`make repro` ends with this.
+
+Example:
+    python -m pipeline.summary
+"""
 
 import argparse
 import sys
@@ -23,5 +29,5 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m pipeline.summary", description=__doc__)
+    parser = console.parser("summary", __doc__)
     sys.exit(console.run_command(parser, run))

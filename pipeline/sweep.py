@@ -1,6 +1,10 @@
-"""Search for better parameters: trials of the pipeline's own fit on Ray, compared on the validation images.
+"""Search for better hyperparameters with Ray; trials are compared on the validation images.
 
-What was found is offered as a DVC experiment; nothing is applied. The test split is not read.
+The best trial is offered as a DVC experiment and nothing is applied. The test split is not read.
+
+Example:
+    python -m pipeline.sweep
+    python -m pipeline.sweep --resume
 """
 
 import argparse
@@ -137,6 +141,6 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m pipeline.sweep", description=__doc__)
-    parser.add_argument("--resume", action="store_true", help="go on with a sweep that was interrupted")
+    parser = console.parser("sweep", __doc__)
+    parser.add_argument("--resume", action="store_true", help="resume an interrupted sweep")
     sys.exit(console.run_command(parser, run))

@@ -1,4 +1,11 @@
-"""Stage train: the validated training split -> a fitted network, its history, and a live MLflow run."""
+"""Train the network on the validated training split and log the run to MLflow.
+
+Write data/model/model.keras, the training history and snapshots of the weights.
+
+Example:
+    python -m pipeline.train
+    dvc exp run -S train.epochs=5
+"""
 
 import platform
 import sys
@@ -83,4 +90,4 @@ def run(params: Params, paths: Paths) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(console.run_stage("train", run))
+    sys.exit(console.run_stage("train", run, __doc__))

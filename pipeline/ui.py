@@ -1,23 +1,29 @@
-"""Serve the MLflow UI of the pipeline's store on this machine."""
+"""Serve the MLflow UI of the local store on this machine.
+
+Example:
+    python -m pipeline.ui --port 5001
+"""
 
 import argparse
 import os
-import signal
 import subprocess
 import sys
 
-from pipeline.core.errors import PipelineError
+from pipeline.core import console
+from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 from pipeline.core.urls import redacted
 from pipeline.serving import ports
+from pipeline.serving.errors import BusyPortError
 from pipeline.tracking import relocation, sqlite_store
+from pipeline.tracking.errors import MissingStoreError
 
-# MLflow lets in whoever asks by a name such as 10.evil.example, which may be anybody's name for this machine.
+# By default MLflow also accepts host names such as 10.evil.example, which anyone may point at this machine.
 _NAMES = "localhost,127.0.0.1,localhost:*,127.0.0.1:*"
 
 
 def command(paths: Paths, port: int) -> list[str]:
-    """The MLflow server over the default store, reachable from this machine only. It shows artifacts, and takes none."""
+    """The MLflow server over the default store: reachable from this machine only, and without artifact uploads."""
     return [
         *(sys.executable, "-m", "mlflow", "server"),
         *("--backend-store-uri", f"sqlite:///{paths.database}"),
@@ -29,45 +35,45 @@ def command(paths: Paths, port: int) -> list[str]:
     ]
 
 
-def problem(paths: Paths, port: int) -> str | None:
-    """Why the server cannot start, or None."""
+def check(paths: Paths, port: int) -> None:
+    """Raise an error if the server cannot start.
+
+    Raises:
+        MissingStoreError: there is no local store yet.
+        BusyPortError: another process listens on `port`.
+        OlderStoreError, NewerStoreError, UnreadableStoreError: the server would upgrade an older store without a copy.
+    """
     if not paths.database.exists():
-        return f"{paths.database}: expected a store, found none. `make repro` makes it, `make register` makes it again."
-    return ports.problem(port, "ui")
+        raise MissingStoreError(paths.database)
+    if found := ports.problem(port, "ui"):
+        raise BusyPortError(found)
+    sqlite_store.check(paths.database)
 
 
 def environment() -> dict[str, str]:
-    """This process's, without what could widen the server or switch its checks off."""
+    """This process's environment, without settings that could expose the server or switch off its checks."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_SERVER_")}
-    own = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_LOGGING_LEVEL": "WARNING", "PYTHONWARNINGS": "ignore"}
-    return kept | own
+    ours = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_LOGGING_LEVEL": "WARNING", "PYTHONWARNINGS": "ignore"}
+    return kept | ours
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m pipeline.ui", description=__doc__)
-    parser.add_argument("--port", type=int, default=5000)
-    port, paths = parser.parse_args().port, Paths()
+def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     if os.environ.get("MLFLOW_TRACKING_URI"):
-        print(f"MLFLOW_TRACKING_URI names the store: browse {redacted(paths.tracking_uri)}")
+        console.echo("ui", f"MLFLOW_TRACKING_URI names the store: browse {redacted(paths.tracking_uri)}")
         return 0
-    if found := problem(paths, port):
-        print(f"error: {found}", file=sys.stderr)
-        return 1
-    try:
-        sqlite_store.check(paths.database)  # the server would upgrade an older one, without a copy
-        left = relocation.follow(paths)
-    except PipelineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    for folder in left:
-        print(f"The store was at {folder}; its artifacts are found here now.")
-    print(f"The MLflow UI is at http://{ports.HOST}:{port} in a few seconds; Ctrl-C ends it.", flush=True)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        return subprocess.run(command(paths, port), env=environment(), check=False).returncode
-    except KeyboardInterrupt:
-        return 0
+    check(paths, options.port)
+    for folder in relocation.follow(paths):
+        console.echo("ui", f"the store was at {folder}; the UI now shows its artifacts from here")
+    console.echo("ui", f"the MLflow UI starts at http://{ports.HOST}:{options.port}; Ctrl-C ends it")
+    with subprocess.Popen(command(paths, options.port), env=environment()) as server:
+        try:
+            return server.wait()
+        except KeyboardInterrupt:
+            server.terminate()
+            return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    parser = console.parser("ui", __doc__)
+    parser.add_argument("--port", type=int, default=5000, help="port to listen on (default: 5000)")
+    sys.exit(console.run_command(parser, run))

@@ -1,4 +1,10 @@
-"""Stage validate: one row an image -> Great Expectations -> report, and the gate before training."""
+"""Check the data with Great Expectations and stop the pipeline if an expectation fails.
+
+Write data/validation/report.json and the Data Docs pages, even if the check fails.
+
+Example:
+    python -m pipeline.validate
+"""
 
 import sys
 from collections.abc import Sequence
@@ -85,4 +91,4 @@ def run(params: Params, paths: Paths) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(console.run_stage("validate", run))
+    sys.exit(console.run_stage("validate", run, __doc__))

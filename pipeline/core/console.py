@@ -33,33 +33,40 @@ def echo(stage: str, text: str) -> None:
     print(f"{stage:<9} {text}", flush=True)
 
 
-def run_stage(name: str, run: Stage) -> int:
+def parser(verb: str, doc: str | None) -> argparse.ArgumentParser:
+    """The command line of a verb; `--help` shows its module docstring `doc`."""
+    return argparse.ArgumentParser(
+        prog=f"python -m pipeline.{verb}", description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def run_stage(name: str, run: Stage, doc: str | None = None) -> int:
     """Run a stage on params.yaml and the tree in the current folder, print its result, and return the exit code.
 
-    0 is done, 1 an error that a person can mend, 130 an interruption (Ctrl-C or SIGTERM). `--debug`, or PIPELINE_DEBUG=1
-    where DVC writes the command line, shows tracebacks and what the libraries log.
+    Exit codes: 0 success, 1 an error that you can fix, 2 wrong arguments, 130 interrupted (Ctrl-C or SIGTERM).
+    `--debug`, or PIPELINE_DEBUG=1 where DVC writes the command line, shows tracebacks and the libraries' log lines.
     """
-    arguments = sys.argv[1:]
-    if unknown := [argument for argument in arguments if argument != "--debug"]:
-        print(f"error: {name} takes no argument but --debug, found {' '.join(unknown)}.", file=sys.stderr)
-        return 2
 
     def act(params: Params, paths: Paths) -> int:
         echo(name, f"{run(params, paths)} · {time.monotonic() - _START:.1f} s")
         return 0
 
-    return _guarded(f"{name} interrupted; `dvc repro` goes on from here.", act, "--debug" in arguments, bounded=True)
+    debug = _parse(parser(name, doc)).debug
+    return _guarded(f"{name} interrupted; `dvc repro` goes on from here.", act, debug, bounded=True)
 
 
 def run_command(parser: argparse.ArgumentParser, act: Command) -> int:
-    """Run a command that has arguments of its own, as `run_stage` runs a stage. It prints what it has to say itself.
+    """Run a command with its own options, as `run_stage` runs a stage. The command prints its results itself.
 
-    Its exit code is what `act` returns; 2 where the arguments are wrong, and otherwise as for a stage. Interrupted, it takes
-    the time that it needs to end.
+    Returns what `act` returns, or an exit code of `run_stage`. An interrupted command takes the time that it needs to end.
     """
-    parser.add_argument("--debug", action="store_true", help="show tracebacks and what the libraries log")
-    options = parser.parse_args()
+    options = _parse(parser)
     return _guarded("interrupted.", lambda params, paths: act(options, params, paths), options.debug, bounded=False)
+
+
+def _parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    parser.add_argument("--debug", action="store_true", help="show tracebacks and the libraries' log lines")
+    return parser.parse_args()
 
 
 def _guarded(interrupted: str, act: Callable[[Params, Paths], int], debug: bool, bounded: bool) -> int:

@@ -25,6 +25,16 @@ class CredentialsError(PipelineError):
         )
 
 
+class MissingStoreError(PipelineError):
+    """There is no local SQLite store."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"MLflow store {path}: expected a SQLite database, found none.\n"
+            "Nothing was started. `make repro` creates it; `make register` creates it again from the current results."
+        )
+
+
 class BusyStoreError(PipelineError):
     """Another process does not let go of the SQLite store."""
 

@@ -498,6 +498,7 @@ def shown(paths: Paths) -> "subprocess.CompletedProcess[str]":
     """`make ui` on a store that it must not serve; it is ended where it does after all."""
     command = [sys.executable, "-m", "pipeline.ui", "--port", str(free_port())]
     forget_store()  # of this process, which names it in the environment
+    shutil.copy(ROOT / "params.yaml", paths.params)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
         command,
