@@ -105,6 +105,7 @@ lock: $(READY)  ## Resolve pyproject.toml anew into requirements.txt, and its ex
 	@for group in chaos team; do \
 		$(COMPILE) --upgrade --constraint requirements.txt --output-file requirements/$$group.txt --group $$group; \
 	done
+	@python requirements/write_versions.py > requirements/versions.yaml
 
 .PHONY: clean
 clean:  ## Remove .venv and caches; data and runs stay

@@ -1,5 +1,6 @@
 """The promises of the layout: which module may import what, and that dvc.yaml lists what each stage runs."""
 
+import graphlib
 import json
 import subprocess
 import sys
@@ -9,9 +10,10 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.core import paths
-from tests.imports import MODULES, ROOT, closure, direct, files, imported, outputs
+from tests.imports import MODULES, ROOT, closure, direct, imported, outputs
 
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+LOCKED = YAML(typ="safe").load(ROOT / "requirements" / "versions.yaml")
 VERBS = sorted(module for module in MODULES if module.count(".") == 1)
 NOUNS = sorted(module for module in MODULES if module.count(".") > 1)
 
@@ -40,6 +42,15 @@ HEAVY = {
     "ray": {"pipeline.distributed.batch_predict", "pipeline.distributed.cluster", "pipeline.distributed.trials"},
     "optuna": {"pipeline.distributed.trials"},
 }
+
+
+# How packages are called whose modules have another name.
+DISTRIBUTIONS = {"PIL": "pillow", "ruamel": "ruamel-yaml"}
+# Libraries that check parameters, wait, watch, fetch what is then hashed, or report: no output depends on their versions.
+DECIDING_NOTHING = {
+    *("filelock", "pooch", "psutil", "pydantic", "pydantic-core", "requests", "ruamel-yaml", "sqlalchemy", "tqdm"),
+}
+NOT_FOR = {"train": {"mlflow"}}  # where it shows the run, and decides no weight
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -89,11 +100,35 @@ def test_importing_a_module_loads_no_other_heavy_library(module: str, allowed: s
     assert set(json.loads(printed)) <= allowed
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_depends_on_every_module_that_it_runs(stage: str) -> None:
-    listed = {dep for dep in STAGES[stage]["deps"] if dep.endswith(".py")}
+def room(module: str) -> str:
+    """The folder of a module: `pipeline/training`."""
+    return MODULES[module].parent.relative_to(ROOT).as_posix()
 
-    assert listed == files(closure(f"pipeline.{stage}"))
+
+def test_rooms_form_no_circle() -> None:
+    above = {room(noun): {room(other) for other in direct(noun)} - {room(noun)} for noun in NOUNS}
+    order = graphlib.TopologicalSorter(above)
+
+    order.prepare()  # raises CycleError, which names the circle
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_the_rooms_that_it_imports_from_and_no_others(stage: str) -> None:
+    listed = {dep for dep in STAGES[stage]["deps"] if dep.startswith("pipeline/") and not dep.startswith("pipeline/explorer/")}
+    nouns = closure(f"pipeline.{stage}") - {f"pipeline.{stage}"}
+
+    assert listed == {f"pipeline/{stage}.py", *map(room, nouns)}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_names_the_libraries_that_decide_its_outputs(stage: str) -> None:
+    (listed,) = (entry["requirements/versions.yaml"] for entry in STAGES[stage]["params"] if isinstance(entry, dict))
+    names = {name.split(".")[0] for module in closure(f"pipeline.{stage}") for name in imported(MODULES[module])}
+    packages = {DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in names - sys.stdlib_module_names - {"pipeline"}}
+
+    assert packages <= LOCKED.keys()
+    lineage = {"keras", "onnx", "onnxruntime", "tensorflow", "tf2onnx"} if stage == "register" else set()
+    assert set(listed) == packages - DECIDING_NOTHING - NOT_FOR.get(stage, set()) | lineage
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from ruamel.yaml import YAML
 
 from tests.imports import ROOT
 
@@ -83,6 +85,18 @@ def test_a_lock_pins_each_requirement_once_and_as_pyproject_bounds_it(path: Path
     for requirement in required:
         versions = locked.get(canonicalize_name(requirement.name), [])
         assert [requirement.specifier.contains(version) for version in versions] == [True], f"{requirement}: {versions}"
+
+
+def test_the_file_of_versions_agrees_with_the_lock() -> None:
+    command = [sys.executable, str(ROOT / "requirements" / "write_versions.py")]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    assert (ROOT / "requirements" / "versions.yaml").read_text(encoding="utf-8") == printed
+    named = YAML(typ="safe").load(printed)
+    assert named.keys() == {canonicalize_name(Requirement(line).name) for line in PROJECT["project"]["dependencies"]}
+    locked = pinned(BASE)
+    for name, versions in named.items():
+        assert {versions} if isinstance(versions, str) else set(versions) == locked[name], name
 
 
 def test_every_lock_is_of_something_that_pyproject_names() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pipeline.core import files, params, signals
+from pipeline.core import files, params, signals, versions
 from pipeline.core.errors import PipelineError
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
@@ -49,6 +49,8 @@ def run_stage(name: str, run: Stage, doc: str | None = None) -> int:
 
     def act(params: Params, paths: Paths) -> int:
         echo(name, f"{run(params, paths)} · {time.monotonic() - _START:.1f} s")
+        if running := versions.mismatches(versions.locked(paths)):
+            echo(name, f"warning: ran with {', '.join(running)}; `make setup` installs the locked versions")
         return 0
 
     debug = _parse(parser(name, doc)).debug

@@ -13,6 +13,7 @@ class Paths:
     def __init__(self, root: Path = Path()) -> None:
         self.root = root
         self.params = root / "params.yaml"
+        self.versions = root / "requirements" / "versions.yaml"
         self.data = root / "data"
 
         self.raw = root / "data" / "raw"

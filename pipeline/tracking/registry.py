@@ -65,7 +65,7 @@ def _tags(onnx_sha256: str, params: Params, paths: Paths) -> dict[str, str]:
         ONNX_SHA256: onnx_sha256,
         _INT8_SHA256: files.sha256(paths.int8),
         "data_fingerprint": fingerprint,
-        LINEAGE: lineage.digest(fingerprint, params),
+        LINEAGE: lineage.digest(fingerprint, params, paths),
         SEED: str(params.train.seed),
     }
 

@@ -1,20 +1,18 @@
+from pathlib import Path
+from typing import Any
+
 import pytest
+from ruamel.yaml import YAML
 
 from pipeline.core import params
 from pipeline.core.params import Params
+from pipeline.core.paths import Paths
 from pipeline.tracking import lineage
-from tests.imports import ROOT, closure, files
+from tests.imports import ROOT
 
-# What train and export import, but what decides neither weights nor graph.
-SURROUNDINGS = {
-    f"pipeline/{name}.py"
-    for name in (
-        *("core/console", "core/errors", "core/files", "core/params", "core/params_errors", "core/paths", "core/processes"),
-        *("core/signals", "core/urls", "data/errors", "tracking/connection", "tracking/errors", "tracking/relocation"),
-        *("tracking/run_lifecycle", "tracking/run_owner", "tracking/runs", "tracking/sqlite_store"),
-        *("training/snapshots", "training/tensorflow_setup"),
-    )
-}
+STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+# Rooms that train and export import, but that decide neither weights nor graph.
+REPORTING = {"pipeline/core", "pipeline/tracking"}
 
 
 @pytest.fixture
@@ -22,21 +20,39 @@ def chosen() -> Params:
     return params.load(ROOT / "params.yaml")
 
 
-def test_the_code_of_a_lineage_is_what_train_and_export_run() -> None:
-    run = files(closure("pipeline.train") | closure("pipeline.export"))
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    return Paths(tmp_path)
 
-    assert {f"pipeline/{name}" for name in lineage.SOURCES} == run - SURROUNDINGS
+
+def libraries(stage: dict[str, Any]) -> set[str]:
+    (named,) = (entry["requirements/versions.yaml"] for entry in stage["params"] if isinstance(entry, dict))
+    return set(named)
 
 
-def test_another_seed_is_the_same_lineage(chosen: Params) -> None:
+def test_a_lineage_covers_the_code_and_the_libraries_of_train_and_export() -> None:
+    code = {dep for name in ("train", "export") for dep in STAGES[name]["deps"] if dep.startswith("pipeline/")}
+
+    assert {f"pipeline/{name}" for name in lineage.CODE} == code - REPORTING
+    assert set(lineage.LIBRARIES) == libraries(STAGES["train"]) | libraries(STAGES["export"])
+
+
+def test_another_seed_is_the_same_lineage(chosen: Params, paths: Paths) -> None:
     other = chosen.model_copy(update={"train": chosen.train.model_copy(update={"seed": 7})})
 
-    assert lineage.digest("data", other) == lineage.digest("data", chosen)
+    assert lineage.digest("data", other, paths) == lineage.digest("data", chosen, paths)
 
 
-def test_other_data_parameters_or_network_are_another_lineage(chosen: Params) -> None:
+def test_other_data_parameters_network_or_libraries_are_another_lineage(chosen: Params, paths: Paths) -> None:
     longer = chosen.model_copy(update={"train": chosen.train.model_copy(update={"epochs": 7})})
     wider = chosen.model_copy(update={"model": chosen.model.model_copy(update={"hidden_units": (7,)})})
 
-    digests = {lineage.digest("data", chosen), lineage.digest("more data", chosen)}
-    assert len(digests | {lineage.digest("data", changed) for changed in (longer, wider)}) == 4
+    digests = [lineage.digest("data", chosen, paths), lineage.digest("more data", chosen, paths)]
+    digests += [lineage.digest("data", changed, paths) for changed in (longer, wider)]
+    paths.versions.parent.mkdir()
+    paths.versions.write_text('tensorflow: "2.21.0"\n')
+    digests.append(lineage.digest("data", chosen, paths))
+    paths.versions.write_text('tensorflow: "2.22.0"\n')
+    digests.append(lineage.digest("data", chosen, paths))
+
+    assert len(set(digests)) == 6
