@@ -1,4 +1,4 @@
-"""docs/runbook.md: each fault is made to happen, says what the recipe says, and its commands, as they stand there, mend it."""
+"""docs/runbook.md: cause each fault, compare its message with the recipe, run the recipe's commands, check the result."""
 
 import argparse
 import io
@@ -41,13 +41,13 @@ RUNBOOK = ROOT / "docs" / "runbook.md"
 
 class Recipe(NamedTuple):
     title: str
-    told: list[str]  # what the fault prints
+    messages: list[str]  # what the fault prints
     commands: str
-    shown: list[str]  # what the commands print
+    output: list[str]  # what the commands print
 
 
 def read(text: str) -> list[Recipe]:
-    """The recipes: of each its block of text, if it has one, and its one block of commands with what they print."""
+    """The recipes. Each section has one block of commands with their output, and may have one block with a message."""
     recipes = []
     for section in re.split(r"(?m)^## ", text)[1:]:
         title = section.partition("\n")[0]
@@ -56,31 +56,31 @@ def read(text: str) -> list[Recipe]:
         assert sorted(kind for kind, _ in found) in (["console"], ["console", "text"]), f"{title}: one block of each kind"
         lines = blocks.get("console", "").splitlines()
         commands = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
-        shown = [line for line in lines if not line.startswith("$ ")]
-        recipes.append(Recipe(title, blocks.get("text", "").splitlines(), "\n".join(commands), shown))
+        output = [line for line in lines if not line.startswith("$ ")]
+        recipes.append(Recipe(title, blocks.get("text", "").splitlines(), "\n".join(commands), output))
     return recipes
 
 
-# Others take such turns in `make test`: tests/test_retrain.py.
-SELDOM = {"A turn of retraining was interrupted"}
+# tests/test_retrain.py runs such cycles in `make test`.
+ONLY_IN_CHAOS = {"A retraining cycle was interrupted"}
 RECIPES = {recipe.title: recipe for recipe in read(RUNBOOK.read_text(encoding="utf-8"))}
 
 
 def missing(expected: list[str], printed: str) -> list[str]:
-    """The lines that were not printed; `...` stands for anything."""
+    """The expected lines that were not printed; `...` matches anything."""
     patterns = {line: ".*".join(re.escape(part) for part in line.split("...")) for line in expected}
     return [line for line, pattern in patterns.items() if not re.search(f"(?m)^{pattern}", printed)]
 
 
 @dataclass
 class Site:
-    """A checkout of a published pipeline, whose champion took the place of another, in a folder of its own."""
+    """A checkout of a published pipeline with a champion and a previous champion."""
 
     root: Path
 
     @property
     def paths(self) -> Paths:
-        os.environ.pop("MLFLOW_TRACKING_URI", None)  # where MLflow leaves the store that this process used last
+        os.environ.pop("MLFLOW_TRACKING_URI", None)  # MLflow sets it to the store that this process used last
         return Paths(self.root)
 
     @property
@@ -88,13 +88,13 @@ class Site:
         return parameters.load(self.paths.params)
 
     def environment(self) -> dict[str, str]:
-        """A person's, with the checkout's environment first on the path, and what the recipes ask for."""
-        asked = {"COPY": str(self.paths.root.with_name("checkout-source")), "NEW": "new-secret"}
+        """The environment of a user, with the checkout's `.venv` first on the path, and the variables that the recipes use."""
+        variables = {"COPY": str(self.paths.root.with_name("checkout-source")), "NEW": "new-secret"}
         path = f"{self.root / '.venv' / 'bin'}:{os.environ['PATH']}"
-        return os.environ | asked | {"PATH": path, "COLUMNS": "200"}
+        return os.environ | variables | {"PATH": path, "COLUMNS": "200"}
 
     def bash(self, commands: str, code: int = 0) -> str:
-        """What the commands print, all of which must succeed, or end with `code`."""
+        """Run the commands, which must end with exit code `code`; return what they print."""
         done = subprocess.run(
             ["bash", "-e", "-o", "pipefail", "-c", commands],
             cwd=self.root,
@@ -113,9 +113,9 @@ class Site:
         return subprocess.Popen(command, cwd=self.root, env=self.environment(), start_new_session=True, **outputs)
 
     def promote(self, **options: bool) -> str:
-        """What `python -m pipeline.promote` prints, in this process, which has imported MLflow already."""
+        """Return what `python -m pipeline.promote` prints. Runs in this process, which has imported MLflow already."""
         given = {"first": False, "check": False, "tag": False, "verify": False, "history": False, "require": None} | options
-        return told(lambda: promote.run(argparse.Namespace(**given), self.params, self.paths))
+        return printed_by(lambda: promote.run(argparse.Namespace(**given), self.params, self.paths))
 
     def agrees(self, version: int, tag: str) -> None:
         expected = f"version {version} is champion, and alias, file, run and record agree; so does git tag {tag}"
@@ -128,22 +128,22 @@ class Site:
         return {name: sha for name, sha in Clone(self.paths).digests().items() if name not in TIME_DEPENDENT}
 
     def published(self) -> str:
-        """The branches and tags of the repository that this one is pushed to."""
+        """The branches and tags of the remote repository."""
         return self.bash("git ls-remote origin")
 
     def shows_its_run(self) -> None:
-        """The champion's pictures are those of the files, and the model answers."""
+        """Check that the champion's plots are those of the files, and that its model predicts."""
         run_id = self.version().run_id
         mlflow.set_tracking_uri(self.paths.tracking_uri)
         assert mlflow.get_run(run_id).info.artifact_uri.startswith(self.paths.store.as_uri())
-        picture = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path="plots/worst_mistakes.png")
-        assert Path(picture).read_bytes() == (self.paths.plots / "worst_mistakes.png").read_bytes()
+        plot = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path="plots/worst_mistakes.png")
+        assert Path(plot).read_bytes() == (self.paths.plots / "worst_mistakes.png").read_bytes()
         model = mlflow.pyfunc.load_model("models:/mnist-dense@champion")
         assert model.predict({"image": np.zeros((1, 28, 28), np.uint8)})["probabilities"].shape == (1, 10)
 
 
-def told(act: Callable[[], Any]) -> str:
-    """What a command prints, its error as a person sees it."""
+def printed_by(act: Callable[[], Any]) -> str:
+    """What a command prints, including its error message."""
     with redirect_stdout(io.StringIO()) as printed:
         try:
             act()
@@ -154,7 +154,7 @@ def told(act: Callable[[], Any]) -> str:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, built: Repository, subset: dict[str, Split]) -> Site:
-    """Two champions, each committed, tagged and pushed, and a backup of the time of the first. Not to be changed: copy it."""
+    """Two champions, each committed, tagged and pushed, and a backup made after the first. Copy it before you change it."""
     folder = tmp_path_factory.mktemp("site")
     site = Site(folder / "checkout")
     make_clone(site.root, subset, LOW | {"export.int8_agreement": 0.5})
@@ -176,7 +176,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, built: Repository, subset: di
 
 
 def _alter(path: Path) -> None:
-    """Make another model of it, which is as good."""
+    """Change the model slightly, so that it is another file that is as good."""
     import onnx
 
     proto = onnx.load(path)
@@ -199,38 +199,36 @@ FAULTS: dict[str, Fault] = {}
 
 
 def fault(title: str) -> Callable[[Fault], Fault]:
-    """Makes the fault of a recipe happen: yields what that prints, gets what the recipe prints, and looks at the state."""
+    """Register a generator for a recipe: it causes the fault, yields the message, and checks the state after the recipe."""
 
-    def enter(happens: Fault) -> Fault:
-        FAULTS[title] = happens
-        return happens
+    def add(cause: Fault) -> Fault:
+        FAULTS[title] = cause
+        return cause
 
-    return enter
+    return add
 
 
-@pytest.mark.parametrize("title", [title for title in RECIPES if LONG or title not in SELDOM])
-def test_the_recipe_is_recognised_by_what_it_says_and_mends_the_fault(
-    title: str, site: Site, tmp_path: Path, chaos: Chaos
-) -> None:
+@pytest.mark.parametrize("title", [title for title in RECIPES if LONG or title not in ONLY_IN_CHAOS])
+def test_a_recipe_shows_the_message_of_its_fault_and_fixes_it(title: str, site: Site, tmp_path: Path, chaos: Chaos) -> None:
     recipe, tries = RECIPES[title], chaos.tries(1, 2)
-    assert recipe.commands, "a recipe is a block of commands"
+    assert recipe.commands, "a recipe needs commands"
     for number in range(tries):
         copy = Site(shutil.copytree(site.root.parent, tmp_path / str(number), symlinks=True) / "checkout")
-        happens: Any = FAULTS[title](copy)
-        printed = next(happens)
-        assert not missing(recipe.told, printed), printed
-        mended = copy.bash(recipe.commands)
-        assert not missing(recipe.shown, mended), mended
+        fault_and_check: Any = FAULTS[title](copy)
+        message = next(fault_and_check)
+        assert not missing(recipe.messages, message), message
+        output = copy.bash(recipe.commands)
+        assert not missing(recipe.output, output), output
         with suppress(StopIteration):
-            happens.send(mended)
+            fault_and_check.send(output)
     chaos.count("Runbook", title, tries, tries)
 
 
-def test_each_recipe_has_a_fault_that_is_made_to_happen() -> None:
+def test_each_recipe_has_a_fault() -> None:
     assert FAULTS.keys() == RECIPES.keys()
 
 
-def test_a_line_that_is_not_printed_is_missed() -> None:
+def test_missing_lists_the_lines_that_were_not_printed() -> None:
     assert missing(["error: ... none did:"], "x\nerror: images: none did:\n") == []
     assert missing(["none did:", "... is busy"], "error: none did:") == ["none did:", "... is busy"]
 
@@ -245,24 +243,24 @@ def stale_lock(site: Site) -> Iterator[str]:
     process = site.start("dvc", "repro", "--force", "--single-item", "explain")
     _wait_for(f'"pid": {process.pid}', lock, process)
     os.killpg(process.pid, signal.SIGSTOP)  # while it holds the lock
-    assert "dvc repro --force" in site.bash(look)  # one that is at work
+    assert "dvc repro --force" in site.bash(look)  # DVC is still running
     held = lock.read_text()
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert "had been killed. Auto removed it from the lock file." in site.bash("dvc status explain")
-    other = subprocess.Popen(["sleep", "600"])  # it might have been given the number
+    other = subprocess.Popen(["sleep", "600"])  # it stands for a process that got the same id
     try:
         lock.write_text(held.replace(f'"pid": {process.pid}', f'"pid": {other.pid}'))
-        mended = yield site.bash("dvc repro --force --single-item explain", code=255)
+        output = yield site.bash("dvc repro --force --single-item explain", code=255)
     finally:
         other.kill()
         other.wait()
-    assert "sleep 600" in mended
+    assert "sleep 600" in output
     assert site.digests() == before
 
 
 def _wait_for(text: str, lock: Path, process: "subprocess.Popen[str]") -> None:
-    """Wait until the lock names it. DVC writes the file in place, so it may be seen half written."""
+    """Wait until the lock has `text`. DVC writes the file in place, so it may be half written."""
     while not lock.is_file() or text not in (held := lock.read_text()) or not held.endswith("}}"):
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.01)
@@ -356,7 +354,7 @@ def corrupted_cache(site: Site) -> Iterator[str]:
     cached.chmod(0o444)
     site.paths.onnx.unlink()
     site.bash("dvc checkout")
-    yield told(lambda: evaluate.run(site.params, site.paths)).replace(f"{site.root}/", "")
+    yield printed_by(lambda: evaluate.run(site.params, site.paths)).replace(f"{site.root}/", "")
     assert files.md5(cached) == name
     assert site.digests() == before
 
@@ -366,8 +364,8 @@ def cut_off_lock(site: Site) -> Iterator[str]:
     before, lock = site.digests(), site.root / "dvc.lock"
     written = lock.read_bytes()
     lock.write_bytes(b"")
-    mended = yield site.bash("dvc repro", code=255)
-    assert "Running stage" not in mended
+    output = yield site.bash("dvc repro", code=255)
+    assert "Running stage" not in output
     assert lock.read_bytes() == written
     assert site.digests() == before
 
@@ -376,11 +374,11 @@ def cut_off_lock(site: Site) -> Iterator[str]:
 def full_disk(site: Site) -> Iterator[str]:
     small = "mount -t tmpfs -o size=64k none data/raw && python -m pipeline.fetch"
     if subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"], check=False, capture_output=True).returncode:
-        pytest.skip("a full disk is a small file system, which may not be mounted here")
+        pytest.skip("cannot mount the small file system that stands for a full disk")
     before, cache = site.digests(), site.root / ".dvc" / "cache" / "files" / "md5"
     known, left = set(cache.glob("??/*")), cache / "c4" / "ca4238a0b923820dcc509a6f75849b"
     left.parent.mkdir(exist_ok=True)
-    left.write_bytes(b"1")  # an object that nothing names
+    left.write_bytes(b"1")  # an object that nothing uses
     yield site.bash(f"unshare -rm bash -c '{small}'", code=1)
     uncached = {files.md5(path) for path in (site.paths.metrics, site.paths.parity)}  # git keeps these
     assert not left.exists()
@@ -388,8 +386,8 @@ def full_disk(site: Site) -> Iterator[str]:
     assert site.digests() == before
 
 
-@fault("A turn of retraining was interrupted")
-def interrupted_turn(site: Site) -> Iterator[str]:
+@fault("A retraining cycle was interrupted")
+def interrupted_cycle(site: Site) -> Iterator[str]:
     before, process = site.published(), site.start("pipeline.retrain")
     _wait_for("--single-item fetch", site.root / ".dvc" / "tmp" / "rwlock", process)
     process.terminate()
