@@ -1,4 +1,4 @@
-"""What `make chaos` finds: how often each fault was made to happen, and what came of it."""
+"""The results of `make chaos`: one row per fault in bench/reliability.md, one per cause in docs/reliability.md."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,16 +8,19 @@ from typing import NamedTuple
 from bench import report
 from tests.imports import ROOT
 
-RELIABILITY = ROOT / "docs" / "reliability.md"
+RESULTS = ROOT / "bench" / "reliability.md"
+SUMMARY = ROOT / "docs" / "reliability.md"
 HEADER = ["fault", "tries", "survived", "lost"]
+SUMMARY_HEADER = ["cause", "cases", "tries", "survived", "lost"]
 
 _TABLE = re.compile(r"(?:^Printed by .*\n\n)?(?:^\|.*\n)+", re.MULTILINE)
+_COUNTS = re.compile(r"\| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|$", re.MULTILINE)
 
 
 class Entry(NamedTuple):
-    """A fault of the section `kind`: of so many `tries` so many `survived`, and so many things were `lost` in all."""
+    """A fault of one `cause`: how often it was tried, how many tries survived, and how many things were lost in all."""
 
-    kind: str
+    cause: str
     fault: str
     tries: int
     survived: int
@@ -27,47 +30,57 @@ class Entry(NamedTuple):
         return [self.fault, *(f"{count:,}" for count in (self.tries, self.survived, self.lost))]
 
 
-def by_kind(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
-    """The entries by their section, in the order in which they came."""
-    found: dict[str, list[Entry]] = {}
-    for entry in entries:
-        found.setdefault(entry.kind, []).append(entry)
-    return found
-
-
 def tables(entries: Sequence[Entry]) -> dict[str, str]:
-    """A table in Markdown for each section."""
-    stamp = report.machine("make chaos")
+    """A Markdown table for each cause, in the order of the entries."""
+    stamp, by_cause = report.machine("make chaos"), dict[str, list[Entry]]()
+    for entry in entries:
+        by_cause.setdefault(entry.cause, []).append(entry)
     return {
-        kind: f"{stamp}\n\n{report.table(HEADER, [entry.cells() for entry in of_kind])}\n"
-        for kind, of_kind in by_kind(entries).items()
+        cause: f"{stamp}\n\n{report.table(HEADER, [entry.cells() for entry in group])}\n" for cause, group in by_cause.items()
     }
 
 
-def put(found: Mapping[str, str], path: Path = RELIABILITY) -> None:
-    """End each section with its table, in place of the one it has; the text around it stays.
+def write(new: Mapping[str, str], results: Path = RESULTS, summary: Path = SUMMARY) -> None:
+    """Replace the table in the section of each cause in `results`, then the table in `summary`. All other text stays.
 
-    Of a table of the same day and machine, the rows of other faults stay: files may be run one by one.
+    If the old table is of the same day and machine, its rows of other faults stay, because `ONLY=` runs one file of tests.
     """
-    head, *sections = re.split(r"(?m)^## ", path.read_text(encoding="utf-8"))
-    texts = {title: text for title, _, text in (section.partition("\n") for section in sections)}
-    for kind, table in found.items():
-        text = texts.get(kind, "")
-        texts[kind] = f"{_TABLE.sub('', text).rstrip()}\n\n{_merged(_TABLE.search(text), table)}\n"
-    whole = head.rstrip() + "".join(f"\n\n## {title}\n\n{text.strip()}" for title, text in texts.items())
-    path.write_text(f"{whole}\n", encoding="utf-8")
+    head, sections = split(results.read_text(encoding="utf-8"))
+    for cause, table in new.items():
+        text = sections.get(cause, "")
+        sections[cause] = f"{_TABLE.sub('', text).rstrip()}\n\n{_merge(_TABLE.search(text), table)}\n"
+    whole = head.rstrip() + "".join(f"\n\n## {cause}\n\n{text.strip()}" for cause, text in sections.items())
+    results.write_text(f"{whole}\n", encoding="utf-8")
+    shown = _TABLE.sub(lambda _: f"{summarise(whole)}\n", summary.read_text(encoding="utf-8"), count=1)
+    summary.write_text(shown, encoding="utf-8")
 
 
-def _merged(known: re.Match[str] | None, table: str) -> str:
-    """The new table, after the rows of the known one that it does not have; without those where they are of another run."""
-    if not known or known[0].partition("\n")[0] != table.partition("\n")[0]:
+def split(text: str) -> tuple[str, dict[str, str]]:
+    """What stands before the first section, and the text of each section by its title."""
+    head, *sections = re.split(r"(?m)^## ", text)
+    return head, {title: body for title, _, body in (section.partition("\n") for section in sections)}
+
+
+def summarise(results: str) -> str:
+    """A Markdown table with one row per section of bench/reliability.md: the number of faults and the sums of their counts."""
+    rows = []
+    for cause, text in split(results)[1].items():
+        counts = [[int(count.replace(",", "")) for count in row] for row in re.findall(_COUNTS, text)]
+        link = f"[{cause}](#{cause.lower().replace(' ', '-')})"
+        rows.append([link, f"{len(counts):,}", *(f"{sum(column):,}" for column in zip(*counts, strict=True))])
+    return report.table(SUMMARY_HEADER, rows)
+
+
+def _merge(old: re.Match[str] | None, table: str) -> str:
+    """The new table, after the rows of an old one of the same day and machine whose faults it does not have."""
+    if not old or old[0].partition("\n")[0] != table.partition("\n")[0]:
         return table
-    faults = {_name(row) for row in table.splitlines()}
+    faults = {_fault(row) for row in table.splitlines()}
     head, rule, rows = table.partition("| --- | --- | --- | --- |\n")
-    kept = [row for row in known[0].splitlines(keepends=True) if row.startswith("| ") and _name(row) not in faults]
+    kept = [row for row in old[0].splitlines(keepends=True) if row.startswith("| ") and _fault(row) not in faults]
     return f"{head}{rule}{''.join(kept)}{rows}"
 
 
-def _name(row: str) -> str:
-    """The fault that a row is about, without what it says in brackets of how many of the tries."""
+def _fault(row: str) -> str:
+    """The fault of a row, without a count in brackets such as ` (2 as DVC wrote its own file)`."""
     return re.sub(r" \(\d.*\)$", "", row.split(" | ")[0])
