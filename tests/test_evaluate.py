@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import pytest
 from PIL import Image
 
@@ -65,7 +66,7 @@ def prepared(root: Path, subset: dict[str, Split]) -> Repository:
     made = small_repository(root, subset, {"fetch.classes": NAMES})
     made.paths.model.mkdir(parents=True)
     write_network(made.paths.onnx, fitted(subset["train"]), (28, 28))
-    convert.quantise(made.paths.onnx, made.paths.int8)
+    onnx.save(convert.quantize(onnx.load(made.paths.onnx)), made.paths.int8)
     files.write_text(made.paths.history, HISTORY)
     return made
 

@@ -59,7 +59,7 @@ def challenge(repository: Repository, change: Callable[[Any], Any], seed: int = 
     kernel = max(proto.graph.initializer, key=lambda tensor: np.prod(tensor.dims))
     kernel.CopyFrom(onnx.numpy_helper.from_array(change(onnx.numpy_helper.to_array(kernel)).astype(np.float32), kernel.name))
     onnx.save(proto, repository.paths.onnx)
-    convert.quantise(repository.paths.onnx, repository.paths.int8)
+    onnx.save(convert.quantize(proto), repository.paths.int8)
     train = repository.params.train.model_copy(update={"seed": seed})
     register.run(repository.params.model_copy(update={"train": train}), repository.paths)
 

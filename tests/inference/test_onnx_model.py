@@ -1,6 +1,5 @@
 """On small ONNX models that are built here: no TensorFlow, and numpy says what must come out."""
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.core.errors import MissingInputError, UnusableInputError
-from pipeline.inference import convert, onnx_model
+from pipeline.inference import onnx_model
 from pipeline.inference.onnx_model import OnnxModel
 
 Floats = npt.NDArray[np.float32]
@@ -256,26 +255,6 @@ def test_a_damaged_model_answers_or_is_refused(edits: list[tuple[float, int]], t
 def test_an_absent_file_is_missed_by_name(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match=r"absent\.onnx"):
         OnnxModel(tmp_path / "absent.onnx")
-
-
-def test_a_quantised_model_keeps_the_contract_is_smaller_and_decides_the_same(tmp_path: Path) -> None:
-    layers = [drawn(784, 64, "Relu", 1), drawn(64, 10, "Softmax", 2)]
-    images = np.random.default_rng(5).integers(0, 256, (500, 28, 28)).astype(np.uint8)
-    source, target = write_network(tmp_path / "model.onnx", layers, (28, 28)), tmp_path / "model.int8.onnx"
-
-    convert.quantise(source, target)
-
-    assert target.stat().st_size < source.stat().st_size / 2
-    decided, meant = OnnxModel(target).predict(images).argmax(axis=1), forward(layers, images).argmax(axis=1)
-    assert (decided == meant).mean() > 0.95
-    assert {file.name for file in tmp_path.iterdir()} == {source.name, target.name}
-
-
-def test_quantising_leaves_logging_as_it_was(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    convert.quantise(path, path.with_name("model.int8.onnx"))
-    logging.warning("still heard")
-
-    assert caplog.messages == ["still heard"]
 
 
 @pytest.mark.parametrize(
