@@ -1,21 +1,16 @@
-"""params.yaml as frozen models, one section a stage. Unknown keys, wrong types and values out of range are refused."""
+"""Load params.yaml into frozen models, one per section. Unknown keys, wrong types and values out of range raise an error."""
 
-from itertools import chain
 from pathlib import Path
 from textwrap import shorten
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
-from ruamel.yaml.nodes import CollectionNode, MappingNode, Node
 
 from pipeline.core import params_errors, urls
 from pipeline.core.errors import InvalidParamsError
-
-_MOST_BYTES = 100_000
-_MOST_VALUES = 10_000  # aliases followed: ten lines of YAML can stand for more values than any memory holds
 
 
 def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
@@ -24,29 +19,26 @@ def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
     return bounds
 
 
-def _pair(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
 def _sequence(value: Any) -> Any:
-    """One hidden layer may be written as a number, as `dvc exp run -S model.hidden_units=512` does."""
+    """Accept one hidden layer as a number, which `dvc exp run -S model.hidden_units=512` writes."""
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
-def _without_secret(address: str) -> str:
-    """params.yaml is committed, DVC copies it into dvc.lock, and MLflow keeps it with the run."""
+def _without_credentials(address: str) -> str:
+    """Refuse credentials: git, dvc.lock and the MLflow run all keep a copy of params.yaml."""
     if urls.carries_secret(address):
-        expected = "an address without credentials (a user and a password go into ~/.netrc, which is read)"
-        raise PydanticCustomError("secret", expected, {"found": f"{urls.redacted(address)} with some"})
+        expected = "an address without credentials (put user and password into ~/.netrc)"
+        raise PydanticCustomError("secret", expected, {"found": f"{urls.redacted(address)} with credentials"})
     return address
 
 
+_LIST = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)  # strict models refuse a list
 Name = Annotated[str, Field(min_length=1)]
-Source = Annotated[Name, AfterValidator(_without_secret)]
+Source = Annotated[Name, AfterValidator(_without_credentials)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Bounds = Annotated[tuple[float, float], BeforeValidator(_pair), AfterValidator(_ordered)]
-Seconds = Annotated[float, Field(gt=0, le=86400)]  # a day: threads cannot wait for any length of time
+Bounds = Annotated[tuple[float, float], _LIST, AfterValidator(_ordered)]
+Seconds = Annotated[float, Field(gt=0, le=86400)]  # at most a day
 
 
 class Section(BaseModel):
@@ -54,7 +46,7 @@ class Section(BaseModel):
 
 
 class FileParams(Section):
-    """An IDX file: its name at the sources, and what it must decompress to (null takes what comes and reports its hash)."""
+    """An IDX file: its name at the sources, and the SHA-256 of its decompressed content (null: accept any, print its hash)."""
 
     name: Name
     sha256: Sha256 | None
@@ -68,7 +60,7 @@ class FilesParams(Section):
 
 
 class ExtraParams(Section):
-    """Further training data: an .npz file, or two IDX files named `images` and `labels` in a folder."""
+    """An extra training set: an .npz file, or a folder with two IDX files whose names are `images` and `labels`."""
 
     name: Annotated[str, Field(pattern="^[A-Za-z0-9._-]{1,80}$")]
     source: Source
@@ -78,44 +70,40 @@ class ExtraParams(Section):
 
     @property
     def npz(self) -> str | None:
-        """The name of the .npz file that `source` is, in a folder or at a site; None if it is a folder."""
+        """The file name if `source` is an .npz file; None if it is a folder."""
         path = urlsplit(self.source).path if "://" in self.source else self.source
         name = path.rpartition("/")[2]
         return name if name.lower().endswith(".npz") else None
 
+    @model_validator(mode="after")
+    def _either_npz_or_idx(self) -> Self:
+        given = [key for key in ("images", "labels") if getattr(self, key) is not None]
+        found = f"{' and '.join(given) or 'neither'} for {self.name}"
+        if self.npz is None and len(given) < 2:
+            expected = "an .npz file as source, or images and labels to name two IDX files in it"
+            raise PydanticCustomError("incomplete", expected, {"found": found})
+        if self.npz is not None and given:
+            raise PydanticCustomError("ambiguous", "no images and labels beside an .npz file", {"found": found})
+        return self
 
-def _complete(extra: ExtraParams) -> ExtraParams:
-    named = [key for key in ("images", "labels") if getattr(extra, key) is not None]
-    found = f"{' and '.join(named) or 'neither'} for {extra.name}"
-    if extra.npz is None and len(named) < 2:
-        expected = "an .npz file as source, or images and labels to name two IDX files in it"
-        raise PydanticCustomError("incomplete", expected, {"found": found})
-    if extra.npz is not None and named:
-        raise PydanticCustomError("ambiguous", "no images and labels beside an .npz file", {"found": found})
-    return extra
 
-
-def _named_apart(extra: tuple[ExtraParams, ...]) -> tuple[ExtraParams, ...]:
+def _unique_names(extra: tuple[ExtraParams, ...]) -> tuple[ExtraParams, ...]:
     names = [each.name.casefold() for each in extra]
-    for each in extra:
-        if names.count(each.name.casefold()) > 1:
-            raise PydanticCustomError("repeated", "a name of its own for each", {"found": f"{each.name} twice"})
+    if repeated := [each.name for each in extra if names.count(each.name.casefold()) > 1]:
+        raise PydanticCustomError("repeated", "unique names", {"found": f"{repeated[0]} twice"})
     return extra
-
-
-Extra = Annotated[ExtraParams, AfterValidator(_complete)]
 
 
 class FetchParams(Section):
     dataset: Name
     licence: Name
-    classes: Annotated[tuple[Name, ...], BeforeValidator(_pair), Field(min_length=2, max_length=256)]
-    sources: Annotated[tuple[Source, ...], BeforeValidator(_pair), Field(min_length=1)]
+    classes: Annotated[tuple[Name, ...], _LIST, Field(min_length=2, max_length=256)]
+    sources: Annotated[tuple[Source, ...], _LIST, Field(min_length=1)]
     timeout: Seconds
     deadline: Seconds
     max_bytes: Annotated[int, Field(gt=0)]
     files: FilesParams
-    extra: Annotated[tuple[Extra, ...], BeforeValidator(_pair), AfterValidator(_named_apart)] = ()
+    extra: Annotated[tuple[ExtraParams, ...], _LIST, AfterValidator(_unique_names)] = ()
 
 
 class RowsParams(Section):
@@ -124,7 +112,7 @@ class RowsParams(Section):
 
 
 class DivergenceParams(Section):
-    """Of each further set from the training split without them."""
+    """Bounds for the distance of each extra set from the base training split."""
 
     class_divergence: Annotated[float, Field(gt=0)]
     intensity_divergence: Annotated[float, Field(gt=0)]
@@ -160,7 +148,7 @@ class AugmentationParams(Section):
 
     @property
     def none(self) -> bool:
-        """Whether images stay as they are."""
+        """Whether augmentation is off."""
         return not any((self.rotation, self.scale, self.shear, self.shift, self.elastic))
 
 
@@ -235,7 +223,7 @@ class ServeParams(Section):
 
 
 class RangeParams(Section):
-    """Numbers between two, both possible; with `log` evenly by their logarithm."""
+    """A number from `low` to `high`, both included; sampled on a log scale if `log`."""
 
     low: float
     high: float
@@ -243,11 +231,11 @@ class RangeParams(Section):
 
 
 class ChoicesParams(Section):
-    choices: Annotated[tuple[Any, ...], BeforeValidator(_pair), Field(min_length=1)]
+    choices: Annotated[tuple[Any, ...], _LIST, Field(min_length=1)]
 
 
 class SweepParams(Section):
-    """`search_space` is by dotted names of the sections model and train."""
+    """The keys of `search_space` are dotted names in the sections model and train."""
 
     trials: Annotated[int, Field(ge=1)]
     grace_period: Annotated[int, Field(ge=1)]
@@ -263,7 +251,7 @@ class TrackingParams(Section):
 
 
 class Params(Section):
-    """The whole of params.yaml."""
+    """All of params.yaml."""
 
     fetch: FetchParams
     validate_: Annotated[ValidateParams, Field(alias="validate")]  # `validate` is a method of pydantic's models
@@ -284,57 +272,29 @@ def load(path: Path) -> Params:
     """Read params.yaml as DVC does (YAML 1.2: `1e-3` is a number).
 
     Raises:
-        InvalidParamsError: the file is missing, is not YAML, or holds what the models above refuse; it names every fault.
+        InvalidParamsError: the file is missing, is not YAML, or has an unknown key or a wrong value; it lists all problems.
     """
     try:
-        with path.open("rb") as file:
-            written = file.read(_MOST_BYTES + 1)
+        content = path.read_bytes()
     except FileNotFoundError as error:
         raise InvalidParamsError(path, ["expected this file in the current folder, found none"]) from error
-    return check(parse(written, path), path)
+    return check(parse(content, path), path)
 
 
-def parse(written: bytes, path: Path) -> Any:
-    """What the YAML `written` says; `path` is where it stands.
-
-    Raises:
-        InvalidParamsError: it is not YAML, or too much of it.
-    """
-    if len(written) > _MOST_BYTES:
-        raise InvalidParamsError(path, [f"expected at most {_MOST_BYTES:,} bytes, found more"])
-    yaml = YAML(typ="safe", pure=True)
+def parse(content: bytes, path: Path) -> Any:
+    """Parse YAML, or raise InvalidParamsError, which names `path`."""
     try:
-        node = yaml.compose(written)
-        count = _count(node, {})
-        content = None if node is None or count > _MOST_VALUES else yaml.constructor.construct_document(node)
-    except Exception as error:  # damaged dates, numbers and tags, and nesting without end, fail in as many ways as Python has
+        return YAML(typ="safe", pure=True).load(content)
+    except Exception as error:  # invalid dates, numbers, tags and deep nesting raise many types of errors
         found = urls.redacted_text(str(error)).replace('in "<byte string>", ', "in ") or type(error).__name__
         raise InvalidParamsError(path, [f"expected YAML, found {shorten(found, 300, placeholder=' …')}"]) from error
-    if count > _MOST_VALUES:
-        raise InvalidParamsError(path, [f"expected at most {_MOST_VALUES:,} values, aliases followed, found more"])
-    return content
-
-
-def _count(node: Node | None, known: dict[int, int]) -> int:
-    """How many values `node` stands for, where each alias is what it names; one that holds itself is too many."""
-    if not isinstance(node, CollectionNode):
-        return 1
-    if id(node) not in known:
-        known[id(node)] = _MOST_VALUES
-        parts = chain.from_iterable(node.value) if isinstance(node, MappingNode) else node.value
-        known[id(node)] = 1 + sum(_count(part, known) for part in parts)
-    return known[id(node)]
 
 
 def check(content: Any, path: Path) -> Params:
-    """The parameters that `content` of the YAML file at `path` gives.
-
-    Raises:
-        InvalidParamsError: it holds what the models above refuse; it names every fault.
-    """
+    """Validate parsed YAML, or raise InvalidParamsError, which names `path` and lists all problems."""
     if not isinstance(content, dict):
         raise InvalidParamsError(path, [f"expected sections, found {params_errors.shown(content)}"])
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        raise InvalidParamsError(path, [params_errors.describe(fault, Params) for fault in error.errors()]) from error
+        raise InvalidParamsError(path, params_errors.describe(error, Params)) from error

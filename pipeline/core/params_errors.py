@@ -1,14 +1,14 @@
-"""What pydantic finds wrong with the parameters, in words that a person can act on."""
+"""Turn pydantic's validation errors into messages in the terms of params.yaml."""
 
 import difflib
 import reprlib
 from typing import Any, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from pipeline.core.urls import redacted_text
 
-# Where pydantic speaks of Python, in the words of YAML.
+# Messages of pydantic that use Python's terms, in those of YAML.
 _EXPECTED = {
     "invalid_key": "keys that are text",
     "missing": "one more item",
@@ -48,46 +48,56 @@ class _Short(reprlib.Repr):
         self.maxlevel, self.maxlist, self.maxdict, self.maxstring, self.maxother = 4, 10, 10, 200, 60
 
     def repr_int(self, x: int, level: int) -> str:
-        """Python does not write out what has more than 4,300 digits."""
-        return super().repr_int(x, level) if x.bit_length() < 10_000 else "a number of some thousand digits"
+        """Python refuses to print a number of more than 4,300 digits."""
+        return super().repr_int(x, level) if x.bit_length() < 10_000 else "a number of several thousand digits"
 
 
 _SHORT = _Short()
 
 
 def shown(value: Any) -> str:
-    """`value` in one line, however large it is, without the credentials of addresses in it."""
+    """`value` in one short line, without the credentials of the URLs in it."""
     return redacted_text(_SHORT.repr(value))
 
 
-def describe(fault: Any, model: type[BaseModel]) -> str:
-    """One fault that pydantic found in what was to be a `model`: where, what was expected, what was found.
+def describe(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """One line per problem: where it is, what was expected, what was found.
 
-    A validator of ours says what it found as `found` in the context of a PydanticCustomError.
+    If a key has an old name, only that is reported, and not also that its new name is missing.
     """
-    location = [part for part in fault["loc"] if isinstance(part, str)]
-    where = ".".join(location)
-    if fault["type"] == "extra_forbidden" and where in _RENAMED:
+    faults = error.errors()
+    old = {_dotted(fault) for fault in faults if fault["type"] == "extra_forbidden"} & _RENAMED.keys()
+    new = {f"{name.rpartition('.')[0]}.{_RENAMED[name]}" for name in old}
+    return [_describe(fault, model) for fault in faults if fault["type"] != "missing" or _dotted(fault) not in new]
+
+
+def _describe(fault: Any, model: type[BaseModel]) -> str:
+    """Describe one problem. Validators in params.py pass `found` in the context of a PydanticCustomError."""
+    where, kind = _dotted(fault), fault["type"]
+    if kind == "extra_forbidden" and where in _RENAMED:
         return f"{where} is now called {_RENAMED[where]}"
-    if fault["type"] == "extra_forbidden":
-        return f"{where} is unknown{_suggestion(location, model)}"
-    if fault["type"] == "missing" and fault["loc"][-1] == location[-1]:
+    if kind == "extra_forbidden":
+        return f"{where} is unknown{_suggestion(where.split('.'), model)}"
+    if kind == "missing" and isinstance(fault["loc"][-1], str):
         return f"{where} is missing"
-    words = _EXPECTED.get(fault["type"])
-    expected = words.format(**fault.get("ctx", {})) if words else fault["msg"].removeprefix("Input should be ")
-    if told := fault.get("ctx", {}).get("found"):
-        return f"{where}: expected {expected}, found {told}"
-    found = list(fault["input"]) if isinstance(fault["input"], tuple) else fault["input"]
-    return f"{where or 'top level'}: expected {expected}, found {shown(found)}"
+    context = fault.get("ctx", {})
+    expected = _EXPECTED[kind].format(**context) if kind in _EXPECTED else fault["msg"].removeprefix("Input should be ")
+    value = list(fault["input"]) if isinstance(fault["input"], tuple) else fault["input"]
+    return f"{where or 'top level'}: expected {expected}, found {context.get('found') or shown(value)}"
+
+
+def _dotted(fault: Any) -> str:
+    """The key of a problem, without positions in lists: `fetch.extra.name`."""
+    return ".".join(part for part in fault["loc"] if isinstance(part, str))
 
 
 def _suggestion(location: list[str], model: type[BaseModel]) -> str:
-    """The known key nearest to an unknown one: ` (did you mean epochs?)`."""
+    """The closest known key: ` (did you mean epochs?)`."""
     section: Any = model
     for name in location[:-1]:
         field = section.model_fields.get("validate_" if name == "validate" else name)
         section = field.annotation if field else None
-        while within := get_args(section):  # of a list
+        while within := get_args(section):  # the type of its items
             section = within[0]
         if not (isinstance(section, type) and issubclass(section, BaseModel)):
             return ""

@@ -32,7 +32,7 @@ def override(params: Params, changes: Mapping[str, Any]) -> Params:
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        listed = "; ".join(params_errors.describe(fault, Params) for fault in error.errors())
+        listed = "; ".join(params_errors.describe(error, Params))
         raise SweepError("values that params.yaml may hold", listed, "Correct sweep.search_space in params.yaml.") from error
 
 

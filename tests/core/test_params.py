@@ -13,9 +13,6 @@ from pipeline.core.errors import InvalidParamsError
 from tests.conftest import Edit
 from tests.imports import ROOT
 
-# Ten lines for 9 to the power of 10 values.
-LAUGHS = b"a0: &a0 [a]\n" + b"".join(b"a%d: &a%d [%b]\n" % (n, n, b",".join([b"*a%d" % (n - 1)] * 9)) for n in range(1, 11))
-LAUGHS += b"train: *a10"
 EXTRA = {"name": "a", "source": "a.npz"}
 
 
@@ -51,11 +48,10 @@ def test_the_repository_s_own_file_loads() -> None:
         ({"validate.extra.class_divergenc": 1}, "validate.extra.class_divergenc is unknown (did you mean class_divergence?)."),
         # Names of earlier versions
         ({"train.weight_averaging": 0.9}, "train.weight_averaging is now called ema_momentum."),
-        ({"validate.likeness": 0.02}, "validate.likeness is now called near_duplicate_distance."),
         ({"sweep.space": {}}, "sweep.space is now called search_space."),
         # Further training sets
-        ({"fetch.extra": [EXTRA, EXTRA]}, "fetch.extra: expected a name of its own for each, found a twice."),
-        ({"fetch.extra": [EXTRA, EXTRA | {"name": "A"}]}, "fetch.extra: expected a name of its own for each, found a twice."),
+        ({"fetch.extra": [EXTRA, EXTRA]}, "fetch.extra: expected unique names, found a twice."),
+        ({"fetch.extra": [EXTRA, EXTRA | {"name": "A"}]}, "fetch.extra: expected unique names, found a twice."),
         ({"fetch.extra": [{"name": "a"}]}, "fetch.extra.source is missing."),
         ({"fetch.extra": [EXTRA | {"name": "../a"}]}, "fetch.extra.name: expected text that matches"),
         (
@@ -110,6 +106,19 @@ def test_several_faults_are_named_at_once(edit: Edit) -> None:
         assert sum(problem.startswith(key) for problem in problems) == 1
 
 
+def test_a_renamed_key_is_reported_once(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(
+        (ROOT / "params.yaml").read_text().replace("augmentation:", "distortion:").replace("search_space:", "space:")
+    )
+
+    with pytest.raises(InvalidParamsError) as refusal:
+        parameters.load(path)
+
+    problems = "train.distortion is now called augmentation; sweep.space is now called search_space"
+    assert str(refusal.value).startswith(f"{path}: {problems}.\n")
+
+
 @pytest.mark.parametrize("key", ["train", "train.epochs", "fetch.files.train_images.sha256"])
 def test_a_missing_key_is_named(key: str, edit: Edit, tmp_path: Path) -> None:
     content = YAML(typ="safe").load(tmp_path / "params.yaml")
@@ -135,12 +144,10 @@ def test_a_missing_key_is_named(key: str, edit: Edit, tmp_path: Path) -> None:
         (b"train: " + b"9" * 5000, "expected YAML, found Exceeds the limit"),
         (b"- " * 3000, "expected YAML, found maximum recursion depth exceeded"),
         (b"!" * 50_000, r"expected YAML, found could not determine a constructor for the tag …\."),
-        (b"a: 1\n" * 25_000, "expected at most 100,000 bytes, found more"),
-        (b"train: &a [*a]", "expected at most 10,000 values, aliases followed, found more"),
-        (LAUGHS, "expected at most 10,000 values, aliases followed, found more"),
+        (b"train: &a [*a]", "train: expected keys with values, found "),
         (
             b"train: {seed: 0x" + b"f" * 5000 + b"}",
-            "train.seed: expected less than 2147483648, found a number of some thousand",
+            "train.seed: expected less than 2147483648, found a number of several thousand",
         ),
         (b"train: {epochs: " + b"a" * 5000 + b"}", r"train.epochs: expected a valid integer, found '[a.]{190,200}';"),
         (b"train: [" + b"1, " * 50 + b"1]", r"train: expected keys with values, found \[(1, ){10}\.\.\.\]"),
