@@ -31,6 +31,7 @@ lint: $(READY)  ## Check style and types
 	@python -m ruff check .
 	@python -m ruff format --check .
 	@python -m mypy
+	@python -m deptry . 2>&1
 
 .PHONY: ui
 ui: $(READY)  ## Browse the runs and models (PORT=5000)

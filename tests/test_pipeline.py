@@ -1,5 +1,6 @@
 """The whole pipeline as people run it: the real `dvc repro`, on a small real subset, in a clone of the tree."""
 
+import json
 from pathlib import Path
 
 import mlflow
@@ -86,6 +87,28 @@ def test_another_hidden_size_reruns_training_and_what_follows_in_an_experiment(c
     runs = mlflow.MlflowClient(clone.paths.tracking_uri).search_runs(["1"], "tags.dvc_experiment = 'wider'")
     assert [(run.info.run_name, run.data.params["model.hidden_units"]) for run in runs] == [("wider", "(48,)")]
     assert runs[0].data.metrics["test/accuracy"] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "stages"),
+    [
+        ("requirements/versions.yaml", 'onnxruntime: "1', 'onnxruntime: "2', {"export", "evaluate", "explain", "register"}),
+        ("requirements/versions.yaml", 'great-expectations: "1', 'great-expectations: "2', {"validate"}),
+        ("pipeline/validation/expectations.py", '"""', '"""An edit. ', {"validate"}),
+        ("pipeline/promotion/rules.py", '"""', '"""An edit. ', set()),
+    ],
+)
+def test_a_changed_library_or_file_reruns_the_stages_that_use_it(
+    file: str, old: str, new: str, stages: set[str], clone: Clone, first: str
+) -> None:
+    path = clone.paths.root / file
+    before = path.read_text()
+    try:
+        path.write_text(before.replace(old, new, 1))
+        assert path.read_text() != before
+        assert json.loads(clone.run("dvc", "status", "--json").stdout).keys() == stages
+    finally:
+        path.write_text(before)
 
 
 def test_another_evaluation_parameter_retrains_nothing(clone: Clone, first: str) -> None:
