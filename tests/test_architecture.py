@@ -1,5 +1,6 @@
 """The promises of the layout: which module may import what, and that dvc.yaml lists what each stage runs."""
 
+import ast
 import graphlib
 import json
 import subprocess
@@ -151,3 +152,12 @@ def test_every_file_that_stages_exchange_is_declared_in_dvc_yaml() -> None:
 
     assert covered == expected
     assert set(paths.TIME_DEPENDENT) <= declared
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_and_functions_are_short(module: str) -> None:
+    source = MODULES[module].read_text(encoding="utf-8")
+    functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
+
+    assert source.count("\n") <= 300
+    assert [node.name for node in functions if (node.end_lineno or 0) - node.lineno >= 50] == []
