@@ -1,14 +1,15 @@
-"""What the CI files promise: valid, least privilege, pinned, no input in a shell line, and nothing but make."""
+"""The CI files are valid, use the least privilege and pinned actions, put no input into a shell line, and call only make."""
 
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from ruamel.yaml import YAML
 
+from pipeline.core.params import PromoteParams
 from tests.imports import ROOT
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -32,7 +33,7 @@ def steps(path: Path) -> list[dict[str, Any]]:
     ],
     ids=str,
 )
-def test_the_files_are_what_their_service_reads(schema: str, file: Path, options: list[str]) -> None:
+def test_the_files_match_the_schema_of_their_service(schema: str, file: Path, options: list[str]) -> None:
     command = [Path(sys.executable).with_name("check-jsonschema"), "--builtin-schema", schema, *options, str(file)]
 
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -40,7 +41,7 @@ def test_the_files_are_what_their_service_reads(schema: str, file: Path, options
     assert done.returncode == 0, done.stdout
 
 
-def test_an_auditor_finds_nothing_that_an_attacker_could_use() -> None:
+def test_zizmor_finds_no_weakness() -> None:
     command = [Path(sys.executable).with_name("zizmor"), "--offline", "--no-progress", str(ROOT / ".github")]
 
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -49,7 +50,7 @@ def test_an_auditor_finds_nothing_that_an_attacker_could_use() -> None:
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_steps_call_make_alone_with_no_expression_in_the_shell(path: Path) -> None:
+def test_steps_call_only_make_without_expressions_in_the_shell(path: Path) -> None:
     lines = [line for step in steps(path) for line in step.get("run", "").splitlines()]
 
     assert lines
@@ -65,7 +66,7 @@ def test_actions_are_pinned_by_commit(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_privileges_are_the_least_and_every_job_ends(path: Path) -> None:
+def test_jobs_have_the_least_privilege_and_a_time_limit(path: Path) -> None:
     workflow = loaded(path)
 
     assert workflow["permissions"] == {"contents": "read"}
@@ -75,7 +76,7 @@ def test_privileges_are_the_least_and_every_job_ends(path: Path) -> None:
         assert job.get("permissions", {}) == ({"contents": "write"} if name == "retrain" else {})
 
 
-def test_secrets_are_named_and_reach_no_job_of_a_pull_request() -> None:
+def test_jobs_of_pull_requests_get_no_secrets() -> None:
     for path in WORKFLOWS:
         for job in loaded(path)["jobs"].values():
             if "secrets." in str(job):
@@ -83,14 +84,20 @@ def test_secrets_are_named_and_reach_no_job_of_a_pull_request() -> None:
                 assert "pull_request" not in job["if"]
 
 
-def test_every_target_that_ci_calls_is_there() -> None:
+def test_every_make_target_that_ci_calls_exists() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     called = {name for path in (*WORKFLOWS, GITLAB) for name in re.findall(r"make ([a-z ]+)$", path.read_text(), re.MULTILINE)}
 
     assert {name for names in called for name in names.split()} <= targets
 
 
-def test_the_tests_run_on_every_python_that_is_supported() -> None:
+def test_retrain_offers_the_values_of_promote_require() -> None:
+    inputs = loaded(ROOT / ".github" / "workflows" / "retrain.yml")["on"]["workflow_dispatch"]["inputs"]
+
+    assert inputs["require"]["options"] == ["", *get_args(PromoteParams.model_fields["require"].annotation)]
+
+
+def test_the_tests_run_on_every_supported_python() -> None:
     pythons = loaded(ROOT / ".github" / "workflows" / "ci.yml")["jobs"]["test"]["strategy"]["matrix"]["python"]
 
     assert pythons == ["3.11", "3.12", "3.13"]
