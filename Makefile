@@ -1,4 +1,4 @@
-# Targets do their own set-up; `make` alone lists them.
+# Each target sets up what it needs. `make` alone lists the targets.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -14,7 +14,7 @@ help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: repro
-repro: $(READY)  ## Rebuild what changed, from data to registered model
+repro: $(READY)  ## Run the stages that changed, from data to registered model
 	@python -m dvc repro || { python -m pipeline.check --lock && python -m dvc repro; }
 	@python -m pipeline.summary
 
@@ -23,7 +23,7 @@ test: $(READY) $(EXTRAS)  ## Run the tests
 	@python -m pytest
 
 .PHONY: chaos
-chaos: $(READY) $(EXTRAS)  ## Make every fault happen, many times, and write docs/reliability.md (2 hours; ONLY=tests/chaos/test_kills.py)
+chaos: $(READY) $(EXTRAS)  ## Cause every fault many times and write docs/reliability.md (2 hours; ONLY=tests/chaos/test_kills.py)
 	@CHAOS=1 python -m pytest $(if $(ONLY),"$$ONLY",tests/chaos)
 
 .PHONY: lint
@@ -38,19 +38,19 @@ ui: $(READY)  ## Browse the runs and models (PORT=5000)
 	@python -m pipeline.ui $(if $(PORT),--port "$$PORT")
 
 .PHONY: explore
-explore: $(READY)  ## Open the page that shows what the network does
+explore: $(READY)  ## Open the page that shows how the network computes
 	@python -m pipeline.explore
 
 .PHONY: serve
-serve: $(READY)  ## Answer requests with the champion (PORT=5001, ALIAS=challenger)
+serve: $(READY)  ## Serve the champion over HTTP (PORT=5001, ALIAS=challenger)
 	@python -m pipeline.serve $(if $(PORT),--port "$$PORT") $(if $(ALIAS),--alias "$$ALIAS")
 
 .PHONY: register
-register: $(READY)  ## Put the current results into the MLflow store again, where it lost or never had them
+register: $(READY)  ## Rebuild the current run in an MLflow store that lost it
 	@python -m dvc repro --force --single-item register
 
 .PHONY: promote
-promote: $(READY)  ## Decide whether the challenger becomes champion (FIRST=1, TAG=1: git tags)
+promote: $(READY)  ## Compare challenger and champion, then promote or refuse (FIRST=1: no champion yet, TAG=1: git tag)
 	@python -m pipeline.promote $(if $(FIRST),--first) $(if $(TAG),--tag)
 
 .PHONY: rollback
@@ -58,47 +58,47 @@ rollback: $(READY)  ## Make the previous champion champion again (TAG=1: git tag
 	@python -m pipeline.rollback $(if $(TAG),--tag)
 
 .PHONY: retrain
-retrain: $(READY)  ## Take a turn: fetch, rebuild, promote, publish (SEED=n, REQUIRE=superior, FIRST=1)
+retrain: $(READY)  ## Run one retraining cycle: fetch, rebuild, promote, publish (SEED=n, REQUIRE=superior, FIRST=1)
 	@python -m pipeline.retrain $(if $(SEED),--seed "$$SEED") $(if $(REQUIRE),--require "$$REQUIRE") $(if $(FIRST),--first)
 
 .PHONY: sweep
-sweep: $(READY) $(VENV)/.sweep  ## Search for better parameters on Ray (RESUME=1: go on; RAY_ADDRESS: on that cluster)
+sweep: $(READY) $(VENV)/.sweep  ## Search for better parameters with Ray (RESUME=1: continue; RAY_ADDRESS: use that cluster)
 	@python -m pipeline.sweep $(if $(RESUME),--resume)
 
 .PHONY: drift
 drift: $(READY)  ## Compare images without labels with the training data (SOURCE=..., CHECK=1: fail on drift)
-	@python -m pipeline.drift "$${SOURCE:?say SOURCE=, a file or a folder of npy, npz or IDX files}" $(if $(CHECK),--check)
+	@python -m pipeline.drift "$${SOURCE:?set SOURCE= to an npy, npz or IDX file, or to a folder of them}" $(if $(CHECK),--check)
 
 .PHONY: verify
 verify: $(READY)  ## Check that alias, record, run, file and git tag of the champion agree
 	@python -m pipeline.promote --verify
 
 .PHONY: remote
-remote: $(READY) $(VENV)/.remote  ## Keep outputs in a DVC remote, for this checkout (URL=...: a folder, ssh:// or s3://)
+remote: $(READY) $(VENV)/.remote  ## Set the DVC remote of this checkout (URL=...: a folder, ssh:// or s3://)
 	@if [ -n "$${URL:-}" ]; then python -m dvc remote add --local --force --default store "$$URL"; \
-		else echo "remote    none: URL names none, and outputs stay in this checkout"; fi
+		else echo "remote    none: URL is empty, so outputs stay in this checkout"; fi
 
 .PHONY: check
-check: $(READY)  ## Hash again what DVC keeps and has put in place, which it does not do itself
+check: $(READY)  ## Hash the DVC cache and the outputs again, and remove damaged files
 	@python -m pipeline.check
 
 .PHONY: stale
-stale: $(READY)  ## Fail if the last turn of retraining is too long ago
+stale: $(READY)  ## Fail if the last retraining cycle is too long ago
 	@python -m pipeline.retrain --stale
 
 .PHONY: bench
-bench: $(READY) $(PEERS)  ## Measure everything against its limit and against others (20 minutes)
+bench: $(READY) $(PEERS)  ## Measure speed and memory against limits and other libraries (20 minutes)
 	@python -m bench
 
 .PHONY: record
-record: $(READY)  ## Fit the same network for three minutes, with five seeds (20 minutes)
+record: $(READY)  ## Train the same network for three minutes, with five seeds (20 minutes)
 	@python -m bench.record
 
 .PHONY: setup
-setup: $(READY)  ## Make the virtual environment .venv
+setup: $(READY)  ## Create the virtual environment .venv
 
 .PHONY: lock
-lock: $(READY)  ## Resolve pyproject.toml anew into requirements.txt, and its extras into requirements/
+lock: $(READY)  ## Resolve pyproject.toml into requirements.txt and requirements/, with versions and hashes
 	@$(COMPILE) --upgrade --extra dev --output-file requirements.txt pyproject.toml
 	@for extra in remote sweep; do \
 		$(COMPILE) --upgrade --constraint requirements.txt --output-file requirements/$$extra.txt --extra $$extra pyproject.toml; \
@@ -109,12 +109,11 @@ lock: $(READY)  ## Resolve pyproject.toml anew into requirements.txt, and its ex
 	@python requirements/write_versions.py > requirements/versions.yaml
 
 .PHONY: clean
-clean:  ## Remove .venv and caches; data and runs stay
+clean:  ## Remove .venv and caches; keep data and runs
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
 
-# Set-up is done when the stamp is newer than the lock. The stamp goes before anything is touched and comes last, so an
-# interrupted set-up starts over; and it goes when the environment's interpreter does not start, or when the checkout has
-# moved: the environment's scripts hold the path where it was made.
+# The stamp file is removed before set-up and created after it, so an interrupted set-up starts again. It is also removed
+# if the environment's interpreter does not start, or if the checkout was moved: scripts of the environment contain its path.
 ifneq (works,$(shell source $(VENV)/bin/activate 2>/dev/null && [ -d "$$VIRTUAL_ENV" ] \
 	&& $(VENV)/bin/python -c 'print("works")' 2>/dev/null))
 $(shell rm -f $(READY))
@@ -144,12 +143,12 @@ $(READY): requirements.txt
 	@VIRTUAL_ENV=$(VENV) uv pip sync --quiet --compile-bytecode --require-hashes requirements.txt
 	@touch $(READY)
 
-# What goes beyond the pipeline itself: installed when it is asked for.
+# Extra packages, installed by the targets that need them.
 $(EXTRAS): $(VENV)/.%: requirements/%.txt $(READY)
 	@VIRTUAL_ENV=$(VENV) uv pip install --quiet --require-hashes --requirement $<
 	@touch $@
 
-# PyTorch and JAX, which only the measurements need.
+# PyTorch and JAX, for measurements only.
 $(PEERS): bench/requirements.txt | $(READY)
 	@python -m venv $(VENV)/peers
 	@$(VENV)/peers/bin/python -m pip install --quiet --disable-pip-version-check --requirement bench/requirements.txt

@@ -1,35 +1,35 @@
 #!/bin/sh
-# The team's MLflow server: PostgreSQL behind it, artifacts through it, a password before it.
+# Start the team's MLflow server: runs in PostgreSQL, artifacts through the server, a password for every user.
 #
-#   STORE      where runs and users are kept: postgresql://user:password@host/database
-#   ARTIFACTS  where artifacts are kept: a folder, or s3://bucket/path
-#   PASSWORD   of the user admin, who makes the others; read when the store is new
+#   STORE      the database of runs and users: postgresql://user:password@host/database
+#   ARTIFACTS  the folder or bucket of artifacts: /path or s3://bucket/path
+#   PASSWORD   of the user admin, who creates the other users; read when the store is new
 #   SECRET     signs the forms of the sign-up page: any long random text, the same on each start
-#   HOST PORT  where it listens, 127.0.0.1 and 5000 unless told; elsewhere only with EXPOSE=1 and HOSTS, and TLS in front
-#   HOSTS      the names that it is asked by from elsewhere: mlflow.example.org,mlflow.example.org:443
-#   ORIGINS    where browsers find its pages, https:// and each of HOSTS unless told
-#   WORKERS    processes that answer, 4 unless told
+#   HOST PORT  the address to listen on, default 127.0.0.1 and 5000. Another HOST needs EXPOSE=1, HOSTS, and TLS in front
+#   HOSTS      the host names that clients use: mlflow.example.org,mlflow.example.org:443
+#   ORIGINS    the origins of the server's own pages, default https:// and each of HOSTS
+#   WORKERS    the number of processes, default 4
 set -eu
-: "${STORE:?the database, postgresql://user:password@host/database}"
-: "${ARTIFACTS:?the folder or bucket for artifacts}"
-: "${PASSWORD:?a password for the user admin}"
-: "${SECRET:?a long random text}"
+: "${STORE:?set it to the database, postgresql://user:password@host/database}"
+: "${ARTIFACTS:?set it to the folder or bucket for artifacts}"
+: "${PASSWORD:?set a password for the user admin}"
+: "${SECRET:?set a long random text}"
 
 HOST=${HOST:-127.0.0.1} PORT=${PORT:-5000} HOSTS=$(printf '%s' "${HOSTS:-}" | tr -d ' ')
 refuse() { echo "error: $1. Nothing was started." >&2; exit 1; }
 if [ "$HOST" != 127.0.0.1 ]; then
-	[ "${EXPOSE:-}" = 1 ] || refuse "HOST=$HOST reaches beyond this machine: expected EXPOSE=1 as well, found none"
-	[ -n "$HOSTS" ] || refuse "HOST=$HOST reaches beyond this machine: expected HOSTS, the names that it is asked by, found none"
+	[ "${EXPOSE:-}" = 1 ] || refuse "HOST=$HOST is reachable from other machines: expected EXPOSE=1, found none"
+	[ -n "$HOSTS" ] || refuse "HOST=$HOST is reachable from other machines: expected HOSTS, the host names that clients use, found none"
 fi
-case ",$HOSTS," in *,\*,*) refuse "HOSTS: expected the names that it is asked by, found any" ;; esac
-# MLflow's own list has 10.* and the like, which 10.evil.example matches, and its pages post from where they were had.
+case ",$HOSTS," in *,\*,*) refuse "HOSTS: expected the host names that clients use, found *" ;; esac
+# MLflow's default list contains patterns such as 10.*, which 10.evil.example matches.
 : "${ORIGINS:=$(printf '%s' "$HOSTS" | sed 's#[^,]\{1,\}#https://&#g')}"
 : "${HOSTS:=localhost,127.0.0.1,localhost:*,127.0.0.1:*}" "${ORIGINS:=http://127.0.0.1:$PORT}"
 
 umask 077
 settings=$(mktemp -d)
 trap 'rm -rf "$settings"' EXIT INT TERM
-# The file is read by Python's configparser, to which % is a sign of its own.
+# Python's configparser reads the file and gives % a special meaning.
 escaped() { printf '%s' "$1" | sed 's/%/%%/g'; }
 cat > "$settings/auth.ini" <<END
 [mlflow]
@@ -38,15 +38,15 @@ database_uri = $(escaped "$STORE")
 admin_username = admin
 admin_password = $(escaped "$PASSWORD")
 authorization_function = mlflow.server.auth:authenticate_request_basic_auth
-# Checking a password takes 0.07 s, by intent, and a pipeline asks a hundred times. A changed one holds after so many seconds.
+# Checking a password takes 0.07 s by design, and a pipeline sends a hundred requests. A changed password works after this time.
 auth_cache_ttl_seconds = 60
 END
 
 export MLFLOW_AUTH_CONFIG_PATH="$settings/auth.ini"
 export MLFLOW_FLASK_SERVER_SECRET_KEY="$SECRET"
-export MLFLOW_BACKEND_STORE_URI="$STORE"  # not an argument, which every user of the machine could read
+export MLFLOW_BACKEND_STORE_URI="$STORE"  # not an argument: every user of the machine can read those
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
-export MLFLOW_BASIC_AUTH_FAIL_CLOSED=true  # refuse on a route for which MLflow has no rule who may
+export MLFLOW_BASIC_AUTH_FAIL_CLOSED=true  # refuse routes for which MLflow has no permission rule
 unset MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE
 python -m mlflow server --app-name basic-auth --host "$HOST" --port "$PORT" --workers "${WORKERS:-4}" \
 	--artifacts-destination "$ARTIFACTS" --allowed-hosts "$HOSTS" --cors-allowed-origins "$ORIGINS" &
