@@ -74,9 +74,7 @@ def is_written_by_the_pipeline(name: str) -> bool:
     known = {path.as_posix() for path in vars(Paths()).values() if isinstance(path, Path)} - {".", "data"}
     folders = {path for path in known if not Path(path).suffix}
     return (
-        name in known
-        or any(Path(name).is_relative_to(folder) for folder in folders)
-        or name.startswith(("mlruns/", ".dvc/", "requirements/versions.yaml"))
+        name in known or any(Path(name).is_relative_to(folder) for folder in folders) or name.startswith(("mlruns/", ".dvc/"))
     )
 
 
