@@ -1,13 +1,12 @@
-"""Downloads: https only, bounded in size and time, and told in a few words when they fail."""
+"""Download files over https, with limits on size and time and short reasons for failures."""
 
 import threading
-from collections.abc import Callable
+from concurrent import futures
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-import pooch
 import requests
 from tqdm import tqdm
 
@@ -16,93 +15,83 @@ from pipeline.core.params import FetchParams
 from pipeline.ingestion.errors import SourceRefusedError
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
-_PARTING = 1  # seconds for a download that was broken off to let go of its file
+_CHUNK = 1024  # bytes; small, because a chunk of a slow source is only written when it is complete
+_GRACE = 1  # seconds that an abandoned download has to close its file
 
 
 def download(url: str, name: str, folder: Path, limits: FetchParams) -> Path:
-    """The file at `url`, in `folder`; `name` is shown beside the progress.
+    """Download `url` to a file in `folder`; `name` labels the progress bar.
 
     Raises:
-        SourceRefusedError: it is larger or takes longer than `limits` allow, or it redirects to where it may not.
-        OSError: every other failure; requests' errors are OSErrors.
+        SourceRefusedError: it exceeds `limits`, or redirects to an address that is not accepted.
+        OSError: any other failure; the errors of requests are OSErrors.
     """
-    transfer = _Transfer(name, limits)
-    hooks = {"response": [check_redirect, transfer.watch]}
-    downloader = pooch.HTTPDownloader(progressbar=transfer, timeout=limits.timeout, hooks=hooks)
-    return transfer.run(lambda: pooch.retrieve(url, known_hash=None, fname="download", path=folder, downloader=downloader))
+    path = folder / "download"
+    with console.progress(name, "B", unit_scale=True) as bar:
+        transfer = _Transfer(url, path, limits, bar)
+        thread = threading.Thread(target=transfer.run, daemon=True)
+        thread.start()
+        try:
+            futures.wait([transfer.done], limits.deadline)
+            if not transfer.done.done():
+                raise SourceRefusedError(f"not complete after {limits.deadline:g} s (fetch.deadline)")
+            transfer.done.result()
+        finally:
+            transfer.abandon()
+            thread.join(_GRACE)
+    return path
 
 
 class _Transfer:
-    """A download in a thread of its own, which can be left alone when it takes too long.
+    """A download that can be abandoned in a thread of its own.
 
-    Neither resolving a name nor reading the head of a response has a time limit in all; only the wait between two reads has.
-    It is also the progress bar that pooch drives.
+    Name resolution and the head of a response have no time limit in requests: its timeout only limits the wait for one read.
     """
 
-    def __init__(self, name: str, limits: FetchParams) -> None:
-        self.limits = limits
-        self.total = 0
-        self.received = 0
-        self.bar: tqdm[Any] = console.progress(name, "B", unit_scale=True)
+    def __init__(self, url: str, path: Path, limits: FetchParams, bar: "tqdm[Any]") -> None:
+        self.url, self.path, self.limits, self.bar = url, path, limits, bar
+        self.done: futures.Future[None] = futures.Future()
+        self.abandoned = False
         self.response: requests.Response | None = None
-        self.over = False
-        self.path: str | None = None
-        self.error: Exception | None = None
 
-    def run(self, retrieve: Callable[[], str]) -> Path:
-        """Wait for what `retrieve` returns, but not longer than the deadline."""
-        thread = threading.Thread(target=self._keep, args=(retrieve,), daemon=True)
-        thread.start()
+    def run(self) -> None:
         try:
-            thread.join(self.limits.deadline)
-            late = thread.is_alive()
-        finally:
-            self._break_off()
-            thread.join(_PARTING)
-            self.bar.close()
-        if late:
-            raise SourceRefusedError(f"not complete after {self.limits.deadline:g} s (fetch.deadline)")
-        if self.error is not None:
-            raise self.error
-        return Path(str(self.path))
-
-    def _keep(self, retrieve: Callable[[], str]) -> None:
-        try:
-            self.path = retrieve()
+            self._download()
+            self.done.set_result(None)
         except Exception as error:
-            self.error = error
+            self.done.set_exception(error)
 
-    def watch(self, response: requests.Response, **_: Any) -> None:
-        """Have the deadline end this response: a source that drips never exceeds the time between two reads."""
+    def _download(self) -> None:
+        hooks = {"response": [check_redirect, self._watch]}
+        with (
+            requests.get(self.url, stream=True, timeout=self.limits.timeout, hooks=hooks) as response,
+            self.path.open("wb") as file,
+        ):
+            response.raise_for_status()
+            self.bar.total = int(response.headers.get("content-length", 0)) or None
+            for chunk in response.iter_content(_CHUNK):
+                if file.tell() + len(chunk) > self.limits.max_bytes:
+                    raise SourceRefusedError(f"more than {self.limits.max_bytes:,} bytes (fetch.max_bytes)")
+                file.write(chunk)
+                self.bar.update(len(chunk))
+
+    def _watch(self, response: requests.Response, **_: Any) -> None:
         self.response = response
-        if self.over:
-            raise SourceRefusedError("nobody waits for it any more")
+        if self.abandoned:
+            raise SourceRefusedError("abandoned")
         if response.is_redirect:
-            response.close()  # requests would read the whole body, of any length, into memory before it goes on
+            response.close()  # requests would read the whole body, of any length, into memory
 
-    def _break_off(self) -> None:
-        self.over = True
+    def abandon(self) -> None:
+        """End a download that still runs: a source that sends a byte now and then never reaches the read timeout."""
+        self.abandoned = True
         if self.response is not None:
             with suppress(ValueError, RuntimeError, OSError):  # the response is already complete
-                self.response.raw.shutdown()  # close() would wait for the very read that it is to end
-
-    def update(self, size: int) -> None:
-        self.received += size
-        if self.received - size > self.limits.max_bytes:  # pooch counts the last, shorter chunk in full
-            raise SourceRefusedError(f"more than {self.limits.max_bytes:,} bytes (fetch.max_bytes)")
-        self.bar.total = self.total
-        self.bar.update(size)
-
-    def reset(self) -> None:
-        """Pooch rewinds the bar, then completes it."""
-        self.received = 0
-        self.bar.reset()
-
-    def close(self) -> None:
-        """Pooch is done with the bar."""
+                self.response.raw.shutdown()  # close() would wait for the read in progress
 
 
 def check_scheme(url: str) -> None:
+    """Raise SourceRefusedError unless `url` is https, or http on this machine."""
     try:
         parts = urlsplit(url)
     except ValueError as error:
@@ -113,7 +102,7 @@ def check_scheme(url: str) -> None:
 
 
 def check_redirect(response: requests.Response, **_: Any) -> None:
-    """Refuse to follow a redirect from https to anything less."""
+    """Refuse a redirect from https to http, or to any other scheme."""
     if response.is_redirect:
         target = urljoin(response.url, response.headers["location"])
         check_scheme(target)
@@ -122,7 +111,7 @@ def check_redirect(response: requests.Response, **_: Any) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """The cause at the bottom of a chain of wrapped errors, in a few words and without the URL."""
+    """The root cause of an error, in a few words and without the URL."""
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"HTTP {error.response.status_code} {error.response.reason}"
     if isinstance(error, requests.TooManyRedirects):

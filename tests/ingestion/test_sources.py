@@ -142,7 +142,7 @@ def test_the_deadline_ends_a_file_of_unknown_length_too(site: Site, limits: Fetc
     with pytest.raises(SourceRefusedError, match=r"^not complete after 0.5 s \(fetch.deadline\)$"):
         read(site.url, limits.model_copy(update={"deadline": 0.5}))
 
-    assert len(sent) < 1024  # what pooch reads at a time: the deadline does not wait for it
+    assert len(sent) < 1024  # one chunk: the deadline does not wait for it
 
 
 @pytest.mark.parametrize(
