@@ -1,3 +1,5 @@
+"""The verb predict, run as a command."""
+
 import json
 import subprocess
 import sys
@@ -20,7 +22,7 @@ def predict(built: Repository, *arguments: str) -> "subprocess.CompletedProcess[
     return subprocess.run(command, cwd=built.paths.root, env=environment, capture_output=True, text=True, check=False)
 
 
-def answers(built: Repository, *arguments: str) -> Any:
+def predictions(built: Repository, *arguments: str) -> Any:
     done = predict(built, "--json", *arguments)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -31,7 +33,7 @@ def test_images(subset: dict[str, Split]) -> Pixels:
     return np.array(subset["test"].images[:200])
 
 
-def test_photographs_of_digits_get_nearly_the_labels_of_the_digits(
+def test_photographs_of_digits_get_nearly_the_same_labels_as_the_digits(
     built: Repository, test_images: Pixels, tmp_path: Path
 ) -> None:
     paths = []
@@ -41,22 +43,22 @@ def test_photographs_of_digits_get_nearly_the_labels_of_the_digits(
         page.save(tmp_path / f"{number:03}.png")
         paths.append(str(tmp_path / f"{number:03}.png"))
 
-    results = answers(built, *paths)
+    results = predictions(built, *paths)
 
     direct = OnnxModel(built.paths.onnx).predict(test_images).argmax(axis=1)
     labels = np.array([int(result["images"][0]["label"]) for result in results])
     assert (labels == direct).mean() > 0.9
     assert results[0]["changes"] == [
-        "inverted: dark ink on a light ground",
-        "brought from 420x300 to 28x28, centred by mass",
+        "inverted: dark ink on a light background",
+        "resized from 420x300 to 28x28, centred by mass",
     ]
 
 
-def test_arrays_and_idx_files_give_what_the_model_gives(built: Repository, test_images: Pixels, tmp_path: Path) -> None:
+def test_npy_and_idx_files_give_the_probabilities_of_the_model(built: Repository, test_images: Pixels, tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", test_images)
     (tmp_path / "some-images-idx3-ubyte").write_bytes(idx(test_images))
 
-    from_npy, from_idx = answers(built, str(tmp_path / "images.npy"), str(tmp_path / "some-images-idx3-ubyte"))
+    from_npy, from_idx = predictions(built, str(tmp_path / "images.npy"), str(tmp_path / "some-images-idx3-ubyte"))
 
     expected = OnnxModel(built.paths.onnx).predict(test_images)
     assert from_npy["images"] == from_idx["images"]
@@ -65,7 +67,7 @@ def test_arrays_and_idx_files_give_what_the_model_gives(built: Repository, test_
     np.testing.assert_allclose(given, expected, atol=1e-6)
 
 
-def test_the_table_has_a_line_an_image(built: Repository, test_images: Pixels, tmp_path: Path) -> None:
+def test_the_table_has_one_line_per_image(built: Repository, test_images: Pixels, tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", test_images[:3])
 
     done = predict(built, str(tmp_path / "images.npy"))
@@ -76,7 +78,7 @@ def test_the_table_has_a_line_an_image(built: Repository, test_images: Pixels, t
     assert lines[1].startswith(f"{tmp_path / 'images.npy'}[1]  ")
 
 
-def test_one_bad_file_does_not_lose_the_others(built: Repository, test_images: Pixels, tmp_path: Path) -> None:
+def test_the_other_files_are_predicted_after_a_bad_one(built: Repository, test_images: Pixels, tmp_path: Path) -> None:
     np.save(tmp_path / "good.npy", test_images[:1])
     np.save(tmp_path / "wide.npy", np.zeros((1, 5, 9), np.uint8))
     np.save(tmp_path / "float.npy", np.zeros((1, 28, 28)))
@@ -95,15 +97,15 @@ def test_one_bad_file_does_not_lose_the_others(built: Repository, test_images: P
     assert "Traceback" not in done.stderr
 
 
-def test_a_model_of_the_registry_is_as_good_as_the_file(built: Repository, test_images: Pixels, tmp_path: Path) -> None:
+def test_a_registered_model_predicts_as_the_file_does(built: Repository, test_images: Pixels, tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", test_images[:20])
 
-    by_alias = answers(built, str(tmp_path / "images.npy"), "--model", "models:/mnist-dense@challenger")
+    by_alias = predictions(built, str(tmp_path / "images.npy"), "--model", "models:/mnist-dense@challenger")
 
-    assert by_alias == answers(built, str(tmp_path / "images.npy"))
+    assert by_alias == predictions(built, str(tmp_path / "images.npy"))
 
 
-def test_another_file_than_the_hash_says_is_not_opened(built: Repository, test_images: Pixels, tmp_path: Path) -> None:
+def test_a_model_with_another_hash_is_not_opened(built: Repository, test_images: Pixels, tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", test_images[:1])
     sha256, images = files.sha256(built.paths.onnx), str(tmp_path / "images.npy")
 
@@ -115,7 +117,7 @@ def test_another_file_than_the_hash_says_is_not_opened(built: Repository, test_i
         assert refused.stdout == ""
 
 
-def test_a_model_that_is_not_there_is_named(built: Repository, tmp_path: Path) -> None:
+def test_a_missing_model_is_named_in_the_error(built: Repository, tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", np.zeros((1, 28, 28), np.uint8))
 
     missing = predict(built, str(tmp_path / "images.npy"), "--model", "absent.onnx")

@@ -1,6 +1,8 @@
-"""Images that nobody has labelled: pictures, and the images of npy, npz and IDX files."""
+"""Read unlabelled images from image files (PNG, JPEG, ...) and array files (npy, npz, IDX)."""
 
 import gzip
+import math
+import struct
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,31 +18,61 @@ from pipeline.data.idx import Pixels
 from pipeline.serving import preprocessing
 from pipeline.serving.errors import UnreadableImageError
 
-_MOST_BYTES = 4_000_000_000
-_IMAGES = "images"  # which array of an npz file is meant where it holds several, as numpy.savez is called for fetch.extra
+_MOST_BYTES = 4_000_000_000  # of a decompressed array
+_ARRAY = "images"  # the array to read from an npz file that holds several
+_IDX_MAGIC = b"\0\0\x08\x03"  # uint8, three dimensions
+_IDX_HEADER = 16  # bytes
 
 
 class Images(NamedTuple):
-    """What a file holds, `(n, height, width)` uint8, and what was done to get it."""
+    """The images of a file, `(n, height, width)` uint8, and the changes that preprocessing made to them."""
 
     pixels: Pixels
     changes: tuple[str, ...] = ()
 
 
 def read(path: Path, shape: tuple[int, int]) -> Images:
-    """Read one picture, or the images of an npy, npz or IDX file, which must have the model's size.
+    """Read an image file, or all images of an npy, npz or IDX file.
+
+    Only image files are preprocessed to `shape` (height, width); arrays must have it already. The images of an npy or an
+    uncompressed IDX file are memory-mapped.
 
     Raises:
-        UnreadableImageError: the file is none of these, is damaged, or holds images of another size.
+        UnreadableImageError: the file has another format, is damaged, or holds arrays of another shape.
     """
     if decode := _decoder(path):
-        return Images(_sized(decode(path), shape, path))
-    picture = preprocessing.read(path, shape)
-    return Images(picture.image[None], picture.changes)
+        return Images(_checked(decode(path), shape, path))
+    image = preprocessing.read(path, shape)
+    return Images(image.pixels[None], image.changes)
+
+
+def read_arrays(source: Path, shape: tuple[int, int]) -> Pixels:
+    """Read every image of the npy, npz and IDX files of `source`, a file or a folder: `(n, height, width)` uint8.
+
+    Raises:
+        UnreadableImageError: a file has another format, is damaged, or holds arrays of another shape; or there is no file.
+    """
+    arrays = []
+    for path in _files(source):
+        decode = _decoder(path)
+        if decode is None:  # preprocessing an image file would remove what makes it unusual
+            raise UnreadableImageError(path, "an npy, npz or IDX file", f"another file type (*{path.suffix})")
+        arrays.append(_checked(decode(path), shape, path))
+    if not arrays:
+        raise UnreadableImageError(source, "a file, or a folder with files", "an empty folder")
+    return np.concatenate(arrays)
+
+
+def _files(source: Path) -> Iterator[Path]:
+    """Yield the file `source`, or the files directly in the folder `source`, sorted by name."""
+    if source.is_dir():
+        yield from sorted(path for path in source.iterdir() if path.is_file() and not path.name.startswith("."))
+    else:
+        yield source
 
 
 def _decoder(path: Path) -> Callable[[Path], Pixels] | None:
-    """What reads the arrays of such a file, by its name; None where it is no file of arrays."""
+    """Choose the reader of an array file by its name; None for any other file."""
     if path.name.removesuffix(".gz").endswith(("ubyte", ".idx")):
         return _read_idx
     return {".npy": _read_npy, ".npz": _read_npz}.get(path.suffix)
@@ -48,60 +80,52 @@ def _decoder(path: Path) -> Callable[[Path], Pixels] | None:
 
 def _read_idx(path: Path) -> Pixels:
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream, TemporaryDirectory() as folder:
-            npy = Path(folder) / "images.npy"
-            idx.decode(cast(BinaryIO, stream), 3, npy, _MOST_BYTES)
-            return np.asarray(np.load(npy, allow_pickle=False))
+        mapped = _mapped_idx(path)
+        return _decoded_idx(path) if mapped is None else mapped
     except IdxError as error:
         raise UnreadableImageError(path, error.expected, error.found) from error
     except (OSError, EOFError, zlib.error) as error:
-        raise UnreadableImageError(path, "an IDX file", str(error) or "one that is cut short") from error
+        raise UnreadableImageError(path, "an IDX file", str(error) or "a truncated file") from error
+
+
+def _mapped_idx(path: Path) -> Pixels | None:
+    """Map an uncompressed IDX file of images; None if the file is compressed or its size contradicts its header."""
+    with path.open("rb") as file:
+        header = file.read(_IDX_HEADER)
+    if len(header) < _IDX_HEADER or not header.startswith(_IDX_MAGIC):
+        return None
+    sizes = struct.unpack(">3I", header[4:])
+    if path.stat().st_size != _IDX_HEADER + math.prod(sizes) or 0 in sizes:
+        return None
+    return np.asarray(np.memmap(path, np.uint8, "r", _IDX_HEADER, sizes))
+
+
+def _decoded_idx(path: Path) -> Pixels:
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream, TemporaryDirectory() as folder:
+        npy = Path(folder) / "images.npy"
+        idx.decode(cast(BinaryIO, stream), 3, npy, _MOST_BYTES)
+        return np.asarray(np.load(npy, allow_pickle=False))
 
 
 def _read_npy(path: Path) -> Pixels:
     try:
         return np.asarray(np.lib.format.open_memmap(path, mode="r"))
-    except Exception as error:  # numpy reads the header as Python, so a damaged one fails in as many ways as Python has
+    except Exception as error:  # numpy evaluates the header as Python, so a damaged one can raise almost any exception
         raise UnreadableImageError(path, "an npy file of numbers", first_line(error)) from error
 
 
 def _read_npz(path: Path) -> Pixels:
     try:
         with path.open("rb") as stream:
-            return npz.read(stream, _IMAGES, _MOST_BYTES)
+            return npz.read(stream, _ARRAY, _MOST_BYTES)
     except IdxError as error:
         raise UnreadableImageError(path, error.expected, error.found) from error
     except OSError as error:
         raise UnreadableImageError(path, "an npz file", str(error)) from error
 
 
-def _sized(found: Pixels, shape: tuple[int, int], path: Path) -> Pixels:
-    pixels = found[None] if found.ndim == 2 else found
+def _checked(array: Pixels, shape: tuple[int, int], path: Path) -> Pixels:
+    pixels = array[None] if array.ndim == 2 else array
     if pixels.dtype != np.uint8 or pixels.shape[1:] != shape or not len(pixels):
-        raise UnreadableImageError(path, f"uint8 (n, {shape[0]}, {shape[1]})", f"{found.dtype} {found.shape}")
+        raise UnreadableImageError(path, f"uint8 (n, {shape[0]}, {shape[1]})", f"{array.dtype} {array.shape}")
     return pixels
-
-
-def _files_of(source: Path) -> Iterator[Path]:
-    """The file `source`, or the files directly in the folder `source`, by name."""
-    if source.is_dir():
-        yield from sorted(path for path in source.iterdir() if path.is_file() and not path.name.startswith("."))
-    else:
-        yield source
-
-
-def read_arrays(source: Path, shape: tuple[int, int]) -> Pixels:
-    """Every image of the npy, npz and IDX files of `source`, a file or a folder: `(n, height, width)` uint8, as they are.
-
-    Raises:
-        UnreadableImageError: a file is none of these, is damaged, or holds images of another size; or there is none.
-    """
-    parts = []
-    for path in _files_of(source):
-        decode = _decoder(path)
-        if decode is None:  # a picture would be brought to the model's convention, and what is unusual in it be lost
-            raise UnreadableImageError(path, "an npy, npz or IDX file", f"a file named otherwise (*{path.suffix})")
-        parts.append(_sized(decode(path), shape, path))
-    if not parts:
-        raise UnreadableImageError(source, "a file, or a folder with files", "an empty folder")
-    return np.concatenate(parts)

@@ -1,12 +1,12 @@
-"""Ports of this machine that a server of ours may take."""
+"""Check whether a server can listen on a port of this machine."""
 
 import socket
 
-HOST = "127.0.0.1"  # nobody else's business
+HOST = "127.0.0.1"  # reachable from this machine only
 
 
 def problem(port: int, target: str, host: str = HOST) -> str | None:
-    """Why nothing can listen on `port`, and what to say to `make target` instead; None where all is well."""
+    """Explain why `make target` cannot listen on `port`, and what to do; None if it can."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -23,7 +23,7 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline import predict, serve
+from pipeline import serve
 from pipeline.core import files
 from pipeline.core.errors import PipelineError
 from pipeline.core.params import Params
@@ -35,6 +35,7 @@ from pipeline.promotion.errors import RepositoryError
 from pipeline.promotion.repository import Repository as Publisher
 from pipeline.serving import image_files
 from pipeline.serving.errors import UnsafeModelError
+from pipeline.serving.model_source import open_model
 from pipeline.tracking.errors import AlteredModelError
 from pipeline.training import snapshots
 from tests import web
@@ -605,15 +606,15 @@ def test_a_registered_model_that_is_not_plain_onnx_is_not_loaded(
     for number, edit in enumerate(attacks.values()):
         plant(tmp_path / f"planted-{number}", marker, source, edit)
         version_of(client, name, tmp_path / f"planted-{number}", tags)
-        with pytest.raises(UnsafeModelError, match="Nothing of it was loaded"):
+        with pytest.raises(UnsafeModelError, match="The model was not loaded"):
             serve.run(options, params, paths)
-        predict.open_model(f"models:/{name}@champion", None, params, paths)  # which takes model.onnx, and nothing else
+        open_model(f"models:/{name}@champion", None, params, paths)  # which takes model.onnx, and nothing else
         refused += 1
     version_of(client, name, source, tags | {"onnx_sha256": "0" * 64})
     with pytest.raises(AlteredModelError):
         serve.run(options, params, paths)
     with pytest.raises(PipelineError, match="expected the file with SHA-256 0000"):
-        predict.open_model(f"models:/{name}@champion", None, params, paths)
+        open_model(f"models:/{name}@champion", None, params, paths)
 
     chaos.count(KIND, "a registered model that MLflow would run code of", len(attacks) + 1, refused + 1, int(marker.exists()))
 

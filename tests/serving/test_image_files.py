@@ -1,4 +1,4 @@
-"""What predict, drift and score are given to read."""
+"""Reading unlabelled images for predict, drift and score."""
 
 import gzip
 import io
@@ -20,7 +20,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (3, *SHAPE)).astype(np.uint8)
 
 
 def write(path: Path, images: Pixels) -> Path:
-    """Write the kind of file that the name says."""
+    """Write `images` in the format that the file name implies."""
     if path.suffix == ".npy":
         np.save(path, images)
     elif path.suffix == ".npz":
@@ -31,14 +31,19 @@ def write(path: Path, images: Pixels) -> Path:
 
 
 @pytest.mark.parametrize("name", ["a.npy", "a.npz", "a-idx3-ubyte", "a-idx3-ubyte.gz", "a.idx"])
-def test_each_kind_of_file_gives_its_images(name: str, tmp_path: Path) -> None:
-    found = image_files.read(write(tmp_path / name, IMAGES), SHAPE)
+def test_every_array_format_is_read(name: str, tmp_path: Path) -> None:
+    images = image_files.read(write(tmp_path / name, IMAGES), SHAPE)
 
-    np.testing.assert_array_equal(found.pixels, IMAGES, strict=True)
+    np.testing.assert_array_equal(images.pixels, IMAGES, strict=True)
+
+
+def test_npy_and_plain_idx_files_are_memory_mapped(tmp_path: Path) -> None:
+    for name in ("a.npy", "a-idx3-ubyte"):
+        assert isinstance(image_files.read(write(tmp_path / name, IMAGES), SHAPE).pixels.base, np.memmap)
 
 
 @pytest.mark.parametrize("name", ["a.npy", "a.npz", "a-idx3-ubyte", "a-idx3-ubyte.gz"])
-def test_a_file_that_is_cut_short_is_refused_by_name(name: str, tmp_path: Path) -> None:
+def test_a_truncated_file_is_refused_by_name(name: str, tmp_path: Path) -> None:
     path = write(tmp_path / name, IMAGES)
     whole = path.read_bytes()
 
@@ -49,7 +54,7 @@ def test_a_file_that_is_cut_short_is_refused_by_name(name: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", ["a.npz", "a-idx3-ubyte.gz"])
-def test_a_small_file_that_would_fill_the_memory_is_refused(
+def test_a_small_file_that_would_decompress_beyond_the_limit_is_refused(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(image_files, "_MOST_BYTES", 1000)
@@ -65,12 +70,12 @@ def test_a_small_file_that_would_fill_the_memory_is_refused(
 NPY = (stream := io.BytesIO(), np.save(stream, IMAGES), stream.getvalue())[2]
 
 
-@pytest.mark.filterwarnings("ignore")  # of the Python parser, on what a header may become
+@pytest.mark.filterwarnings("ignore")  # from the Python parser, about damaged headers
 @settings(deadline=None, max_examples=100, derandomize=True)
 @given(
     edits=st.lists(st.tuples(st.integers(0, len(NPY) - 1), st.integers(0, 255)), min_size=1, max_size=4), zipped=st.booleans()
 )
-def test_a_damaged_npy_header_gives_images_or_is_refused(
+def test_a_damaged_npy_header_is_either_readable_or_refused(
     edits: list[tuple[int, int]], zipped: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     content = bytearray(NPY)
@@ -84,8 +89,8 @@ def test_a_damaged_npy_header_gives_images_or_is_refused(
         path.write_bytes(content)
 
     try:
-        found = image_files.read(path, SHAPE)
+        images = image_files.read(path, SHAPE)
     except UnreadableImageError:
         return
-    assert found.pixels.dtype == np.uint8
-    assert found.pixels.shape[1:] == SHAPE
+    assert images.pixels.dtype == np.uint8
+    assert images.pixels.shape[1:] == SHAPE
