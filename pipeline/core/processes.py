@@ -1,28 +1,28 @@
-"""Which processes are alive."""
+"""Find out whether a process is alive, and tell apart two processes that had the same id."""
 
-from pathlib import Path
+import os
+import sys
 
 
 def is_alive(pid: int) -> bool:
-    """Whether there is a process of this id, whichever it is."""
-    return started(pid) is not None
+    """Whether a process has this id. Zombies do not count."""
+    return start_time(pid) is not None
 
 
-def started(pid: int) -> str | None:
-    """When the process started; None where there is none, or one that has ended and waits for its parent."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    except OSError:
-        return None if Path("/proc/self/stat").exists() else _started_elsewhere(pid)
-    return None if status[0] in "ZX" else status[19]  # in ticks since the machine started: setting the clock moves them not
+def start_time(pid: int) -> str | None:
+    """When the process started, as text that stays the same while it lives; None if there is none or it is a zombie.
 
-
-def _started_elsewhere(pid: int) -> str | None:
-    """The same, on systems other than Linux."""
-    import psutil
+    On Linux these are clock ticks since boot: setting the clock shifts both of psutil's times, but not their difference.
+    """
+    import psutil  # costs start-up time, and most stages look at no process
 
     try:
-        found = psutil.Process(pid)
-        return None if found.status() == psutil.STATUS_ZOMBIE else str(found.create_time())
+        process = psutil.Process(pid)
+        if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            return None
+        created = process.create_time()
     except psutil.NoSuchProcess:
         return None
+    if sys.platform != "linux":
+        return str(created)
+    return str(round((created - psutil.boot_time()) * os.sysconf("SC_CLK_TCK")))

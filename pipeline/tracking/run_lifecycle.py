@@ -75,6 +75,6 @@ def kill_running(experiment: str, here: RunOwner, whose: Callable[[RunOwner], bo
     """Mark as KILLED those runs of this machine that are RUNNING and whose runner `whose` says yes to."""
     on_this_machine = f"attributes.status = 'RUNNING' and tags.`{run_owner.HOST}` = '{here.host}'"
     for run in mlflow.MlflowClient().search_runs([experiment], on_this_machine, max_results=1000):
-        owner = run_owner.of(run.data.tags)
+        owner = run_owner.from_tags(run.data.tags)
         if owner and whose(owner):
             kill(run.info.run_id)

@@ -1,4 +1,4 @@
-"""Who runs a run: a process of this checkout on this machine; and whether one that ran another is gone for good."""
+"""The owner of a run: the process that logs it. Tells whether the owner of another run is gone for good."""
 
 import os
 import socket
@@ -6,31 +6,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.core.processes import started
+from pipeline.core.processes import start_time
 
 _TAG = "runner."
 
+HOST = f"{_TAG}host"
+
 
 class RunOwner(NamedTuple):
-    """A process, as the tags of the run that it runs tell of it."""
+    """A process, as the tags of its run describe it."""
 
-    clone: str  # the folder of the default store of its checkout, whichever store it uses
+    clone: str  # the folder of the checkout's default store, even if the run is in another store
     host: str
-    machine: str  # stays when the machine starts anew; empty where the machine has no such name
-    boot: str
-    namespace: str  # process ids count within it: a container has its own
+    machine: str  # /etc/machine-id, which survives a reboot; empty if the system has none
+    boot: str  # changes with each boot
+    namespace: str  # of process ids: each container has its own
     pid: str
-    started: str  # with the id it names a process for as long as the machine is up
+    started: str  # `processes.start_time`: together with pid it is unique until the next boot
 
     def tags(self) -> dict[str, str]:
         return {f"{_TAG}{name}": value for name, value in self._asdict().items()}
 
 
-HOST = f"{_TAG}host"
-
-
 def this_process(store: Path) -> RunOwner:
-    """Who runs what this process starts, in the checkout whose default store is `store`."""
+    """This process as the owner of runs, in the checkout with the default store `store`."""
     return RunOwner(
         clone=str(store.resolve()),
         host=socket.gethostname(),
@@ -38,26 +37,26 @@ def this_process(store: Path) -> RunOwner:
         boot=_read("/proc/sys/kernel/random/boot_id"),
         namespace=_namespace(),
         pid=str(os.getpid()),
-        started=started(os.getpid()) or "",
+        started=start_time(os.getpid()) or "",
     )
 
 
-def of(tags: Mapping[str, str]) -> RunOwner | None:
-    """The runner that a run's tags name; None of a run without them."""
+def from_tags(tags: Mapping[str, str]) -> RunOwner | None:
+    """The owner that a run's tags describe; None if they are incomplete."""
     values = [tags.get(f"{_TAG}{name}") for name in RunOwner._fields]
     return RunOwner(*(value for value in values if value is not None)) if None not in values else None
 
 
 def is_gone(other: RunOwner, here: RunOwner) -> bool:
-    """Whether `other` was a process of the checkout and the machine of `here`, and is no more.
+    """Whether `other` was a process of the same checkout and machine as `here` and has ended.
 
-    False wherever this cannot be told, as of another machine's or container's.
+    False if that is uncertain, for example for a process in another container.
     """
     if (other.clone, other.host) != (here.clone, here.host):
         return False
     if other.boot != here.boot:
         return bool(here.machine) and other.machine == here.machine
-    return other.namespace == here.namespace and started(int(other.pid)) != other.started
+    return other.namespace == here.namespace and start_time(int(other.pid)) != other.started
 
 
 def _read(path: str) -> str:

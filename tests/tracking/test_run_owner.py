@@ -1,12 +1,14 @@
-"""Who runs a run: known again by its tags, and gone only where that is sure."""
+"""Owners of runs are recognised by their tags, and called gone only if that is certain."""
 
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pipeline.tracking import run_owner
@@ -14,23 +16,23 @@ from pipeline.tracking import run_owner
 STORE = Path("mlruns")
 
 
-def test_a_process_is_known_again_by_the_tags_of_its_run() -> None:
+def test_tags_identify_the_process_that_owns_a_run() -> None:
     here = run_owner.this_process(STORE)
 
-    assert run_owner.of({**here.tags(), "other": "tag"}) == here
+    assert run_owner.from_tags({**here.tags(), "other": "tag"}) == here
     assert here.pid == str(os.getpid())
-    assert run_owner.of({"runner.host": here.host}) is None
+    assert run_owner.from_tags({"runner.host": here.host}) is None
     assert not run_owner.is_gone(here, here)
 
 
-def test_a_process_that_was_killed_is_gone_whether_its_parent_has_noticed_or_not() -> None:
+def test_a_killed_process_is_gone_even_while_it_is_a_zombie() -> None:
     code = (
         "import json, pathlib; from pipeline.tracking import run_owner; here = run_owner.this_process(pathlib.Path('mlruns'))"
     )
     command = [sys.executable, "-c", f"{code}; print(json.dumps(here.tags()), flush=True); input()"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout is not None
-    other, here = run_owner.of(json.loads(process.stdout.readline())), run_owner.this_process(STORE)
+    other, here = run_owner.from_tags(json.loads(process.stdout.readline())), run_owner.this_process(STORE)
     assert other is not None
 
     assert not run_owner.is_gone(other, here)
@@ -41,10 +43,18 @@ def test_a_process_that_was_killed_is_gone_whether_its_parent_has_noticed_or_not
     assert run_owner.is_gone(other, here)
 
 
+def test_setting_the_clock_does_not_make_a_process_look_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    here, booted = run_owner.this_process(STORE), psutil.boot_time()
+    monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: booted + 3600)
+
+    assert psutil.Process().create_time() > time.time()
+    assert not run_owner.is_gone(here, here)
+
+
 @pytest.mark.parametrize(
-    ("told", "gone"),
+    ("changes", "gone"),
     [
-        ({"started": "1"}, True),  # another process has its id now
+        ({"started": "1"}, True),  # another process has this id now
         ({"started": "1", "host": "another"}, False),
         ({"started": "1", "clone": "/another/mlruns"}, False),
         ({"started": "1", "namespace": "pid:[1]"}, False),
@@ -52,13 +62,13 @@ def test_a_process_that_was_killed_is_gone_whether_its_parent_has_noticed_or_not
         ({"boot": "another", "machine": "another"}, False),
     ],
 )
-def test_only_a_process_of_this_checkout_on_this_machine_is_known_to_be_gone(told: dict[str, str], gone: bool) -> None:
+def test_only_a_process_of_this_checkout_and_machine_can_be_gone(changes: dict[str, str], gone: bool) -> None:
     here = run_owner.this_process(STORE)._replace(machine="this")
 
-    assert run_owner.is_gone(here._replace(**told), here) is gone
+    assert run_owner.is_gone(here._replace(**changes), here) is gone
 
 
-def test_two_machines_without_a_name_are_not_taken_for_one() -> None:
+def test_two_machines_without_an_id_count_as_different() -> None:
     here = run_owner.this_process(STORE)._replace(machine="")
 
     assert not run_owner.is_gone(here._replace(boot="another"), here)
