@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline.core import console
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
-from pipeline.promotion import dvc_cache
+from pipeline.promotion import dvc_cache, dvc_state
 from pipeline.promotion.errors import DamagedError
 from pipeline.promotion.repository import Repository
 
@@ -22,7 +22,7 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     """Raise DamagedError where anything is not what it was; with `options.lock` return 1 unless a file of DVC's was mended."""
     root = paths.root.absolute()
     checkout = Repository(root)
-    mended = checkout.mend()
+    mended = dvc_state.repair(checkout)
     for file in mended:
         now = "it is as git has it again" if (root / file).exists() else "it is removed"
         console.echo("check", f"{file} was cut off, as by a kill of DVC while it wrote it: {now}")

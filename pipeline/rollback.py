@@ -12,30 +12,19 @@ import sys
 from pipeline.core import console
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
-from pipeline.promotion import git_tags
-from pipeline.tracking.errors import NoVersionError
 
 
 def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
-    from pipeline.promotion import champions
-    from pipeline.tracking import registry, runs  # MLflow takes seconds: after the parameters have proved right
+    from pipeline.promotion import champion_tag, champions  # these import MLflow, which takes seconds: after the parameters
+    from pipeline.tracking.connection import connected
 
     name = params.tracking.model
-    with runs.store_errors(paths):
-        runs.connect(params, paths)
+    with connected(params, paths):
         champions.reconcile(name)
-        previous, champion = registry.aliased(name, registry.PREVIOUS), registry.aliased(name, registry.CHAMPION)
-        if previous is None or champion is None:
-            raise NoVersionError(name, registry.PREVIOUS, "Only a champion that took another's place can be rolled back.")
-        registry.tag(champion, registry.WITHDRAWN, f"rolled back to version {previous.number}")
-        champions.make_champion(previous, f"rolled back from version {champion.number}")
-    console.echo("rollback", f"version {previous.number} is champion again, in place of version {champion.number}")
+        champion, withdrawn = champions.roll_back(name)
+    console.echo("rollback", f"version {champion.number} is champion again, in place of version {withdrawn.number}")
     if options.tag:
-        git_tag = previous.tags.get(registry.GIT_TAG)
-        if git_tag is None:
-            raise NoVersionError(f"{name} version {previous.number}", registry.GIT_TAG, "It was promoted without --tag.")
-        git_tags.assign_champion(paths.root, name, git_tag, f"{name} version {previous.number}, rolled back to")
-        console.echo("tag", f"{name}@{git_tag} is champion in git")
+        console.echo("tag", f"{name}@{champion_tag.tag_again(champion, paths)} is champion in git")
     return 0
 
 

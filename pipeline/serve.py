@@ -46,11 +46,11 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     import uvicorn
 
     from pipeline.serving import scoring_app
-    from pipeline.tracking import registry, runs  # MLflow takes seconds: after the parameters have proved right
+    from pipeline.tracking import registry  # MLflow takes seconds: after the parameters have proved right
+    from pipeline.tracking.connection import connected
 
     name = params.tracking.model
-    with runs.store_errors(paths), TemporaryDirectory(prefix="serve-") as folder:
-        runs.connect(params, paths)
+    with connected(params, paths), TemporaryDirectory(prefix="serve-") as folder:
         version = registry.aliased(name, options.alias)
         if version is None:
             raise NoVersionError(

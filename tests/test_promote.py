@@ -17,6 +17,7 @@ from pipeline.core import files
 from pipeline.core.paths import Paths
 from pipeline.inference import convert
 from pipeline.promotion.errors import GitTagError, NoChampionError
+from pipeline.promotion.rules import REFUSED_EXIT_CODE
 from pipeline.tracking.errors import AlteredModelError, NoVersionError
 from tests.conftest import Repository, edit_params
 
@@ -94,7 +95,7 @@ def test_a_store_without_a_champion_in_ci_is_an_error_and_no_promotion(
 ) -> None:
     monkeypatch.setenv("CI", "true")
 
-    with pytest.raises(NoChampionError, match=r"expected a champion in the MLflow store .*a wrong or a lost store"):
+    with pytest.raises(NoChampionError, match=r"expected a champion in the MLflow store .*the wrong store, or a lost one"):
         command(repository)
 
     assert "champion" not in client.get_registered_model("mnist-dense").aliases
@@ -110,7 +111,7 @@ def test_promoting_the_champion_again_changes_nothing(
 
     assert command(repository, check=True) == 0
 
-    assert "the very file that is champion: nothing to decide" in capsys.readouterr().out
+    assert "has the champion's file: nothing to decide" in capsys.readouterr().out
     after = client.get_registered_model("mnist-dense")
     assert (after.aliases, after.tags) == (before.aliases, before.tags)
 
@@ -122,7 +123,7 @@ def test_a_worse_challenger_is_refused_and_the_champion_stays(
     challenge(repository, worse)
 
     assert command(repository) == 0
-    assert command(repository, check=True) == promote.REFUSED
+    assert command(repository, check=True) == REFUSED_EXIT_CODE
 
     assert champion(client) == 1
     assert "version 2 is refused: " in capsys.readouterr().out
@@ -266,7 +267,7 @@ def test_a_promotion_that_died_before_its_tag_is_completed_by_the_next(
     command(repository)  # as far as the alias, and no tag
 
     assert command(repository, verify=True) == 1
-    assert "the git tag v1.0.0 names another file: `make promote TAG=1`" in capsys.readouterr().out
+    assert "git tag v1.0.0 names another file: run `make promote TAG=1`" in capsys.readouterr().out
     command(repository, tag=True)
 
     assert "mnist-dense@v1.1.0" in tags(repository)

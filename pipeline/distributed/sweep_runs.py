@@ -15,6 +15,7 @@ from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 from pipeline.distributed.trials import METRIC, Config, Trial
 from pipeline.tracking import runs
+from pipeline.tracking.connection import connected, store_errors
 
 _PARENT, _TRIAL = "mlflow.parentRunId", "trial"
 
@@ -25,8 +26,7 @@ def open_parent(params: Params, paths: Paths, run_id: str | None) -> str:
     Raises:
         TrackingError: the store does not answer.
     """
-    with runs.store_errors(paths):
-        runs.connect(params, paths)
+    with connected(params, paths):
         with mlflow.start_run(run_id=run_id, run_name=None if run_id else "sweep") as run:
             if run_id is None:
                 mlflow.log_params(runs.flatten({"sweep": params.sweep.model_dump()}))
@@ -36,7 +36,7 @@ def open_parent(params: Params, paths: Paths, run_id: str | None) -> str:
 
 def close_parent(run_id: str, trials: list[Trial], complete: bool, folder: Path, paths: Paths) -> None:
     """End the sweep's run, with the best trial's figures and the files in `folder`, and children that were left open."""
-    with runs.store_errors(paths):
+    with store_errors(paths):
         client = mlflow.MlflowClient()
         for run in _children(client, run_id):
             if run.info.status == "RUNNING":

@@ -1,6 +1,6 @@
-"""Git tags of champions, in GTO's convention: `model@v1.2.0` for a version and `model#champion#3` for who is champion.
+"""Git tags of champions, in GTO's convention: `model@v1.2.0` for a version, `model#champion#3` for each new champion.
 
-By them DVC finds the model in any git remote, without a server: `dvc artifacts get REPOSITORY model --stage champion`.
+With them DVC finds the model in any git remote, without a server: `dvc artifacts get REPOSITORY model --stage champion`.
 """
 
 import json
@@ -18,76 +18,77 @@ _FIRST = "v1.0.0"
 
 
 class TaggedVersion(NamedTuple):
-    """A tagged version of the model, and the commit whose dvc.lock holds it."""
+    """A tagged version of the model, and the commit whose dvc.lock names its file."""
 
     version: str  # such as v1.2.0
     commit: str
 
 
 def champion(root: Path, name: str) -> TaggedVersion | None:
-    """What the newest tag of the champion names; None where there is none, or no git checkout."""
+    """The version that the newest champion tag names; None if there is no such tag, or `root` is no git checkout."""
     if not git(root, "tag", "--list", f"{name}#{_STAGE}#*"):
         return None
-    (found, *_) = json.loads(_gto(root, "show", f"{name}#{_STAGE}", "--json"))
-    return TaggedVersion(found["version"], found["commit_hexsha"])
+    (shown, *_) = json.loads(_gto(root, "show", f"{name}#{_STAGE}", "--json"))
+    return TaggedVersion(shown["version"], shown["commit_hexsha"])
 
 
-def tag_champion(root: Path, name: str, file: Path, md5: str, message: str) -> TaggedVersion:
-    """Tag the commit checked out as the next version of `name` and as its champion. Tags that are there are not made twice.
+def tag_commit(root: Path, name: str, file: Path, md5: str, message: str) -> TaggedVersion:
+    """Tag the current commit as the next version of `name` and as its champion. Existing tags are kept.
 
     Args:
-        file: the model's place in the tree; the commit's dvc.lock must hold it with the MD5 `md5`.
+        file: the path of the model. The commit's dvc.lock must name it with the MD5 `md5`.
 
     Raises:
-        GitTagError: there is no commit, its dvc.lock holds another file, or git refuses.
+        GitTagError: there is no commit, its dvc.lock names another file, or git refuses.
     """
     commit = git(root, "rev-parse", "HEAD")
     if commit is None:
         raise GitTagError("a git checkout with a commit", "none", "Promote without --tag, or in a clone.")
-    if (held := locked_md5(root, commit, file)) != md5:
-        todo = "Commit dvc.lock of the champion's run, then `make promote TAG=1`."
-        raise GitTagError(f"dvc.lock of {commit[:9]} to hold {file} with MD5 {md5[:12]}…", f"{(held or 'none')[:12]}", todo)
-    known = versions(root, name)
-    if commit not in known.values():
-        _gto(root, "register", name, commit, "--message", message, *(["--bump-minor"] if known else ["--version", _FIRST]))
-        known = versions(root, name)
-    made = TaggedVersion(next(version for version, tagged in known.items() if tagged == commit), commit)
-    if champion(root, name) != made:
-        assign_champion(root, name, made.version, message)
-    return made
+    if (locked := locked_md5(root, commit, file)) != md5:
+        todo = "Commit dvc.lock of the champion's run, then run `make promote TAG=1`."
+        raise GitTagError(f"dvc.lock of {commit[:9]} to name {file} with MD5 {md5[:12]}…", f"{(locked or 'none')[:12]}", todo)
+    tagged = versions(root, name)
+    if commit not in tagged.values():
+        number = ["--bump-minor"] if tagged else ["--version", _FIRST]
+        _gto(root, "register", name, commit, "--message", message, *number)
+        tagged = versions(root, name)
+    new = TaggedVersion(next(version for version, hexsha in tagged.items() if hexsha == commit), commit)
+    if champion(root, name) != new:
+        assign_champion(root, name, new.version, message)
+    return new
 
 
 def assign_champion(root: Path, name: str, version: str, message: str) -> None:
-    """Tag `version`, which has a tag already, as the champion."""
-    # By force, because it may have been champion before.
+    """Tag `version`, which has a version tag already, as the champion."""
+    # --force, because the version may have been champion before.
     _gto(root, "assign", name, "--version", version, "--stage", _STAGE, "--message", message, "--force")
 
 
 def _gto(root: Path, *arguments: str) -> str:
-    """What GTO prints. In a process of its own, because importing it reconfigures logging."""
+    """Run GTO and return its output. It runs in a process of its own, because importing it reconfigures logging."""
     command = [sys.executable, "-m", "gto.cli", *arguments]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         found = (done.stderr or done.stdout).strip().partition("\n")[0]
-        raise GitTagError(f"`gto {arguments[0]}` to succeed", found, "Mend the git checkout and repeat.")
+        raise GitTagError(f"`gto {arguments[0]}` to succeed", found, "Fix the git checkout and rerun.")
     return done.stdout
 
 
 def versions(root: Path, name: str) -> dict[str, str]:
-    """The tagged versions of `name`, and the commit of each."""
+    """The tagged versions of `name`, each with its commit."""
     tags = (git(root, "tag", "--list", f"{name}@v*") or "").split()
     return {tag.rpartition("@")[2]: git(root, "rev-list", "-n", "1", tag) or "" for tag in tags}
 
 
 def locked_md5(root: Path, commit: str, file: Path) -> str | None:
-    """The MD5 that dvc.lock of `commit` has for the output `file`; None where it has none."""
+    """The MD5 that dvc.lock of `commit` has for the output `file`, or None."""
     lock = YAML(typ="safe").load(git(root, "show", f"{commit}:./dvc.lock") or "{}")
     outs = [out for stage in lock.get("stages", {}).values() for out in stage.get("outs", [])]
-    place = file.relative_to(root).as_posix()
-    return next((str(out["md5"]) for out in outs if out["path"] == place), None)
+    path = file.relative_to(root).as_posix()
+    return next((str(out["md5"]) for out in outs if out["path"] == path), None)
 
 
 def git(root: Path, *arguments: str) -> str | None:
-    """What git prints, or None where it fails."""
-    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)  # noqa: S607 - git, from wherever it is
+    """Run git and return its output, stripped; None if it fails."""
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)  # noqa: S607 - git, from PATH
     return done.stdout.strip() if done.returncode == 0 else None

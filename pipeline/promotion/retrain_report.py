@@ -1,8 +1,12 @@
 """The result of a retraining cycle, as a commit message and as a page for people."""
 
+import os
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
+
+from pipeline.core import files
+from pipeline.core.paths import Paths
 
 Decision = Mapping[str, Any]  # data/promotion.json
 
@@ -17,40 +21,44 @@ class Outcome(StrEnum):
 
 MEANING = {
     Outcome.NOTHING_NEW: "nothing new: the champion is made from this data, code and parameters",
-    Outcome.PROMOTED: "the challenger is champion, and published",
-    Outcome.REFUSED: "the challenger was refused, and the branch is as it was",
+    Outcome.PROMOTED: "the challenger is champion and is published",
+    Outcome.REFUSED: "the challenger was refused; the branch is unchanged",
 }
+
+_HEADINGS = {Outcome.PROMOTED: "✅ Promoted", Outcome.REFUSED: "⛔ Refused", Outcome.NOTHING_NEW: "💤 Nothing new"}
 
 
 def message(decision: Decision, model: str) -> str:
-    """The message of the commit that holds a new champion. It asks CI not to start: the cycle has checked what it commits."""
+    """The message of the commit that publishes a champion. It asks CI to skip the commit, which the cycle has checked."""
     subject = f"Make version {decision['challenger']} of {model} champion"
-    return "\n".join([subject, "", decision["sentence"], "", *_lines(decision), "", "[skip ci]"])
-
-
-def _lines(decision: Decision) -> list[str]:
-    return [f"{rule['rule']}: {_shown(rule['observed'])}, expected {rule['bound']}" for rule in decision["rules"]]
+    rules = [f"{rule['rule']}: {_shown(rule['observed'])}, expected {rule['bound']}" for rule in decision["rules"]]
+    return "\n".join([subject, "", decision["sentence"], "", *rules, "", "[skip ci]"])
 
 
 def summary(outcome: Outcome | None, problem: str | None, decision: Decision | None, last: Any, link: str) -> str:
-    """The retraining cycle on a page of Markdown.
+    """A page of Markdown about the retraining cycle.
 
     Args:
         outcome: None if the cycle failed with `problem`.
-        last: the cycle before this one, with `at` and `outcome`; None where none is known.
-        link: where the run with its pictures is to be seen.
+        last: the cycle before this one, with `at` and `outcome`; None if none is recorded.
+        link: the address of the MLflow run, or how to open it.
     """
-    head = {Outcome.PROMOTED: "✅ Promoted", Outcome.REFUSED: "⛔ Refused", Outcome.NOTHING_NEW: "💤 Nothing new"}
-    parts = [f"# {head[outcome] if outcome else '❌ Failed'}", ""]
+    lines = [f"# {_HEADINGS[outcome] if outcome else '❌ Failed'}", ""]
     if problem:
-        parts += ["```", problem, "```", ""]
+        lines += ["```", problem, "```", ""]
     if decision:
-        parts += [decision["sentence"], "", *_table(decision), ""]
-    parts += [f"Run, curves and pictures: {link}", ""]
-    parts.append(
-        f"Previous retraining cycle: {last.at.isoformat()}, {last.outcome}" if last else "This is the first retraining cycle."
-    )
-    return "\n".join(parts) + "\n"
+        lines += [decision["sentence"], "", *_table(decision), ""]
+    previous = f"{last.at.isoformat()}, {last.outcome}" if last else "none recorded"
+    lines += [f"MLflow run: {link}", "", f"Previous retraining cycle: {previous}"]
+    return "\n".join(lines) + "\n"
+
+
+def write(text: str, paths: Paths) -> None:
+    """Write the summary to data/retrain/, and append it to the job's page on GitHub."""
+    files.write_text(paths.retrain_summary, text)
+    if page := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with open(page, "a", encoding="utf-8") as file:
+            file.write(text)
 
 
 def _table(decision: Decision) -> list[str]:

@@ -1,4 +1,4 @@
-"""The promotion rule: may the challenger take the champion's place? Pure: metrics in, a decision with its reasons out."""
+"""The promotion rule: may the challenger replace the champion? Pure: metrics in, a decision with its reasons out."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -6,21 +6,28 @@ from typing import Any, NamedTuple
 from pipeline.core.params import PromoteParams
 from pipeline.promotion.mcnemar import Correct, McNemar, exact_test, passes
 
+REFUSED_EXIT_CODE = 3  # of `python -m pipeline.promote --check`
+
 Metrics = Mapping[str, float]
+
+_REQUIREMENTS = {
+    "non_inferior": "not significantly worse than the champion",
+    "superior": "significantly better than the champion",
+}
 
 
 class Candidate(NamedTuple):
-    """A version of the registered model, as scored on the current test split."""
+    """A version of the registered model, scored on the current test split."""
 
     version: int
     onnx_sha256: str
-    lineage: str  # what it was made from, but for the seed: pipeline.tracking.lineage
+    lineage: str  # digest of all that the model was made from, except the seed: pipeline.tracking.lineage
     correct: Correct  # (n,) bool: whether it predicts the label of each test image
-    metrics: Metrics  # named as in `promote.minimum` and `promote.maximum`, as far as they are known
+    metrics: Metrics  # keys as in `promote.minimum` and `promote.maximum`
 
 
 class Rule(NamedTuple):
-    """One condition of a promotion: what was found, and what had to be."""
+    """One condition of a promotion: the observed value and its bound."""
 
     rule: str
     observed: float | str
@@ -28,7 +35,8 @@ class Rule(NamedTuple):
     met: bool
 
     @property
-    def found(self) -> str:
+    def shown(self) -> str:
+        """The observed value, as people read it."""
         return _shown(self.observed)
 
 
@@ -49,18 +57,18 @@ class Decision(NamedTuple):
         content = self._asdict()
         content["rules"] = [rule._asdict() for rule in self.rules]
         content["comparison"] = self.comparison and self.comparison._asdict()
-        content["champion_figures"] = content.pop("champion_metrics")  # the key in records of earlier versions
+        content["champion_figures"] = content.pop("champion_metrics")  # the key in the records of earlier versions
         return content
 
 
 def decide(challenger: Candidate, champion: Candidate | None, withdrawn: bool, params: PromoteParams) -> Decision:
-    """Decide on the challenger, of which every figure that `params` bounds is known.
+    """Decide on the challenger, whose metrics include each one that `params` bounds.
 
-    Without a champion only the minimum and maximum count. A challenger of the champion's own lineage has to be significantly
-    better whatever `params.require` says: it differs by its seed alone, and promoting those would promote noise.
+    Without a champion only the minimum and maximum values count. A challenger of the champion's lineage differs only in its
+    seed. It must be significantly better whatever `params.require` says; otherwise we would promote noise.
 
     Args:
-        withdrawn: whether a rollback took this version back once.
+        withdrawn: whether a rollback withdrew this version.
     """
     rules = _bounds(challenger.metrics, params)
     comparison, require = None, params.require
@@ -72,60 +80,50 @@ def decide(challenger: Candidate, champion: Candidate | None, withdrawn: bool, p
         rules.append(_comparable(champion, params.champion_accuracy))
         comparison = exact_test(challenger.correct, champion.correct)
         rules.append(_paired(comparison, require, params.alpha))
-    promote = all(rule.met for rule in rules)
-    sentence = _sentence(promote, challenger, champion, rules, comparison)
     return Decision(
-        promote,
-        challenger.version,
-        champion.version if champion else None,
-        require,
-        tuple(rules),
-        comparison,
-        dict(champion.metrics) if champion else {},
-        sentence,
+        promote=all(rule.met for rule in rules),
+        challenger=challenger.version,
+        champion=champion.version if champion else None,
+        require=require,
+        rules=tuple(rules),
+        comparison=comparison,
+        champion_metrics=dict(champion.metrics) if champion else {},
+        sentence=_sentence(challenger, champion, rules, comparison),
     )
 
 
 def _bounds(metrics: Metrics, params: PromoteParams) -> list[Rule]:
-    minimum = [
-        Rule(name, metrics[name], f"at least {_shown(bound)}", metrics[name] >= bound)
-        for name, bound in params.minimum.model_dump().items()
+    minimum, maximum = params.minimum.model_dump(), params.maximum.model_dump()
+    return [
+        *(Rule(name, metrics[name], f"at least {_shown(bound)}", metrics[name] >= bound) for name, bound in minimum.items()),
+        *(Rule(name, metrics[name], f"at most {_shown(bound)}", metrics[name] <= bound) for name, bound in maximum.items()),
     ]
-    maximum = [
-        Rule(name, metrics[name], f"at most {_shown(bound)}", metrics[name] <= bound)
-        for name, bound in params.maximum.model_dump().items()
-    ]
-    return minimum + maximum
 
 
 def _comparable(champion: Candidate, bound: float) -> Rule:
-    """Labels that all mean something else, in both splits, please a challenger that learned them: the champion tells."""
+    """If labels change their meaning in both splits, the challenger has learned it. A champion that fails now reveals it."""
     accuracy = float(champion.correct.mean())
     return Rule("accuracy of the champion", accuracy, f"at least {_shown(bound)}", accuracy >= bound)
 
 
 def _paired(comparison: McNemar, require: str, alpha: float) -> Rule:
-    bound = {"non_inferior": "not significantly worse than the champion", "superior": "significantly better than the champion"}
     observed = f"{comparison.only_challenger} images won and {comparison.only_champion} lost, p = {comparison.p_value:.3g}"
-    return Rule("paired test", observed, f"{bound[require]} (alpha {alpha:g})", passes(comparison, require, alpha))
+    bound = f"{_REQUIREMENTS[require]} (alpha {alpha:g})"
+    return Rule("paired test", observed, bound, passes(comparison, require, alpha))
 
 
-def _sentence(
-    promote: bool, challenger: Candidate, champion: Candidate | None, rules: list[Rule], comparison: McNemar | None
-) -> str:
+def _sentence(challenger: Candidate, champion: Candidate | None, rules: list[Rule], comparison: McNemar | None) -> str:
     subject = f"version {challenger.version}"
-    accuracy = f"{challenger.correct.mean():.2%} of {len(challenger.correct):,} test images"
-    against = f"{accuracy}, the first champion"
+    accuracy = f"{challenger.correct.mean():.2%} on {len(challenger.correct):,} test images"
     if champion and comparison:
-        against = (
-            f"{accuracy} against {champion.correct.mean():.2%} of version {champion.version}; of the "
-            f"{comparison.only_challenger + comparison.only_champion} images on which one of them errs it has "
-            f"{comparison.only_challenger} right (p = {comparison.p_value:.3g})"
+        one_correct = comparison.only_challenger + comparison.only_champion
+        accuracy += (
+            f", against {champion.correct.mean():.2%} of version {champion.version}; exactly one of the two is correct on "
+            f"{one_correct} images, the challenger on {comparison.only_challenger} (p = {comparison.p_value:.3g})"
         )
-    if promote:
-        return f"{subject} becomes champion: {against}."
-    broken = "; ".join(f"{rule.rule}: expected {rule.bound}, found {rule.found}" for rule in rules if not rule.met)
-    return f"{subject} is refused: {broken}. It has {against.replace(', the first champion', '')}."
+    if broken := [f"{rule.rule}: expected {rule.bound}, found {rule.shown}" for rule in rules if not rule.met]:
+        return f"{subject} is refused: {'; '.join(broken)}. Its accuracy is {accuracy}."
+    return f"{subject} becomes champion: accuracy {accuracy}{'' if champion else ', the first champion'}."
 
 
 def _shown(value: float | str) -> str:

@@ -19,10 +19,10 @@ def open_model(source: str, sha256: str | None, params: Params, paths: Paths) ->
     """
     if not source.startswith("models:/"):
         return _verified(Path(source), source, [sha256])
-    from pipeline.tracking import registry, runs  # importing MLflow takes seconds, and a file does not need it
+    from pipeline.tracking import registry  # importing MLflow takes seconds, and a file does not need it
+    from pipeline.tracking.connection import connected
 
-    with runs.store_errors(paths), TemporaryDirectory(prefix="predict-") as folder:
-        runs.connect(params, paths)
+    with connected(params, paths), TemporaryDirectory(prefix="predict-") as folder:
         path = registry.download_uri(source, Path(folder)) / "model.onnx"
         return _verified(path, source, [sha256, registry.tagged_sha256(source)])
 

@@ -55,6 +55,13 @@ def store_errors(paths: Paths) -> Iterator[None]:
         raise TrackingError(redacted(paths.tracking_uri), reason(error)) from error
 
 
+@contextmanager
+def connected(params: Params, paths: Paths) -> Iterator[str]:
+    """Connect to the store, turn its errors into readable ones, and yield the experiment's identifier."""
+    with store_errors(paths):
+        yield connect(params, paths)
+
+
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """What led to an error of MLflow's, down to SQLite's own, which SQLAlchemy keeps as `orig`."""
     cause: BaseException | None = error

@@ -24,9 +24,7 @@ from pipeline.core.urls import redacted
 from pipeline.data import datasets, history
 from pipeline.data.datasets import Segment, Split
 from pipeline.tracking import run_owner
-from pipeline.tracking.connection import connect as connect
-from pipeline.tracking.connection import environment, reason, retry_on_conflict
-from pipeline.tracking.connection import store_errors as store_errors  # verbs ask for these here
+from pipeline.tracking.connection import connected, environment, reason, retry_on_conflict, store_errors
 from pipeline.tracking.run_lifecycle import end, end_orphans, ending, open_run, opening
 
 ONNX_SHA256 = "onnx_sha256"  # the tag of a run and of a model version
@@ -73,8 +71,8 @@ def training_run(params: Params, paths: Paths) -> Iterator[LiveRun]:
     Raises:
         TrackingError: the store does not answer, before any training. What else `store_errors` raises, too.
     """
-    with store_errors(paths):
-        experiment, here = connect(params, paths), run_owner.this_process(paths.store)
+    with connected(params, paths) as experiment:
+        here = run_owner.this_process(paths.store)
         end_orphans(experiment, here)
     with opening(experiment, here):
         with store_errors(paths):
@@ -97,8 +95,8 @@ def completed_run(params: Params, paths: Paths) -> Iterator[str]:
     Raises:
         TrackingError: the store does not answer; inside, too.
     """
-    with store_errors(paths):
-        experiment, here = connect(params, paths), run_owner.this_process(paths.store)
+    with connected(params, paths) as experiment:
+        here = run_owner.this_process(paths.store)
         end_orphans(experiment, here)
         recorded = files.read_json(paths.run)
         found = _find(recorded["run_id"], experiment)
@@ -236,8 +234,8 @@ def log_report(
     Raises:
         TrackingError: the store does not answer.
     """
-    with store_errors(paths):
-        experiment, here = connect(params, paths), run_owner.this_process(paths.store)
+    with connected(params, paths) as experiment:
+        here = run_owner.this_process(paths.store)
         with opening(experiment, here), ending(open_run(name, here), end):
             mlflow.set_tags({"report": name, **tags})
             mlflow.log_metrics(dict(figures))

@@ -43,7 +43,7 @@ def test_non_inferior_gives_the_benefit_of_the_doubt_and_better_does_not(
 
 
 def test_answers_to_different_images_are_not_compared() -> None:
-    with pytest.raises(ValueError, match="one answer an image from both"):
+    with pytest.raises(ValueError, match="one prediction per image from both"):
         exact_test(np.array([True]), np.array([True, False]))
 
 

@@ -51,8 +51,8 @@ def test_a_challenger_that_is_non_inferior_is_promoted_with_the_reason() -> None
 
     assert decision.promote
     assert decision.sentence == (
-        "version 2 becomes champion: 99.00% of 1,000 test images against 98.80% of version 1; "
-        "of the 12 images on which one of them errs it has 7 right (p = 0.774)."
+        "version 2 becomes champion: accuracy 99.00% on 1,000 test images, against 98.80% of version 1; "
+        "exactly one of the two is correct on 12 images, the challenger on 7 (p = 0.774)."
     )
 
 
@@ -99,7 +99,7 @@ def test_a_first_champion_needs_the_bounds_alone() -> None:
     assert decision.promote
     assert decision.champion is None
     assert decision.comparison is None
-    assert decision.sentence == "version 1 becomes champion: 99.00% of 1,000 test images, the first champion."
+    assert decision.sentence == "version 1 becomes champion: accuracy 99.00% on 1,000 test images, the first champion."
 
 
 @pytest.mark.parametrize("require", ["non_inferior", "superior"])
