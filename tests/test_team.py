@@ -165,6 +165,6 @@ def test_a_wrong_password_is_told_before_anything_is_trained(trees: list[Path], 
         done = subprocess.run(command, cwd=trees[0], env=environment, capture_output=True, text=True, timeout=120)
 
     assert done.returncode == 1
-    assert f"MLflow store {uri}: expected to be let in, found user or password wrong" in done.stderr
+    assert f"MLflow store {uri}: expected valid credentials, found user or password wrong" in done.stderr
     assert PASSWORD not in done.stderr + done.stdout
     assert files.sha256(Paths(trees[0]).keras) == before

@@ -1,4 +1,4 @@
-"""The way to the MLflow store: a server that answers or a SQLite file that is sound, and what is said where it is neither."""
+"""Connect to the MLflow store, a server or a SQLite file, and turn its failures into readable errors."""
 
 import io
 import os
@@ -23,21 +23,20 @@ from pipeline.core.urls import redacted, redacted_text
 from pipeline.tracking import relocation, sqlite_store
 from pipeline.tracking.errors import BusyStoreError, CredentialsError, TrackingError
 
-_SAMPLING_SECONDS = 1  # a training of two seconds shows in the system metrics too
-
-_CONNECT_SECONDS, _ANSWER_SECONDS = 4, 30  # to wait for a server before any work
-_SLOW_SECONDS = 2  # an answer that takes longer is told of
-_OTHERS = 3  # pipelines that put in the same: each can refuse us once
+_SAMPLING_SECONDS = 1  # so that even a training of two seconds has system metrics
+_CONNECT_SECONDS, _ANSWER_SECONDS = 4, 30  # timeouts of the first request to a server
+_SLOW_SECONDS = 2  # warn about a server that takes longer to answer
+_RETRIES = 3  # concurrent pipelines, each of which can cause one conflict
 
 
 @contextmanager
 def store_errors(paths: Paths) -> Iterator[None]:
-    """See that the store answers, turn MLflow's errors into ours, and hold back the lines that it prints past its log.
+    """Check that the store answers, turn MLflow's errors into readable ones, and suppress what MLflow prints.
 
     Raises:
-        BusyStoreError, UnreadableStoreError: of a SQLite store.
-        CredentialsError: a server does not let us in.
-        TrackingError: whatever else MLflow finds wrong.
+        BusyStoreError, UnreadableStoreError: a SQLite store is locked or damaged.
+        CredentialsError: a server refuses the credentials.
+        TrackingError: any other error of MLflow.
     """
     if paths.tracking_uri.startswith("http"):
         _reach(paths.tracking_uri)
@@ -63,7 +62,7 @@ def connected(params: Params, paths: Paths) -> Iterator[str]:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """What led to an error of MLflow's, down to SQLite's own, which SQLAlchemy keeps as `orig`."""
+    """The chain of causes of an MLflow error, down to the SQLite error, which SQLAlchemy stores as `orig`."""
     cause: BaseException | None = error
     while cause:
         yield getattr(cause, "orig", None) or cause
@@ -71,32 +70,32 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def reason(error: Exception) -> str:
-    """What is wrong, in a line: of a request that was repeated in vain, which says so at length, why."""
+    """The error in one line of at most 200 characters. If all retries of a request failed: the cause of that."""
     line = first_line(error, most=10_000)
     cause = re.search(r"\(Caused by (.*)\)", line)
     return redacted_text(cause[1] if cause else line)[:200]
 
 
 def connect(params: Params, paths: Paths) -> str:
-    """Point MLflow at the store, make the experiment if it is not there, and return its identifier.
+    """Point MLflow to the store, create the experiment if it does not exist, and return its identifier.
 
     Raises:
-        OlderStoreError, NewerStoreError, UnreadableStoreError, BusyStoreError: of a SQLite store.
+        OlderStoreError, NewerStoreError, UnreadableStoreError, BusyStoreError: a SQLite store cannot be used.
     """
     mlflow.set_tracking_uri(paths.tracking_uri)
     mlflow.set_registry_uri(paths.tracking_uri)
     mlflow.set_system_metrics_sampling_interval(_SAMPLING_SECONDS)
     mlflow.set_system_metrics_samples_before_logging(1)
     name = params.tracking.experiment
-    with _one_at_a_time(paths) as database:
+    with _locked(paths) as database:
         if database:
             _hold_signals_in_queries()
             sqlite_store.check(database)
             if not database.exists():
-                _make(database)
+                _create(database)
             relocation.follow(paths)
             if mlflow.get_experiment_by_name(name) is None:
-                # Named here, because MLflow's default is ./mlruns, wherever the process happens to stand.
+                # An explicit location, because MLflow's default depends on the current folder.
                 mlflow.create_experiment(name, artifact_location=(paths.store / "artifacts").as_uri())
         experiment = mlflow.set_experiment(name)
     kind = ("mlflow.experimentKind", "custom_model_development")  # the UI's view for training runs
@@ -104,23 +103,23 @@ def connect(params: Params, paths: Paths) -> str:
     return str(experiment.experiment_id)
 
 
-def retry_on_conflict(put: Callable[[], None]) -> None:
-    """Put in what other pipelines may put in at this very moment: who comes second is refused, and then finds it there."""
-    for _ in range(_OTHERS):
+def retry_on_conflict(write: Callable[[], None]) -> None:
+    """Call `write` again if another pipeline writes the same entry at the same moment: the database refuses the second."""
+    for _ in range(_RETRIES):
         try:
-            return put()
+            return write()
         except MlflowException as error:
-            if error.error_code != "BAD_REQUEST":  # MLflow's name for a database that refuses
+            if error.error_code != "BAD_REQUEST":  # MLflow's code for a refusal by the database
                 raise
-    return put()
+    return write()
 
 
 @cache
 def _hold_signals_in_queries() -> None:
-    """Hold signals back while this thread has a connection of MLflow's to the database.
+    """Defer signals while MLflow uses a database connection in this thread.
 
-    What is raised in the middle of a query is kept with its cursor by the traceback, and by cycles, and SQLite lets nobody
-    write while a cursor has rows left: the run could not be marked as KILLED.
+    An exception raised during a query keeps the query's cursor alive, through its traceback and reference cycles. SQLite
+    refuses other writers while a cursor has rows left, so that the run could not be marked as KILLED.
     """
     from sqlalchemy import event
     from sqlalchemy.pool import Pool
@@ -130,11 +129,11 @@ def _hold_signals_in_queries() -> None:
 
 
 @contextmanager
-def _one_at_a_time(paths: Paths) -> Iterator[Path | None]:
-    """Pipelines that come upon a SQLite store that is not there yet would all make it, and trip over each other.
+def _locked(paths: Paths) -> Iterator[Path | None]:
+    """Lock a SQLite store, because concurrent pipelines must not create or migrate it at the same time.
 
     Yields:
-        the file of the store; None where it is another store.
+        the file of the store; None for another kind of store.
     """
     database = sqlite_store.database(paths.tracking_uri)
     if database is None:
@@ -149,35 +148,37 @@ def _one_at_a_time(paths: Paths) -> Iterator[Path | None]:
         yield database
 
 
-def _make(database: Path) -> None:
-    """Make a SQLite store with MLflow's schema, whole or not at all: MLflow takes more than fifty steps to it."""
+def _create(database: Path) -> None:
+    """Create a SQLite store with MLflow's schema. It appears only when complete: MLflow runs more than fifty migrations."""
     with files.replacing(database) as part:
         mlflow.MlflowClient(f"sqlite:///{part}").search_experiments(max_results=1)
 
 
 @cache
 def _reach(uri: str) -> None:
-    """Find out in seconds, once, whether a server answers: MLflow waits for minutes where nothing refuses it, either."""
+    """Check once, within seconds, that a server answers. MLflow itself would wait for minutes."""
     asked = time.monotonic()
     try:
         requests.get(f"{uri}/health", timeout=(_CONNECT_SECONDS, _ANSWER_SECONDS))
     except requests.Timeout as error:
         raise TrackingError(redacted(uri), f"none within {time.monotonic() - asked:.0f} s") from error
     except (requests.RequestException, ValueError):
-        return  # what it is, MLflow says, who knows its own settings
+        return  # MLflow reports these, because it knows its own settings
     if (seconds := time.monotonic() - asked) > _SLOW_SECONDS:
-        console.echo("mlflow", f"the store at {redacted(uri)} takes {seconds:.1f} s an answer: a stage waits for dozens")
+        console.echo(
+            "mlflow", f"the store at {redacted(uri)} takes {seconds:.1f} s per answer; a stage waits for dozens of them"
+        )
 
 
 @contextmanager
 def environment(settings: Mapping[str, str]) -> Iterator[None]:
-    """Set variables of the environment, which MLflow reads at each request, inside."""
-    kept = {name: os.environ.get(name) for name in settings}
+    """Set environment variables inside the block. MLflow reads them at each request."""
+    previous = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     try:
         yield
     finally:
-        for name, value in kept.items():
+        for name, value in previous.items():
             if value is None:
                 del os.environ[name]
             else:

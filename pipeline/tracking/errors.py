@@ -11,17 +11,17 @@ class TrackingError(PipelineError):
     def __init__(self, uri: str, found: str) -> None:
         super().__init__(
             f"MLflow store {uri}: expected an answer, found {found}.\n"
-            "Files already written stay. Start the server, or correct or unset MLFLOW_TRACKING_URI, and repeat."
+            "Files already written are kept. Start the server, or correct or unset MLFLOW_TRACKING_URI, and rerun."
         )
 
 
 class CredentialsError(PipelineError):
-    """The MLflow server wants to know who asks, and did not hear it."""
+    """The MLflow server does not accept the user and password."""
 
     def __init__(self, uri: str) -> None:
         super().__init__(
-            f"MLflow store {uri}: expected to be let in, found user or password wrong or missing.\n"
-            "Files already written stay. Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, and repeat."
+            f"MLflow store {uri}: expected valid credentials, found user or password wrong or missing.\n"
+            "Files already written are kept. Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, and rerun."
         )
 
 
@@ -36,61 +36,61 @@ class MissingStoreError(PipelineError):
 
 
 class BusyStoreError(PipelineError):
-    """Another process does not let go of the SQLite store."""
+    """Another process keeps the SQLite store locked."""
 
     def __init__(self, path: Path, seconds: float) -> None:
         super().__init__(
             f"MLflow store {path}: expected to read and write it, found it locked by another process for {seconds:g} s.\n"
-            f"Nothing in it is lost, and files already written stay. `fuser {path}` names that process: "
-            "let it end, or end it, and repeat."
+            f"Nothing in it is lost, and files already written are kept. `fuser {path}` shows that process: "
+            "wait until it ends, or end it, and rerun."
         )
 
 
 class UnreadableStoreError(PipelineError):
-    """The SQLite store is damaged, or is something else."""
+    """The SQLite store is damaged, or is no SQLite file."""
 
     def __init__(self, path: Path, found: str) -> None:
         super().__init__(
-            f"MLflow store {path}: expected a whole SQLite database, found {found}.\n"
-            "It is left as it is. Put a backup in its place if there is one, or begin a new store: "
-            f"`mv {path} {path}.damaged`, and `make register` puts the current results into it, curves included."
+            f"MLflow store {path}: expected a complete SQLite database, found {found}.\n"
+            "It was not changed. Restore a backup, or start a new store: "
+            f"`mv {path} {path}.damaged`, then `make register` adds the current results, curves included."
         )
 
 
 class OlderStoreError(PipelineError):
-    """The SQLite store is of an older MLflow."""
+    """The SQLite store has the schema of an older MLflow."""
 
     def __init__(self, path: Path, found: str, expected: str, backup: Path) -> None:
         super().__init__(
             f"MLflow store {path}: expected the schema {expected} of this MLflow, found {found}, of an older one.\n"
-            f"It is left as it is, and {backup} is a copy. To go on with this MLflow: `mlflow db upgrade sqlite:///{path}`, "
-            "and repeat."
+            f"It was not changed, and {backup} is a copy. To use it with this MLflow, run "
+            f"`mlflow db upgrade sqlite:///{path}`, and rerun."
         )
 
 
 class NewerStoreError(PipelineError):
-    """The SQLite store is of an MLflow that is newer than the one installed."""
+    """The SQLite store has a schema that the installed MLflow does not know."""
 
     def __init__(self, path: Path, found: str, expected: str) -> None:
         super().__init__(
             f"MLflow store {path}: expected the schema {expected} of this MLflow, found {found}, of a newer one.\n"
-            f"It is left as it is. Install that MLflow (`make setup` in a tree of that time), or put back a copy of the store "
-            f"from before: `ls {path}.*.bak`."
+            "It was not changed. Install that MLflow (`make setup` in the commit that wrote the store), or restore an older "
+            f"copy: `ls {path}.*.bak`."
         )
 
 
 class AlteredModelError(PipelineError):
-    """A registered file is not the one that was registered."""
+    """A registered file was altered after its registration."""
 
     def __init__(self, version: str, file: str, expected: str, found: str) -> None:
         super().__init__(
             f"{version}, {file}: expected the file with SHA-256 {expected[:12] or 'none'}…, found {found[:12]}….\n"
-            "It was not used. Register the model again: `make register`, or train it: `dvc repro --force`."
+            "It was not used. Register the model again with `make register`, or train it again with `dvc repro --force`."
         )
 
 
 class NoVersionError(PipelineError):
-    """An alias of the registered model names no version."""
+    """No version of the registered model has the alias."""
 
     def __init__(self, model: str, alias: str, todo: str) -> None:
         super().__init__(f"{model}: expected a version with the alias {alias}, found none.\nNothing was changed. {todo}")

@@ -1,4 +1,4 @@
-"""The MLflow model registry: versions of the exported model, the aliases that name the ones that count, and their moves."""
+"""The MLflow model registry: versions of the exported model, and their aliases."""
 
 import re
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ _INT8_SHA256 = "int8_sha256"
 
 
 class Registration(NamedTuple):
-    """A version of the registered model, and the run that made it."""
+    """A version of the registered model, and the run that created it."""
 
     run_id: str
     version: int
@@ -34,7 +34,7 @@ class Registration(NamedTuple):
 
 
 class Version(NamedTuple):
-    """A version of the registered model as the store has it."""
+    """A version of the registered model in the store."""
 
     name: str
     number: int
@@ -47,13 +47,13 @@ class Version(NamedTuple):
 
 
 def register(run_id: str, params: Params, paths: Paths) -> Registration:
-    """Give the run's model a version and the alias challenger, unless this very file has one."""
+    """Register the run's model with the alias challenger. If this file has a version already, keep that version."""
     client, name, sha256 = mlflow.MlflowClient(), params.tracking.model, files.sha256(paths.onnx)
     versions = client.search_model_versions(f"run_id = '{run_id}'")
     known = [int(found.version) for found in versions if found.name == name and found.tags.get(ONNX_SHA256) == sha256]
     tags = _tags(sha256, params, paths)
     number = max(known) if known else int(mlflow.register_model(_log_model(paths), name, tags=tags).version)
-    for key, value in tags.items() if known else ():  # they may be of an older pipeline
+    for key, value in tags.items() if known else ():  # an older pipeline may have set other tags
         client.set_model_version_tag(name, str(number), key, value)
     retry_on_conflict(lambda: client.set_registered_model_alias(name, CHALLENGER, str(number)))
     return Registration(run_id, number, created=not known)
@@ -71,7 +71,7 @@ def _tags(onnx_sha256: str, params: Params, paths: Paths) -> dict[str, str]:
 
 
 def aliased(name: str, alias: str) -> Version | None:
-    """The version that `alias` names, or None."""
+    """The version with the alias, or None."""
     try:
         found = mlflow.MlflowClient().get_model_version_by_alias(name, alias)
     except MlflowException as error:
@@ -82,7 +82,11 @@ def aliased(name: str, alias: str) -> Version | None:
 
 
 def champion(name: str) -> Version:
-    """Raise NoVersionError where there is none."""
+    """The champion.
+
+    Raises:
+        NoVersionError: there is none.
+    """
     found = aliased(name, CHAMPION)
     if found is None:
         raise NoVersionError(name, CHAMPION, "`make promote` decides on the challenger.")
@@ -93,25 +97,25 @@ def download(version: Version, folder: Path) -> tuple[Path, Path]:
     """Copy the version's model.onnx and model.int8.onnx to `folder`.
 
     Raises:
-        AlteredModelError: a file is not the one that was registered.
+        AlteredModelError: a file was altered after its registration.
     """
-    place = download_uri(f"models:/{version.name}/{version.number}", folder)
-    found = (place / "model.onnx", place / "model.int8.onnx")
-    for path, tag in zip(found, (ONNX_SHA256, _INT8_SHA256), strict=True):
+    source = download_uri(f"models:/{version.name}/{version.number}", folder)
+    paths = (source / "model.onnx", source / "model.int8.onnx")
+    for path, tag in zip(paths, (ONNX_SHA256, _INT8_SHA256), strict=True):
         if (actual := files.sha256(path)) != version.tags.get(tag):
             raise AlteredModelError(f"{version.name} version {version.number}", path.name, version.tags.get(tag, ""), actual)
-    return found
+    return paths
 
 
 def download_uri(uri: str, folder: Path) -> Path:
-    """Copy all of the model that a `models:/` address names; return the folder that holds its files."""
+    """Copy the model that a `models:/` URI names; return the folder with its files."""
     return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
 
 
 def tagged_sha256(uri: str) -> str | None:
-    """The SHA-256 of model.onnx by the tag of the version that `models:/name@alias` or `models:/name/number` names.
+    """The tag with the SHA-256 of model.onnx, of the version that `models:/name@alias` or `models:/name/number` names.
 
-    None where the address names another thing, or a version without that tag.
+    None for another URI, and for a version without that tag.
     """
     named = re.fullmatch(r"models:/([^/@]+)(?:@([^/]+)|/(\d+))", uri)
     if named is None:
@@ -122,7 +126,7 @@ def tagged_sha256(uri: str) -> str | None:
 
 
 def run_exists(version: Version) -> bool:
-    """Whether the store holds the run that made the version, undeleted."""
+    """Whether the store holds the run that created the version, and the run is not deleted."""
     try:
         return bool(mlflow.get_run(version.run_id).info.lifecycle_stage == "active")
     except MlflowException as error:
@@ -136,7 +140,7 @@ def tag(version: Version, key: str, value: str) -> None:
 
 
 def _log_model(paths: Paths) -> str:
-    """Log model.onnx with its signature and an input example, and what belongs to it beside it; return the URI."""
+    """Log model.onnx with its signature, an input example and its companion files; return the URI."""
     with signals.fragile():
         import mlflow.onnx  # memory and time that training can do without
         import onnx
@@ -164,5 +168,5 @@ def _log_model(paths: Paths) -> str:
 
 
 def _shape(value: Any) -> tuple[int, ...]:
-    """The shape of a graph's input or output, -1 where it is free."""
+    """The shape of a graph's input or output; -1 for a free dimension."""
     return tuple(size.dim_value or -1 for size in value.type.tensor_type.shape.dim)

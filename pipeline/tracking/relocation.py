@@ -1,6 +1,6 @@
-"""The default MLflow store of a checkout that has moved.
+"""Migrate the artifact paths of the default MLflow store after the checkout was moved.
 
-MLflow keeps absolute paths of artifacts, which would lead to where the checkout was.
+MLflow stores absolute paths, which would still point to the old location.
 """
 
 import sqlite3
@@ -12,7 +12,7 @@ from pipeline.core.paths import Paths
 from pipeline.tracking.errors import TrackingError
 from pipeline.tracking.sqlite_store import PATIENCE, back_up
 
-# Where a store keeps paths of artifacts. What says where data and code lay, in tags and data sets, is a record and stays.
+# The columns with artifact paths. Tags and data sets record where data and code were, and stay as they are.
 _COLUMNS = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -24,9 +24,9 @@ _COLUMNS = (
 
 
 def follow(paths: Paths) -> list[Path]:
-    """Make every path to a folder that the store had before lead to where it is now; return those folders.
+    """Replace the old folders of the store in all artifact paths by its current folder; return the old folders.
 
-    The store as it was stays beside it, as `mlflow.db.before-move`. A store that MLFLOW_TRACKING_URI names is left alone.
+    `mlflow.db.before-move` keeps the store as it was. A store that MLFLOW_TRACKING_URI names is not changed.
 
     Raises:
         TrackingError: the store cannot be read or written.
@@ -41,7 +41,7 @@ def follow(paths: Paths) -> list[Path]:
 
 
 def _follow(store: sqlite3.Connection, paths: Paths) -> list[Path]:
-    store.execute("BEGIN IMMEDIATE")  # of several processes the first does it, and the others find it done
+    store.execute("BEGIN IMMEDIATE")  # one of several processes migrates; the others then find nothing left to do
     left = _left(store, paths.store)
     if left:
         back_up(paths.database, "before-move")
@@ -54,25 +54,25 @@ def _follow(store: sqlite3.Connection, paths: Paths) -> list[Path]:
 
 
 def _left(store: sqlite3.Connection, here: Path) -> list[Path]:
-    """The folders from which the store came: experiments name them, and the artifacts are here."""
-    places = {_folder(value) for value in _values(store, "experiments", "artifact_location")}
+    """The former folders of the store: experiments name them, but their artifacts are here."""
+    locations = {_folder(value) for value in _values(store, "experiments", "artifact_location")}
     return sorted(
-        place.parent
-        for place in places - {here / "artifacts"}
-        if place.parts[-2:] == (here.name, "artifacts") and _moved(store, place, here / "artifacts")
+        location.parent
+        for location in locations - {here / "artifacts"}
+        if location.parts[-2:] == (here.name, "artifacts") and _moved(store, location, here / "artifacts")
     )
 
 
 def _moved(store: sqlite3.Connection, old: Path, new: Path) -> bool:
-    """Whether the artifacts are here. Another checkout that logs to this store keeps its own, and none of them is here.
+    """Whether the artifacts of `old` are in `new`. If another checkout logs to this store, its artifacts are not.
 
-    Before the first run there are none anywhere: then a checkout that still lies there keeps the place.
+    Before the first run there are no artifacts: then the checkout has moved if its old folder is gone.
     """
     recorded = [*_values(store, "runs", "artifact_uri"), *_values(store, "logged_models", "artifact_location")]
-    places = [folder.relative_to(old) for folder in map(_folder, recorded) if folder.is_relative_to(old)]
-    if not places:
+    artifacts = [folder.relative_to(old) for folder in map(_folder, recorded) if folder.is_relative_to(old)]
+    if not artifacts:
         return not old.parent.exists()
-    return any((new / place).exists() for place in places) or not any((old / place).exists() for place in places)
+    return any((new / path).exists() for path in artifacts) or not any((old / path).exists() for path in artifacts)
 
 
 def _folder(location: str) -> Path:
@@ -83,7 +83,7 @@ def _folder(location: str) -> Path:
 def _values(store: sqlite3.Connection, table: str, column: str) -> list[str]:
     if not _has(store, table, column):
         return []
-    found = store.execute(f"SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL")  # noqa: S608 - of our own text alone
+    found = store.execute(f"SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL")  # noqa: S608 - names from _COLUMNS only
     return [value for (value,) in found]
 
 
@@ -91,12 +91,12 @@ def _replace(store: sqlite3.Connection, before: str, after: str) -> None:
     for table, column in _COLUMNS:
         if _has(store, table, column):
             store.execute(
-                f"UPDATE {table} SET {column} = :after || substr({column}, length(:before) + 1) "  # noqa: S608 - of our own text alone
+                f"UPDATE {table} SET {column} = :after || substr({column}, length(:before) + 1) "  # noqa: S608 - names from _COLUMNS only
                 f"WHERE substr({column}, 1, length(:before)) = :before",
                 {"before": before, "after": after},
             )
 
 
 def _has(store: sqlite3.Connection, table: str, column: str) -> bool:
-    """Whether the store has the column: it may be of another MLflow, or still be made."""
+    """Whether the store has the column. It may come from another MLflow, or may be incomplete yet."""
     return bool(store.execute("SELECT 1 FROM pragma_table_info(?) WHERE name = ?", (table, column)).fetchone())

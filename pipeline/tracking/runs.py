@@ -1,6 +1,6 @@
-"""The MLflow store: one run a pipeline run, live in training, completed by register.
+"""MLflow runs: one per pipeline run, live during training, completed by register.
 
-Files are the truth and MLflow shows them: what the store lacks is put there again from the files.
+Files are the truth and MLflow shows them: whatever the store lacks is restored from the files.
 """
 
 import io
@@ -29,29 +29,30 @@ from pipeline.tracking.run_lifecycle import end, end_orphans, ending, open_run, 
 
 ONNX_SHA256 = "onnx_sha256"  # the tag of a run and of a model version
 
-_CURVE = "epoch/"  # sorts the curves before everything else that the UI draws
-_REBUILT = "rebuilt_from"  # the tag that names the run that a store lost, or never had
-# While a training waits for it, a server is asked twice at most, and not waited for as long as else. Once it was given up it
-# is asked for the end of the run alone, once. With the seconds below that makes half a minute at most.
+_CURVE = "epoch/"  # this prefix sorts the curves before all other charts of the UI
+_REBUILT = "rebuilt_from"  # the tag with the original id of a run that the store lost or never had
+# During training each request is tried twice at most, with a short timeout. After the server was given up, it gets one last
+# request, to end the run. Together with _WAIT_SECONDS an unresponsive server costs half a minute at most.
 _IN_TRAINING = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "12", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 _GIVEN_UP = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "2", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
-_WAIT_SECONDS, _WAIT_SHARE = 4, 0.1  # of a training, to wait for the store in all: the larger of the two
+# A training waits this long for the store in total: seconds, or a share of its own time, whichever is more.
+_WAIT_SECONDS, _WAIT_SHARE = 4, 0.1
 
 
 class LiveRun:
-    """A run that is shown while it goes on. A store that stops answering, or is slow, costs a warning, not the training."""
+    """A run that MLflow shows during training. If the store is slow or stops answering, this warns and training continues."""
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
         self.live = True
         self.begun, self.waited = time.monotonic(), 0.0
 
-    def log_epoch(self, epoch: int, figures: Mapping[str, float]) -> None:
+    def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         if not self.live:
             return
         asked = time.monotonic()
         try:
-            mlflow.log_metrics({f"{_CURVE}{name}": value for name, value in figures.items()}, step=epoch)
+            mlflow.log_metrics({f"{_CURVE}{name}": value for name, value in metrics.items()}, step=epoch)
         except MlflowException as error:
             self._give_up(f"stopped answering ({reason(error)})")
             return
@@ -66,10 +67,10 @@ class LiveRun:
 
 @contextmanager
 def training_run(params: Params, paths: Paths) -> Iterator[LiveRun]:
-    """Open a run with the parameters and the dataset in it, and end it as FINISHED, FAILED or KILLED.
+    """Open a run, log the parameters and the data to it, and end it as FINISHED, FAILED or KILLED.
 
     Raises:
-        TrackingError: the store does not answer, before any training. What else `store_errors` raises, too.
+        TrackingError: the store does not answer. Other errors are those of `store_errors`. All come before the training.
     """
     with connected(params, paths) as experiment:
         here = run_owner.this_process(paths.store)
@@ -88,12 +89,12 @@ def training_run(params: Params, paths: Paths) -> Iterator[LiveRun]:
 
 @contextmanager
 def completed_run(params: Params, paths: Paths) -> Iterator[str]:
-    """Bring everything that the files hold into the run that train opened; it is the active run inside, by this id.
+    """Log everything that the files hold to the run that train opened, which is active inside the block; yield its id.
 
-    A store that does not hold that run gets it again, curves included. What is there already is not made twice.
+    If the store does not hold that run, it is created again, curves included. Existing entries are not duplicated.
 
     Raises:
-        TrackingError: the store does not answer; inside, too.
+        TrackingError: the store does not answer, also inside the block.
     """
     with connected(params, paths) as experiment:
         here = run_owner.this_process(paths.store)
@@ -116,17 +117,17 @@ def completed_run(params: Params, paths: Paths) -> Iterator[str]:
 
 
 def _end_training(status: int, live: LiveRun) -> None:
-    """End the active run. A store that has gone leaves nothing to end, and register rebuilds what it lacks."""
+    """End the active run. If the store is gone, warn; register completes the run."""
     try:
         with redirect_stdout(io.StringIO()), environment(_IN_TRAINING if live.live else _GIVEN_UP):
             mlflow.end_run(RunStatus.to_string(status))
     except MlflowException as error:
-        if live.live:  # else it has been told
+        if live.live:  # otherwise `log_epoch` has warned
             console.echo("train", f"warning: the MLflow store did not take the end of the run ({reason(error)})")
 
 
 def _find(run_id: str, experiment: str) -> str | None:
-    """The run `run_id` of the experiment, or the one that was rebuilt in its place; None if the store holds neither."""
+    """The run `run_id` of the experiment, or the run that was rebuilt from it; None if the store holds neither."""
     try:
         info = mlflow.get_run(run_id).info
         if info.experiment_id == experiment and info.lifecycle_stage == "active":
@@ -139,7 +140,7 @@ def _find(run_id: str, experiment: str) -> str | None:
 
 
 def _describe(params: Params, paths: Paths) -> None:
-    """What is known before training: the parameters, and the data by its hash, each further training set by itself."""
+    """Log what is known before training: the parameters, and each data set by its hash."""
     manifest = datasets.read_manifest(paths)
     mlflow.log_params(flatten(params.model_dump(by_alias=True, exclude={"fetch", "tracking"})))
     mlflow.set_tags({"data_fingerprint": manifest["fingerprint"], "dataset": manifest["dataset"]})
@@ -147,15 +148,15 @@ def _describe(params: Params, paths: Paths) -> None:
         mlflow.set_tags({"dvc_experiment": os.environ["DVC_EXP_NAME"], "dvc_baseline": baseline})
     inputs = []
     for name, context in (("train", "training"), ("test", "evaluation")):
-        split, parts = datasets.open_split(paths, name), datasets.segments(manifest, name)
-        for part, rows in zip(parts, datasets.slices([part.rows for part in parts]), strict=True):
-            inputs.append(_dataset(part, Split(split.images[rows], split.labels[rows]), paths, context))
+        split, segments = datasets.open_split(paths, name), datasets.segments(manifest, name)
+        for segment, rows in zip(segments, datasets.slices([segment.rows for segment in segments]), strict=True):
+            inputs.append(_dataset(segment, Split(split.images[rows], split.labels[rows]), paths, context))
     client, run_id = mlflow.MlflowClient(), mlflow.active_run().info.run_id
     retry_on_conflict(lambda: client.log_inputs(run_id, inputs))
 
 
-def _dataset(part: Segment, split: Split, paths: Paths, context: str) -> DatasetInput:
-    """A set of images, described as `mlflow.data.from_numpy` does, which would import pandas and SciPy into training."""
+def _dataset(segment: Segment, split: Split, paths: Paths, context: str) -> DatasetInput:
+    """Describe a set of images like `mlflow.data.from_numpy`, without importing pandas and SciPy into training."""
     images, labels = split
     schema: dict[str, str] = {}
     profile: dict[str, Any] = {}
@@ -164,8 +165,8 @@ def _dataset(part: Segment, split: Split, paths: Paths, context: str) -> Dataset
         schema[name] = json.dumps([{"type": "tensor", "tensor-spec": tensor}])
         profile |= {f"{name}_shape": array.shape, f"{name}_size": array.size, f"{name}_nbytes": array.nbytes}
     dataset = Dataset(
-        name=part.name,
-        digest=part.sha256[:36],  # the longest that a store takes
+        name=segment.name,
+        digest=segment.sha256[:36],  # the longest digest that MLflow accepts
         source_type="local",
         source=json.dumps({"uri": str(paths.raw)}),
         schema=json.dumps({"mlflow_tensorspec": schema}),
@@ -197,18 +198,18 @@ def _log_missing_epochs(run_id: str, epochs: Sequence[history.Epoch]) -> None:
         if epoch not in known
         for name, value in metrics.items()
     ]
-    for start in range(0, len(missing), 1000):  # the most that one batch may hold
+    for start in range(0, len(missing), 1000):  # MLflow's limit per batch
         client.log_batch(run_id, metrics=missing[start : start + 1000])
 
 
 def _log_results(paths: Paths) -> None:
-    figures = {
+    metrics = {
         "test": files.read_json(paths.metrics),
         "latency": files.read_json(paths.latency),
         "parity": files.read_json(paths.parity),
         "fit": {"seconds": files.read_json(paths.run)["fit_seconds"]},
     }
-    numbers = {name: value for name, value in flatten(figures, separator="/").items() if not isinstance(value, str)}
+    numbers = {name: value for name, value in flatten(metrics, separator="/").items() if not isinstance(value, str)}
     mlflow.log_metrics({_metric_name(name): value for name, value in numbers.items()})
     expectations = files.read_json(paths.report)["expectations"]
     mlflow.set_tags({ONNX_SHA256: files.sha256(paths.onnx), "validation": f"{expectations['met']} expectations met"})
@@ -222,14 +223,14 @@ def _log_results(paths: Paths) -> None:
 
 
 def _metric_name(name: str) -> str:
-    """MLflow takes letters, digits and a few signs; a class may be named with others."""
+    """MLflow accepts letters, digits and a few signs, but a class name may contain others."""
     return re.sub(r"[^\w\-. :/]", "_", name)
 
 
 def log_report(
-    name: str, figures: Mapping[str, float], tags: Mapping[str, str], folder: Path, params: Params, paths: Paths
+    name: str, metrics: Mapping[str, float], tags: Mapping[str, str], folder: Path, params: Params, paths: Paths
 ) -> None:
-    """Log a report that is no training as a run of its own, with every file in `folder`.
+    """Log a report, such as on drift, as a separate run with every file in `folder`.
 
     Raises:
         TrackingError: the store does not answer.
@@ -238,17 +239,17 @@ def log_report(
         here = run_owner.this_process(paths.store)
         with opening(experiment, here), ending(open_run(name, here), end):
             mlflow.set_tags({"report": name, **tags})
-            mlflow.log_metrics(dict(figures))
+            mlflow.log_metrics(dict(metrics))
             mlflow.log_artifacts(str(folder))
 
 
 def run_link(run_id: str, paths: Paths) -> str:
-    """Where a person sees the run: the store's page of it, or the command that serves one."""
+    """Where to see the run: its page on the server, or the command that serves it."""
     uri = redacted(paths.tracking_uri)
     if not uri.startswith("http"):
-        return f"run {run_id}, by `make ui`"
+        return f"run {run_id}, shown by `make ui`"
     try:
         experiment = mlflow.get_run(run_id).info.experiment_id
-    except MlflowException:  # made in another store
+    except MlflowException:  # another store holds it
         return f"run {run_id}"
     return f"{uri}/#/experiments/{experiment}/runs/{run_id}"

@@ -1,6 +1,6 @@
-"""The SQLite file of an MLflow store, looked at before MLflow opens it.
+"""Check the SQLite file of an MLflow store before MLflow opens it.
 
-MLflow would take an empty file for a new store, and change the schema of an older one without a copy.
+MLflow would accept an empty file as a new store, and would migrate an older schema without a backup.
 """
 
 import re
@@ -12,44 +12,44 @@ from pathlib import Path
 from pipeline.core import files
 from pipeline.tracking.errors import BusyStoreError, NewerStoreError, OlderStoreError, UnreadableStoreError
 
-PATIENCE = 20  # seconds to wait for another's writing, as MLflow does
+PATIENCE = 20  # seconds to wait for another writer, like MLflow
 
 _SQLITE = "sqlite:///"
-_READ_WHOLE = 200_000_000  # bytes, a fifth of a second; of a larger store SQLite finds what is damaged when it comes upon it
+_CHECK_BYTES = 200_000_000  # checked in 0.2 s; in a larger store SQLite finds damage when it reads it
 
 
 def database(uri: str) -> Path | None:
-    """The file of a SQLite store, whatever options follow its name; None of another store."""
+    """The file that a SQLite URI names, options aside; None for another kind of store."""
     path = uri.removeprefix(_SQLITE).partition("?")[0]
-    named = path and path != ":memory:" and not path.startswith("file:")  # an address within the address
+    named = path and path != ":memory:" and not path.startswith("file:")  # SQLite's own URIs
     return Path(path).absolute() if uri.startswith(_SQLITE) and named else None
 
 
 def check(path: Path) -> None:
-    """Pass a store that is not there, or that is whole and has the schema of the MLflow that is installed.
+    """Accept a store that does not exist, or is intact and has the schema of the installed MLflow.
 
     Raises:
-        UnreadableStoreError: it is damaged, or something else, such as a folder. It is left as it is.
-        BusyStoreError: another process has been writing for too long.
-        OlderStoreError: its schema is an older MLflow's. A copy lies beside it.
-        NewerStoreError: its schema is one that this MLflow does not know.
+        UnreadableStoreError: it is damaged, or no SQLite file, such as a folder. It is not changed.
+        BusyStoreError: another process keeps it locked.
+        OlderStoreError: it has the schema of an older MLflow. A copy of it is made beside it.
+        NewerStoreError: it has a schema that this MLflow does not know.
     """
     if not path.exists():
         return
-    if not path.is_file():  # of which SQLite says only that it cannot be opened, and MLflow asks it for minutes
+    if not path.is_file():  # SQLite would only say that it cannot be opened, and MLflow would retry for minutes
         raise UnreadableStoreError(path, "a folder" if path.is_dir() else "no regular file")
     if path.stat().st_size == 0:
         raise UnreadableStoreError(path, "an empty file")
     try:
         with closing(_open(path)) as connection:
-            if path.stat().st_size <= _READ_WHOLE:
+            if path.stat().st_size <= _CHECK_BYTES:
                 (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
                 if found != "ok":
                     raise UnreadableStoreError(path, found.splitlines()[-1])
             revision = _revision(connection)
     except sqlite3.Error as error:
         raise_for(error, path)
-        return  # what it is, MLflow says
+        return  # MLflow reports it
     known, latest = _revisions(_migrations())
     if revision is None or latest is None or revision == latest:
         return
@@ -59,8 +59,8 @@ def check(path: Path) -> None:
 
 
 def raise_for(error: BaseException, path: Path) -> None:
-    """Raise what there is to be said about an error of SQLite; return where that is nothing special."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what SQLite adds to its codes
+    """Raise a readable error for a locked or damaged store; return for any other error."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code, without the extension
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         raise BusyStoreError(path, PATIENCE) from error
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
@@ -68,7 +68,7 @@ def raise_for(error: BaseException, path: Path) -> None:
 
 
 def back_up(path: Path, suffix: str) -> Path:
-    """Copy the store, whoever writes to it, to a file beside it, which has its name and the suffix; return that."""
+    """Copy the store to a file beside it, with the suffix added to its name, and return that. Others may write meanwhile."""
     backup = path.with_name(f"{path.name}.{suffix}")
     with files.replacing(backup) as part, closing(_open(path)) as source, closing(sqlite3.connect(part)) as copy:
         source.backup(copy)
@@ -76,12 +76,12 @@ def back_up(path: Path, suffix: str) -> Path:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    """Open what is there, to read: but what a writer that was killed left half done is undone first, so not read-only."""
+    """Open an existing store. Not read-only, because SQLite must first roll back what a killed writer left half done."""
     return sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=PATIENCE)
 
 
 def _revision(connection: sqlite3.Connection) -> str | None:
-    """The name of the schema; None where no table says it."""
+    """The revision of the schema; None if the store does not name it."""
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():
         return None
     found = connection.execute("SELECT version_num FROM alembic_version").fetchone()
@@ -89,15 +89,15 @@ def _revision(connection: sqlite3.Connection) -> str | None:
 
 
 def _migrations() -> Path:
-    """The folder of MLflow's schemas, found without importing MLflow, which takes seconds."""
+    """The folder of MLflow's migrations, located without importing MLflow, which takes seconds."""
     found = find_spec("mlflow")
     return Path(found.origin if found and found.origin else "").parent / "store" / "db_migrations"
 
 
 def _revisions(migrations: Path) -> tuple[set[str], str | None]:
-    """The schemas that MLflow knows, and the one that it works with; None where its files are not written as they are now.
+    """The revisions that MLflow knows, and the latest one; None if the format of its migrations has changed.
 
-    Read as text: running the migrations' files takes longer than all else that is done before training.
+    This parses the files as text, because importing them would take longer than all other checks before training.
     """
     text = "\n".join(file.read_text(encoding="utf-8") for file in (migrations / "versions").glob("*.py"))
     known, replaced = (set(re.findall(rf'(?m)^{name}\b.*= *["\'](\w+)["\']', text)) for name in ("revision", "down_revision"))

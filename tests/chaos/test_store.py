@@ -370,7 +370,7 @@ def test_a_slow_server_does_not_make_training_slow(
     assert seconds < 5 + 2 * delay
     assert asked < epochs / 4
     assert told.count("is slow: it took") == told.count("warning:") == 1
-    assert not LONG or "takes 10.0 s an answer" in told
+    assert not LONG or "takes 10.0 s per answer" in told
     chaos.count(KIND, f"a server that takes {delay} s an answer: training waits for two at most", 1, 1)
 
 

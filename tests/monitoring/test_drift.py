@@ -282,7 +282,7 @@ def test_a_store_that_does_not_answer_costs_the_run_and_not_the_verdict(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", web.closed())
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
-    with pytest.raises(TrackingError, match="Files already written stay"):
+    with pytest.raises(TrackingError, match="Files already written are kept"):
         judge(repository, tmp_path / "served.npy")
 
     assert "drifted in 500 images" in capsys.readouterr().out
