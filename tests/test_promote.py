@@ -1,4 +1,4 @@
-"""Champion and challenger in a real MLflow store, on models that were really exported; and their git tags."""
+"""Promotion, rollback and git tags in a real MLflow store, with models that were really exported."""
 
 import argparse
 import shutil
@@ -21,7 +21,7 @@ from pipeline.promotion.rules import REFUSED_EXIT_CODE
 from pipeline.tracking.errors import AlteredModelError, NoVersionError
 from tests.conftest import Repository, edit_params
 
-# What the small model of the tests reaches at least.
+# Bounds that the small model of the tests meets.
 LOW = {
     "promote.champion_accuracy": 0.5,
     "promote.minimum": {"accuracy": 0.5, "worst_recall": 0.1, "shifted_accuracy": 0.1, "int8_agreement": 0.9},
@@ -31,13 +31,13 @@ LOW = {
 
 @pytest.fixture
 def repository(built: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
-    """A copy of the built tree with a store of its own, whose first version is the challenger."""
+    """A copy of the built tree with a new store, whose only version is the challenger."""
     monkeypatch.delenv("CI", raising=False)
     shutil.copytree(built.paths.root / "data", tmp_path / "data")
     shutil.copy(built.paths.params, tmp_path)
-    made = Repository(edit_params(tmp_path / "params.yaml", LOW), Paths(tmp_path))
-    register.run(made.params, made.paths)
-    return made
+    copied = Repository(edit_params(tmp_path / "params.yaml", LOW), Paths(tmp_path))
+    register.run(copied.params, copied.paths)
+    return copied
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def champion(client: Any) -> int:
 
 
 def challenge(repository: Repository, change: Callable[[Any], Any], seed: int = 1) -> None:
-    """Register what becomes of the model when its first kernel is changed, made under another seed."""
+    """Change the first kernel of the model, and register the result as a model of another seed."""
     proto = onnx.load(repository.paths.onnx)
     kernel = max(proto.graph.initializer, key=lambda tensor: np.prod(tensor.dims))
     kernel.CopyFrom(onnx.numpy_helper.from_array(change(onnx.numpy_helper.to_array(kernel)).astype(np.float32), kernel.name))
@@ -73,7 +73,7 @@ def slightly_different(kernel: Any) -> Any:
     return kernel * (1 + 1e-3)
 
 
-def test_the_first_model_of_an_own_new_store_becomes_champion(
+def test_the_first_model_in_a_new_local_store_becomes_champion(
     repository: Repository, client: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command(repository) == 0
@@ -90,7 +90,7 @@ def test_the_first_model_of_an_own_new_store_becomes_champion(
     assert "promotion.json" in {entry.path for entry in client.list_artifacts(version.run_id)}
 
 
-def test_a_store_without_a_champion_in_ci_is_an_error_and_no_promotion(
+def test_a_store_without_a_champion_is_an_error_in_ci(
     repository: Repository, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CI", "true")
@@ -116,7 +116,7 @@ def test_promoting_the_champion_again_changes_nothing(
     assert (after.aliases, after.tags) == (before.aliases, before.tags)
 
 
-def test_a_worse_challenger_is_refused_and_the_champion_stays(
+def test_an_inferior_challenger_is_refused_and_the_champion_stays(
     repository: Repository, client: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command(repository)
@@ -131,7 +131,7 @@ def test_a_worse_challenger_is_refused_and_the_champion_stays(
     assert files.read_json(repository.paths.promotion)["promote"] is False
 
 
-def test_another_seed_that_is_no_better_is_refused(repository: Repository, client: Any) -> None:
+def test_another_seed_that_is_not_superior_is_refused(repository: Repository, client: Any) -> None:
     command(repository)
     challenge(repository, slightly_different)
 
@@ -142,7 +142,7 @@ def test_another_seed_that_is_no_better_is_refused(repository: Repository, clien
 
 
 def promote_second(repository: Repository) -> None:
-    """Make version 1 champion, then version 2, which is as good and of another lineage."""
+    """Make version 1 champion, then version 2, which is equally good and of another lineage."""
     command(repository)
     export = repository.params.export.model_copy(update={"int8_agreement": 0.5})
     other = Repository(repository.params.model_copy(update={"export": export}), repository.paths)
@@ -150,9 +150,7 @@ def promote_second(repository: Repository) -> None:
     command(repository)
 
 
-def test_a_rollback_returns_to_the_previous_champion_and_keeps_the_other_from_coming_back(
-    repository: Repository, client: Any
-) -> None:
+def test_a_rollback_restores_the_previous_champion_and_withdraws_the_other(repository: Repository, client: Any) -> None:
     promote_second(repository)
     assert champion(client) == 2
 
@@ -165,7 +163,7 @@ def test_a_rollback_returns_to_the_previous_champion_and_keeps_the_other_from_co
     assert "rolled back once" in files.read_json(repository.paths.promotion)["sentence"]
 
 
-def test_every_move_is_recorded(repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_champion_is_recorded_with_the_reason(repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:
     from pipeline.promotion import champions
 
     promote_second(repository)
@@ -183,7 +181,7 @@ def test_every_move_is_recorded(repository: Repository, capsys: pytest.CaptureFi
     assert capsys.readouterr().out.splitlines()[2] == f"{moves[2].at} version 1 in place of 2: rolled back from version 2"
 
 
-def test_a_move_by_hand_is_respected_and_recorded(repository: Repository, client: Any) -> None:
+def test_an_alias_moved_by_hand_is_respected_and_recorded(repository: Repository, client: Any) -> None:
     from pipeline.promotion import champions
 
     promote_second(repository)
@@ -196,12 +194,12 @@ def test_a_move_by_hand_is_respected_and_recorded(repository: Repository, client
     assert "by hand" in champions.moves("mnist-dense")[2].reason
 
 
-def test_nothing_to_roll_back_to_is_an_error(repository: Repository) -> None:
+def test_a_rollback_without_a_previous_champion_is_an_error(repository: Repository) -> None:
     with pytest.raises(NoVersionError, match="mnist-dense: expected a version with the alias previous, found none"):
         command(repository, rollback)
 
 
-def test_a_registered_file_that_was_altered_is_not_promoted(repository: Repository, client: Any) -> None:
+def test_an_altered_registered_file_is_not_promoted(repository: Repository, client: Any) -> None:
     for file in (repository.paths.store / "artifacts").rglob("model.onnx"):
         file.write_bytes(file.read_bytes()[:-1] + b"\0")
 
@@ -220,7 +218,7 @@ def git(repository: Repository, *arguments: str) -> str:
 
 
 def commit(repository: Repository) -> None:
-    """Commit a dvc.lock that holds the model in place, as `dvc repro` writes it."""
+    """Commit a dvc.lock that names the current model, like the one that `dvc repro` writes."""
     md5 = files.md5(repository.paths.onnx)
     lock = f"stages:\n  export:\n    outs:\n    - path: data/model/model.onnx\n      md5: {md5}\n"
     (repository.paths.root / "dvc.lock").write_text(lock)
@@ -236,7 +234,7 @@ def tags(repository: Repository) -> list[str]:
     return git(repository, "tag").split()
 
 
-def test_a_promotion_tags_the_commit_that_holds_the_model(repository: Repository, client: Any) -> None:
+def test_a_promotion_tags_the_commit_of_the_model(repository: Repository, client: Any) -> None:
     commit(repository)
 
     command(repository, tag=True)
@@ -246,17 +244,17 @@ def test_a_promotion_tags_the_commit_that_holds_the_model(repository: Repository
     assert command(repository, verify=True) == 0
 
 
-def test_a_tag_for_a_commit_that_holds_another_model_is_refused(repository: Repository) -> None:
+def test_a_commit_of_another_model_is_not_tagged(repository: Repository) -> None:
     commit(repository)
     challenge(repository, slightly_different)
 
-    with pytest.raises(GitTagError, match=r"git tag: expected dvc\.lock of \w+ to hold"):
+    with pytest.raises(GitTagError, match=r"git tag: expected dvc\.lock of \w+ to name"):
         command(repository, tag=True)
 
     assert tags(repository) == []
 
 
-def test_a_promotion_that_died_before_its_tag_is_completed_by_the_next(
+def test_the_next_promotion_completes_one_that_was_interrupted_before_its_tag(
     repository: Repository, capsys: pytest.CaptureFixture[str]
 ) -> None:
     commit(repository)
@@ -264,7 +262,7 @@ def test_a_promotion_that_died_before_its_tag_is_completed_by_the_next(
     export = repository.params.export.model_copy(update={"int8_agreement": 0.5})
     challenge(Repository(repository.params.model_copy(update={"export": export}), repository.paths), slightly_different)
     commit(repository)
-    command(repository)  # as far as the alias, and no tag
+    command(repository)  # moves the alias, but adds no tag
 
     assert command(repository, verify=True) == 1
     assert "git tag v1.0.0 names another file: run `make promote TAG=1`" in capsys.readouterr().out
@@ -274,7 +272,7 @@ def test_a_promotion_that_died_before_its_tag_is_completed_by_the_next(
     assert command(repository, verify=True) == 0
 
 
-def test_a_rollback_moves_the_git_tag_too(repository: Repository) -> None:
+def test_a_rollback_also_moves_the_git_tag(repository: Repository) -> None:
     commit(repository)
     command(repository, tag=True)
     export = repository.params.export.model_copy(update={"int8_agreement": 0.5})
@@ -288,6 +286,6 @@ def test_a_rollback_moves_the_git_tag_too(repository: Repository) -> None:
     assert command(repository, verify=True) == 0
 
 
-def test_verify_says_so_when_there_is_no_champion(repository: Repository) -> None:
+def test_verify_without_a_champion_is_an_error(repository: Repository) -> None:
     with pytest.raises(NoVersionError, match="with the alias champion, found none"):
         command(repository, verify=True)

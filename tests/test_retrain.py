@@ -1,4 +1,4 @@
-"""Retraining cycles as the scheduled job runs them: its own steps, in fresh clones, with real remotes and a real server."""
+"""Retraining cycles: the steps of the scheduled job, in fresh clones, with real remotes and a real MLflow server."""
 
 import os
 import shutil

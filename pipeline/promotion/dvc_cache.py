@@ -1,6 +1,7 @@
-"""What DVC keeps and has put in place, hashed again: it trusts the one by its permissions and the other by its date.
+"""Verify files by their hashes: the objects in DVC's cache, and the outputs in the working tree.
 
-An object of the cache is named by the MD5 of its content; an output stands in dvc.lock with its own.
+DVC itself does not: it trusts a cached object by its permissions, and an output by its modification time. This module relies
+on DVC's layout of files: the MD5 of an object's content is its name in the cache, and the MD5 of an output is in dvc.lock.
 """
 
 import hashlib
@@ -16,20 +17,19 @@ from pipeline.core import files
 
 LOCK = "dvc.lock"
 
-_DIR = ".dir"  # ends the name of a list of a folder's files
+_DIR = ".dir"  # suffix of an object that lists the files of a folder
 
 
 def damaged(cache: Path) -> list[Path]:
-    """The objects of a cache, or of a remote that is a folder, whose content is not what their name says."""
+    """The objects whose content does not match their name, in a cache or in a remote that is a folder."""
     objects = [path for path in sorted((cache / "files" / "md5").glob("??/*")) if re.fullmatch(r"\w{30}(\.dir)?", path.name)]
     return [path for path in objects if files.md5(path) != f"{path.parent.name}{path.name.removesuffix(_DIR)}"]
 
 
 def remove_damaged(cache: Path) -> list[Path]:
-    """Remove the damaged objects of the cache, and return them.
+    """Remove the damaged objects from the cache, and return them.
 
-    DVC would put them in place, and push them, as they are. One that is not there is taken from the tree or the remote, or
-    made again.
+    DVC would check them out and push them. It takes a missing object from the working tree or the remote, or builds it again.
     """
     found = damaged(cache)
     for path in found:
@@ -38,7 +38,7 @@ def remove_damaged(cache: Path) -> list[Path]:
 
 
 def differing(root: Path) -> list[Path]:
-    """The outputs that are not there, or not as dvc.lock says."""
+    """The outputs that are missing or do not match dvc.lock."""
     lock = root / LOCK
     stages = YAML(typ="safe").load(lock)["stages"].values() if lock.exists() else []
     recorded = {root / out["path"]: out.get("md5", "") for stage in stages for out in stage.get("outs", [])}
@@ -46,16 +46,18 @@ def differing(root: Path) -> list[Path]:
 
 
 def touch(paths: Iterable[Path]) -> None:
-    """Give files, and folders with all that is in them, the date of now: DVC hashes them again then."""
+    """Set the modification time of files, and of everything in folders, to now, so that DVC hashes them again."""
     for path in paths:
         for file in (path, *path.rglob("*")):
             os.utime(file)
 
 
 def _md5(path: Path) -> str:
-    """The MD5 of a file, or of DVC's list of a folder's files."""
+    """The MD5 of a file, or of the list of files that DVC keeps for a folder."""
     if path.is_file():
         return files.md5(path)
-    found = sorted((file.relative_to(path).as_posix(), files.md5(file)) for file in path.rglob("*") if file.is_file())
-    listed = json.dumps([{"md5": md5, "relpath": name} for name, md5 in found], sort_keys=True)
-    return hashlib.md5(listed.encode(), usedforsecurity=False).hexdigest() + _DIR
+    listed = [
+        {"md5": files.md5(file), "relpath": file.relative_to(path).as_posix()} for file in path.rglob("*") if file.is_file()
+    ]
+    text = json.dumps(sorted(listed, key=lambda entry: entry["relpath"]), sort_keys=True)
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() + _DIR

@@ -1,4 +1,4 @@
-"""DVC's files when they are damaged, its remote when it is gone or half written, and its locks when another holds them."""
+"""DVC with damaged files, with a remote that is gone or half written, and with locks that another command holds."""
 
 import os
 import random
@@ -25,18 +25,18 @@ from tests.conftest import Repository
 
 CHANCE = random.Random(0)
 KIND = "DVC"
-QUICK = ("data/explorer",)  # made again in a second
+QUICK = ("data/explorer",)  # built again in a second
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory, built: Repository, subset: dict[str, Split]) -> Clone:
-    """A clone in which DVC has every output, as after `dvc repro`."""
+    """A clone in which DVC has every output, like after `dvc repro`."""
     made = make_clone(tmp_path_factory.mktemp("dvc") / "clone", subset, {})
     borrow_environment(made.paths.root)
     shutil.copytree(built.paths.root / "data", made.paths.root / "data", dirs_exist_ok=True)
     shutil.copytree(built.paths.root / "mlruns", made.paths.root / "mlruns", dirs_exist_ok=True)
     for command in (("commit", "--force"), ("repro", "--force", "--single-item", "validate"), ("commit", "--force")):
-        done = made.run("dvc", *command)  # validate runs because the tree that was built has a stand-in for its pages
+        done = made.run("dvc", *command)  # validate runs because the built tree has a placeholder for its pages
         assert done.returncode == 0, done.stderr
     git(made.paths.root, "add", "--all")
     git(made.paths.root, "commit", "--quiet", "--message", "Results")
@@ -44,13 +44,13 @@ def clone(tmp_path_factory: pytest.TempPathFactory, built: Repository, subset: d
 
 
 def recorded(clone: Clone) -> dict[str, str]:
-    """The MD5 of each output, by dvc.lock."""
+    """The MD5 of each output in dvc.lock."""
     stages = YAML(typ="safe").load(clone.paths.root / "dvc.lock")["stages"].values()
     return {out["path"]: out["md5"] for stage in stages for out in stage["outs"]}
 
 
 def alter(path: Path) -> None:
-    """Change a bit, as a disk does: the size, the date and the permissions stay."""
+    """Flip a bit like a failing disk: size, modification time and permissions stay the same."""
     status, content = path.stat(), bytearray(path.read_bytes())
     content[CHANCE.randrange(len(content))] ^= 1 << CHANCE.randrange(8)
     path.chmod(0o644)
@@ -59,7 +59,7 @@ def alter(path: Path) -> None:
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def kept(clone: Clone, md5: str) -> Path:
+def cached_object(clone: Clone, md5: str) -> Path:
     return clone.paths.root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
 
 
@@ -70,20 +70,20 @@ def a_file(clone: Clone, out: str) -> Path:
 
 
 @pytest.mark.parametrize("where", ["in the cache", "in the cache, and put in place", "in place"])
-def test_a_bit_that_flips_is_found_and_the_file_made_again(where: str, clone: Clone, chaos: Chaos) -> None:
+def test_a_flipped_bit_is_detected_and_the_file_is_restored(where: str, clone: Clone, chaos: Chaos) -> None:
     by_dvc = [out for out in recorded(clone) if not out.endswith(("parity.json", "metrics.json"))]
     outs = CHANCE.sample(by_dvc, 8) if LONG else QUICK
     survived = 0
     for out in outs:
         file, before = a_file(clone, out), clone.digests()
-        cached = kept(clone, files.md5(file))
+        cached = cached_object(clone, files.md5(file))
         if where != "in place":
             alter(cached)
         if where == "in place":
             alter(file)
         elif where != "in the cache":
             file.unlink()
-            clone.repro()  # DVC takes what its cache holds
+            clone.repro()  # DVC checks out the altered object
         found = clone.run("pipeline.check")
         assert found.returncode == 1, found.stdout
         assert "altered:" in found.stderr
@@ -99,21 +99,23 @@ def test_a_bit_that_flips_is_found_and_the_file_made_again(where: str, clone: Cl
     chaos.count(KIND, f"a bit that flips {where}: `make check` finds it, `dvc repro` mends it", len(outs), survived)
 
 
-def test_a_lock_file_that_dvc_was_killed_in_writing_is_put_back(clone: Clone, chaos: Chaos) -> None:
+def test_a_truncated_lock_file_is_restored(clone: Clone, chaos: Chaos) -> None:
     clone.repro()
-    git(clone.paths.root, "commit", "--quiet", "--all", "--allow-empty", "--message", "What was made again")
+    git(clone.paths.root, "commit", "--quiet", "--all", "--allow-empty", "--message", "Rebuilt")
     lock, before = clone.paths.root / "dvc.lock", clone.digests()
-    written, known, survived, lost = lock.read_bytes(), recorded(clone), 0, 0
-    sizes = (0, *CHANCE.sample(range(len(written)), chaos.tries(1, 12)))  # DVC empties the file before it writes
+    content, known, survived, lost = lock.read_bytes(), recorded(clone), 0, 0
+    sizes = (0, *CHANCE.sample(range(len(content)), chaos.tries(1, 12)))  # DVC empties the file before it writes
     for size in sizes:
-        # Only DVC can tell a cut between two lines from what is new, so that after the check it has to run.
-        for mends in ("make repro", f"{sys.executable} -m pipeline.check && {sys.executable} -m dvc repro"):
-            lock.write_bytes(written[:size])
-            command = ["bash", "-c", mends]
+        # After a cut between two lines DVC takes the missing entries for new, so it must run after the check.
+        for repair in ("make repro", f"{sys.executable} -m pipeline.check && {sys.executable} -m dvc repro"):
+            lock.write_bytes(content[:size])
+            command = ["bash", "-c", repair]
             done = subprocess.run(command, cwd=clone.paths.root, capture_output=True, text=True, check=False)
-            survived += done.returncode == 0 and recorded(clone) == known  # DVC does without the size of the last output
-            again = set(ran(done.stdout)) - {"fetch"}  # DVC's run cache has no output that persists
-            lost += clone.digests() != before or bool(again)
+            survived += (
+                done.returncode == 0 and recorded(clone) == known
+            )  # DVC accepts a lock without the size of the last output
+            reran = set(ran(done.stdout)) - {"fetch"}  # its output persists, so DVC's run cache does not hold it
+            lost += clone.digests() != before or bool(reran)
 
     chaos.count(
         KIND,
@@ -124,12 +126,12 @@ def test_a_lock_file_that_dvc_was_killed_in_writing_is_put_back(clone: Clone, ch
     )
 
 
-def test_a_note_of_who_uses_which_file_that_dvc_was_killed_in_writing_is_removed(clone: Clone, chaos: Chaos) -> None:
-    note, written = clone.paths.root / ".dvc/tmp/rwlock", '{"write": {"data/raw": {"pid": 1, "cmd": ""}}}'
+def test_a_truncated_rwlock_is_removed(clone: Clone, chaos: Chaos) -> None:
+    rwlock, content = clone.paths.root / ".dvc/tmp/rwlock", '{"write": {"data/raw": {"pid": 1, "cmd": ""}}}'
     before = clone.digests()
-    sizes, survived = (0, *CHANCE.sample(range(1, len(written)), chaos.tries(1, 8))), 0
+    sizes, survived = (0, *CHANCE.sample(range(1, len(content)), chaos.tries(1, 8))), 0
     for size in sizes:
-        note.write_text(written[:size])
+        rwlock.write_text(content[:size])
         assert "Unable to read RWLock-file" in clone.run("dvc", "repro", "--force", "--single-item", "explain").stderr
         done = subprocess.run(["make", "repro"], cwd=clone.paths.root, capture_output=True, text=True, check=False)
         assert ".dvc/tmp/rwlock was cut off" in done.stdout
@@ -138,14 +140,14 @@ def test_a_note_of_who_uses_which_file_that_dvc_was_killed_in_writing_is_removed
     chaos.count(KIND, "a .dvc/tmp/rwlock cut off: `make repro` goes on", len(sizes), survived)
 
 
-def test_a_lock_file_in_a_merge_conflict_is_left_to_who_merges(clone: Clone, tmp_path: Path) -> None:
+def test_a_lock_file_in_a_merge_conflict_is_not_changed(clone: Clone, tmp_path: Path) -> None:
     root = tmp_path / "merging"
     shutil.copytree(clone.paths.root, root, symlinks=True)
     lock, here = root / "dvc.lock", Clone(Paths(root))
-    whole = lock.read_text()
+    original = lock.read_text()
     for branch, size in (("theirs", "1"), ("-", "2")):
         git(root, "switch", "--quiet", *(["--create", branch] if size == "1" else [branch]))
-        lock.write_text(whole.replace("size: ", f"size: {size}", 1))
+        lock.write_text(original.replace("size: ", f"size: {size}", 1))
         git(root, "commit", "--quiet", "--all", "--message", branch)
     with suppress(subprocess.CalledProcessError):
         git(root, "merge", "--quiet", "theirs")
@@ -158,9 +160,7 @@ def test_a_lock_file_in_a_merge_conflict_is_left_to_who_merges(clone: Clone, tmp
     assert lock.read_text() == conflict
 
 
-def test_a_push_that_is_killed_leaves_whole_files_and_the_next_completes_it(
-    clone: Clone, chaos: Chaos, tmp_path: Path
-) -> None:
+def test_the_next_push_completes_a_killed_one(clone: Clone, chaos: Chaos, tmp_path: Path) -> None:
     wanted, tries, survived, lost = chaos.tries(1, 20), 0, 0, 0
     command = [sys.executable, "-m", "dvc", "push", "--quiet", "--run-cache", "--remote", "store"]
     for number in count():
@@ -175,18 +175,19 @@ def test_a_push_that_is_killed_leaves_whole_files_and_the_next_completes_it(
             time.sleep(0.002)
         process.kill()
         if process.wait() == 0:
-            continue  # it had ended
+            continue  # it had finished
         tries += 1
-        half = dvc_cache.damaged(remote)
-        lost += len(half) - any(path.stat().st_size == 0 for path in half)  # one that DVC tries links out with: the next test
+        damaged = dvc_cache.damaged(remote)
+        # DVC may leave an empty file with which it tests links: see the next test.
+        lost += len(damaged) - any(path.stat().st_size == 0 for path in damaged)
         done = clone.run("dvc", "push", "--quiet", "--run-cache", "--remote", "store")
         assert done.returncode == 0, done.stderr
         held = [out for out, md5 in recorded(clone).items() if (remote / "files" / "md5" / md5[:2] / md5[2:]).exists()]
-        survived += not dvc_cache.damaged(remote) and len(held) == len(recorded(clone)) - 2  # git keeps two of them
+        survived += not dvc_cache.damaged(remote) and len(held) == len(recorded(clone)) - 2  # git stores the other two
     chaos.count(KIND, "SIGKILL of `dvc push`: the next one completes it", tries, survived, lost)
 
 
-def test_an_empty_file_that_a_killed_push_may_leave_is_not_taken_for_the_object(clone: Clone, tmp_path: Path) -> None:
+def test_an_empty_file_left_by_a_killed_push_is_not_taken_for_the_object(clone: Clone, tmp_path: Path) -> None:
     remote, other, target = tmp_path / "remote", Clone(Paths(tmp_path / "other")), "data/model/model.onnx"
     git(clone.paths.root, "clone", "--quiet", ".", str(other.paths.root))
     for tree in (clone, other):
@@ -207,18 +208,18 @@ def test_an_empty_file_that_a_killed_push_may_leave_is_not_taken_for_the_object(
     assert files.md5(left) == md5
 
 
-def test_a_remote_that_is_gone_is_told_and_stops_nothing_that_needs_none(clone: Clone, chaos: Chaos, tmp_path: Path) -> None:
+def test_a_missing_remote_is_reported_and_blocks_only_push_and_pull(clone: Clone, chaos: Chaos, tmp_path: Path) -> None:
     (tmp_path / "a file").touch()
     added = clone.run("dvc", "remote", "add", "--local", "--force", "store", str(tmp_path / "a file" / "remote"))
     assert added.returncode == 0, added.stderr
 
     (output,) = (out for out in recorded(clone) if out.endswith("summary.txt"))
-    kept(clone, recorded(clone)[output]).unlink()  # so that there is something to pull
-    ends = [clone.run("dvc", command, "--remote", "store") for command in ("push", "pull")]
+    cached_object(clone, recorded(clone)[output]).unlink()  # so that pull has something to do
+    results = [clone.run("dvc", command, "--remote", "store") for command in ("push", "pull")]
     assert clone.run("dvc", "commit", "--force", "--quiet").returncode == 0
 
-    assert all(end.returncode != 0 for end in ends)
-    assert all(str(tmp_path / "a file" / "remote") in end.stderr and "Traceback" not in end.stderr for end in ends)
+    assert all(result.returncode != 0 for result in results)
+    assert all(str(tmp_path / "a file" / "remote") in result.stderr and "Traceback" not in result.stderr for result in results)
     assert "up to date" in clone.repro()
     chaos.count(KIND, "a remote that is gone: `dvc push` says so, `dvc repro` goes on", 1, 1)
 
@@ -233,7 +234,7 @@ def wait_for_stage(repro: int) -> None:
     raise AssertionError("no stage was started")
 
 
-def test_a_second_repro_beside_one_that_runs_is_refused_and_harms_nothing(clone: Clone, chaos: Chaos) -> None:
+def test_a_second_repro_is_refused_and_changes_nothing(clone: Clone, chaos: Chaos) -> None:
     tries, survived, lock = chaos.tries(1, 5), 0, clone.paths.root / "dvc.lock"
     command = [sys.executable, "-m", "dvc", "repro", "--force", "--single-item", "explain"]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
@@ -242,11 +243,11 @@ def test_a_second_repro_beside_one_that_runs_is_refused_and_harms_nothing(clone:
         first = subprocess.Popen(command, cwd=clone.paths.root, env=environment, start_new_session=True, **pipes)
         wait_for_stage(first.pid)
         os.killpg(first.pid, signal.SIGSTOP)
-        written = lock.read_bytes()
-        lock.write_bytes(written[:-100])  # as if the first were writing it
+        content = lock.read_bytes()
+        lock.write_bytes(content[:-100])  # as if the first were writing it
         assert clone.run("pipeline.check", "--lock").returncode == 1
-        assert lock.read_bytes() == written[:-100]
-        lock.write_bytes(written)
+        assert lock.read_bytes() == content[:-100]
+        lock.write_bytes(content)
         second = clone.run("dvc", "repro", "--force", "--single-item", "explain")
         cycle = clone.run("pipeline.retrain")
         os.killpg(first.pid, signal.SIGCONT)

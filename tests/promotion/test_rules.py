@@ -1,3 +1,5 @@
+"""The promotion rule, with candidates whose metrics and predictions are made up."""
+
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,7 @@ def rule(**changes: Any) -> PromoteParams:
 
 
 def candidate(version: int, wrong: range, lineage: str = "") -> Candidate:
-    """A version that errs on the images `wrong` of 1,000."""
+    """A version that misclassifies the images `wrong` of 1,000."""
     correct = np.ones(1000, bool)
     correct[list(wrong)] = False
     return Candidate(version, f"sha of {version}", lineage or f"lineage of {version}", correct, METRICS)
@@ -46,7 +48,7 @@ def broken(decision: Decision) -> list[str]:
     return [rule.rule for rule in decision.rules if not rule.met]
 
 
-def test_a_challenger_that_is_non_inferior_is_promoted_with_the_reason() -> None:
+def test_a_non_inferior_challenger_is_promoted_with_the_reason() -> None:
     decision = decide(candidate(2, range(10)), candidate(1, range(5, 17)))
 
     assert decision.promote
@@ -56,7 +58,7 @@ def test_a_challenger_that_is_non_inferior_is_promoted_with_the_reason() -> None
     )
 
 
-def test_a_challenger_that_is_worse_is_refused_with_the_reason() -> None:
+def test_an_inferior_challenger_is_refused_with_the_reason() -> None:
     decision = decide(candidate(2, range(20)), candidate(1, range(2)))
 
     assert not decision.promote
@@ -79,7 +81,7 @@ def test_a_challenger_that_is_worse_is_refused_with_the_reason() -> None:
     ],
 )
 @pytest.mark.parametrize("champion", [None, candidate(1, range(100))])
-def test_every_minimum_and_maximum_refuses_by_itself(metric: str, value: float, champion: Candidate | None) -> None:
+def test_each_minimum_and_maximum_alone_can_refuse(metric: str, value: float, champion: Candidate | None) -> None:
     decision = decide(candidate(2, range(10)), champion, {metric: value})
 
     assert not decision.promote
@@ -87,13 +89,13 @@ def test_every_minimum_and_maximum_refuses_by_itself(metric: str, value: float, 
     assert metric in decision.sentence
 
 
-def test_a_bound_itself_is_allowed() -> None:
+def test_a_metric_may_equal_its_bound() -> None:
     bounds = rule()
 
     assert decide(candidate(1, range(1)), None, {"accuracy": bounds.minimum.accuracy, "bytes": bounds.maximum.bytes}).promote
 
 
-def test_a_first_champion_needs_the_bounds_alone() -> None:
+def test_a_first_champion_only_has_to_meet_the_bounds() -> None:
     decision = decide(candidate(1, range(10)), None)
 
     assert decision.promote
@@ -103,17 +105,17 @@ def test_a_first_champion_needs_the_bounds_alone() -> None:
 
 
 @pytest.mark.parametrize("require", ["non_inferior", "superior"])
-def test_another_seed_of_the_same_lineage_has_to_be_better(require: str) -> None:
+def test_another_seed_of_the_same_lineage_must_be_superior(require: str) -> None:
     equal = decide(candidate(2, range(10), "the same"), candidate(1, range(10, 20), "the same"), require=require)
-    better = decide(candidate(2, range(1), "the same"), candidate(1, range(1, 20), "the same"), require=require)
+    superior = decide(candidate(2, range(1), "the same"), candidate(1, range(1, 20), "the same"), require=require)
 
     assert not equal.promote
     assert broken(equal) == ["paired test"]
     assert equal.require == "superior"
-    assert better.promote
+    assert superior.promote
 
 
-def test_a_champion_that_no_longer_knows_the_images_cannot_be_compared_with() -> None:
+def test_nothing_is_promoted_against_a_champion_that_fails_on_the_test_split() -> None:
     challenger, champion = candidate(2, range(10)), candidate(1, range(150))
 
     assert broken(decide(challenger, champion)) == ["accuracy of the champion"]
@@ -121,14 +123,14 @@ def test_a_champion_that_no_longer_knows_the_images_cannot_be_compared_with() ->
     assert decide(challenger, champion, champion_accuracy=0.85).promote
 
 
-def test_what_was_rolled_back_does_not_come_back() -> None:
+def test_a_withdrawn_version_is_not_promoted_again() -> None:
     decision = decide(candidate(2, range(1)), candidate(1, range(20)), withdrawn=True)
 
     assert not decision.promote
     assert broken(decision) == ["withdrawn"]
 
 
-def test_the_record_holds_every_rule_with_what_was_found_and_what_had_to_be() -> None:
+def test_the_record_holds_each_rule_with_observed_value_and_bound() -> None:
     record = decide(candidate(2, range(10)), candidate(1, range(5, 17))).record()
 
     assert record["promote"] is True

@@ -1,4 +1,4 @@
-"""A checkout that was moved or copied: its default store leads to the artifacts that lie beside it."""
+"""After a checkout was moved or copied, its default store points to the artifacts beside it."""
 
 import shutil
 import sqlite3
@@ -21,30 +21,34 @@ from pipeline.tracking.errors import TrackingError
 from tests.conftest import Repository
 from tests.imports import ROOT
 
-RECORDS = {("tags", "value"), ("logged_model_tags", "tag_value"), ("datasets", "dataset_source")}  # of what was, where it was
+RECORDS = {
+    ("tags", "value"),
+    ("logged_model_tags", "tag_value"),
+    ("datasets", "dataset_source"),
+}  # records of the past, which stay
 
 
 @pytest.fixture
 def copied(built: Repository, tmp_path: Path) -> Repository:
-    """A copy of the built tree, store and all, in a folder whose name a URI has to quote."""
+    """A copy of the built tree with its store, in a folder whose name must be quoted in a URI."""
     root = tmp_path / "mövéd here #1"
     shutil.copytree(built.paths.root, root)
     return Repository(built.params, Paths(root))
 
 
 def mentions(database: Path, folder: Path) -> set[tuple[str, str]]:
-    """Every table and column of the store that names the folder, as a path or as a URI."""
+    """The tables and columns of the store that contain the folder, as a path or as a URI."""
     found = set()
     with closing(sqlite3.connect(database)) as store:
         for (table,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
             for _, column, *_ in store.execute(f'PRAGMA table_info("{table}")').fetchall():
                 for (value,) in store.execute(f'SELECT "{column}" FROM "{table}"'):
-                    if any(f"{place}/" in str(value) for place in (folder, folder.as_uri())):
+                    if any(f"{location}/" in str(value) for location in (folder, folder.as_uri())):
                         found.add((table, column))
     return found
 
 
-def test_after_a_move_no_path_leads_to_where_the_store_was(built: Repository, copied: Repository) -> None:
+def test_after_a_move_no_path_points_to_the_old_folder(built: Repository, copied: Repository) -> None:
     assert relocation.follow(copied.paths) == [built.paths.store]
 
     assert mentions(copied.paths.database, built.paths.root) <= RECORDS
@@ -55,7 +59,7 @@ def test_after_a_move_no_path_leads_to_where_the_store_was(built: Repository, co
     }
 
 
-def test_the_artifacts_of_a_moved_checkout_are_read_and_its_model_loads(copied: Repository, tmp_path: Path) -> None:
+def test_artifacts_and_model_of_a_moved_checkout_load(copied: Repository, tmp_path: Path) -> None:
     gone = shutil.move(copied.paths.root, tmp_path / "moved again")
     paths = Paths(gone)
 
@@ -70,12 +74,12 @@ def test_the_artifacts_of_a_moved_checkout_are_read_and_its_model_loads(copied: 
     assert model.predict({"image": np.zeros((1, 28, 28), np.uint8)})["probabilities"].shape == (1, 10)
 
 
-def test_what_a_copy_registers_lies_in_the_copy_and_the_original_stays(built: Repository, copied: Repository) -> None:
+def test_a_copy_registers_into_its_own_store(built: Repository, copied: Repository) -> None:
     def original() -> list[Path]:
         return sorted(built.paths.store.rglob("*"))
 
     before, digest = original(), files.sha256(built.paths.database)
-    copied.paths.onnx.write_bytes(copied.paths.int8.read_bytes())  # another model, so that a version is made
+    copied.paths.onnx.write_bytes(copied.paths.int8.read_bytes())  # another model, to get another version
 
     register.run(copied.params, copied.paths)
 
@@ -85,15 +89,15 @@ def test_what_a_copy_registers_lies_in_the_copy_and_the_original_stays(built: Re
     assert len(list((copied.paths.store / "artifacts" / "models").iterdir())) == 2
 
 
-def test_the_store_as_it_was_is_kept(built: Repository, copied: Repository) -> None:
+def test_the_store_before_the_move_is_kept(built: Repository, copied: Repository) -> None:
     relocation.follow(copied.paths)
 
-    kept = copied.paths.store / "mlflow.db.before-move"
-    assert mentions(kept, built.paths.root) == mentions(built.paths.database, built.paths.root)
-    assert not mentions(kept, copied.paths.root)
+    backup = copied.paths.store / "mlflow.db.before-move"
+    assert mentions(backup, built.paths.root) == mentions(built.paths.database, built.paths.root)
+    assert not mentions(backup, copied.paths.root)
 
 
-def test_a_store_that_stays_where_it_is_is_not_written(built: Repository, copied: Repository) -> None:
+def test_a_store_that_was_not_moved_is_not_written(built: Repository, copied: Repository) -> None:
     relocation.follow(copied.paths)
     (copied.paths.store / "mlflow.db.before-move").unlink()
     digest = files.sha256(copied.paths.database)
@@ -104,7 +108,7 @@ def test_a_store_that_stays_where_it_is_is_not_written(built: Repository, copied
     assert not (copied.paths.store / "mlflow.db.before-move").exists()
 
 
-def test_a_store_named_by_its_address_is_left_alone(copied: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_named_by_its_uri_is_not_changed(copied: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = files.sha256(copied.paths.database)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{copied.paths.database}?timeout=10")
 
@@ -113,7 +117,7 @@ def test_a_store_named_by_its_address_is_left_alone(copied: Repository, monkeypa
     assert files.sha256(copied.paths.database) == digest
 
 
-def test_what_another_checkout_logs_to_this_store_stays_its_own(copied: Repository, tmp_path: Path) -> None:
+def test_artifacts_of_another_checkout_keep_their_paths(copied: Repository, tmp_path: Path) -> None:
     relocation.follow(copied.paths)
     theirs = tmp_path / "another" / "mlruns" / "artifacts"
     client = mlflow.MlflowClient(copied.paths.tracking_uri)
@@ -126,10 +130,10 @@ def test_what_another_checkout_logs_to_this_store_stays_its_own(copied: Reposito
     assert found == "kept there"
 
 
-def test_an_experiment_of_another_checkout_stays_its_own_before_its_first_run(copied: Repository, tmp_path: Path) -> None:
+def test_an_experiment_of_another_checkout_keeps_its_path_before_its_first_run(copied: Repository, tmp_path: Path) -> None:
     relocation.follow(copied.paths)
     theirs = tmp_path / "another" / "mlruns" / "artifacts"
-    theirs.parent.mkdir(parents=True)  # where its lock lies
+    theirs.parent.mkdir(parents=True)  # its lock file is there
     client = mlflow.MlflowClient(copied.paths.tracking_uri)
     experiment = client.create_experiment("theirs", artifact_location=theirs.as_uri())
 
@@ -138,7 +142,7 @@ def test_an_experiment_of_another_checkout_stays_its_own_before_its_first_run(co
     assert client.get_experiment(experiment).artifact_location == theirs.as_uri()
 
 
-def test_an_experiment_without_a_run_follows_a_checkout_that_was_moved(copied: Repository, tmp_path: Path) -> None:
+def test_an_experiment_without_runs_follows_a_moved_checkout(copied: Repository, tmp_path: Path) -> None:
     relocation.follow(copied.paths)
     gone = tmp_path / "gone" / "mlruns" / "artifacts"
     client = mlflow.MlflowClient(copied.paths.tracking_uri)
@@ -149,7 +153,7 @@ def test_an_experiment_without_a_run_follows_a_checkout_that_was_moved(copied: R
     assert client.get_experiment(experiment).artifact_location == (copied.paths.store / "artifacts").as_uri()
 
 
-def test_of_several_processes_that_come_upon_a_moved_store_each_finds_it_right(copied: Repository) -> None:
+def test_several_processes_may_open_a_moved_store_at_once(copied: Repository) -> None:
     code = """
 from pipeline.core.paths import Paths
 from pipeline.tracking import relocation
@@ -168,25 +172,25 @@ print(len(relocation.follow(Paths())))
         assert store.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-def test_a_file_that_is_no_store_is_named(copied: Repository) -> None:
+def test_a_file_that_is_no_database_raises_an_error(copied: Repository) -> None:
     copied.paths.database.write_bytes(b"no database" * 1000)
 
     with pytest.raises(TrackingError, match="file is not a database"):
         relocation.follow(copied.paths)
 
 
-def test_make_sets_up_again_where_the_environment_was_made_elsewhere(tmp_path: Path) -> None:
-    was, now = tmp_path / "was", tmp_path / "now"
-    was.mkdir()
+def test_make_sets_up_an_environment_again_after_a_move(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
     for name in ("Makefile", "requirements.txt"):
-        shutil.copy(ROOT / name, was)
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", was / ".venv"], check=True)
-    (was / ".venv" / ".ready").touch()
+        shutil.copy(ROOT / name, old)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", old / ".venv"], check=True)
+    (old / ".venv" / ".ready").touch()
 
     def set_up(root: Path) -> str:
         done = subprocess.run(["make", "--dry-run", "setup"], cwd=root, capture_output=True, text=True, check=True)
         return done.stdout
 
-    assert "uv pip sync" not in set_up(was)
-    was.rename(now)
-    assert "uv pip sync" in set_up(now)
+    assert "uv pip sync" not in set_up(old)
+    old.rename(new)
+    assert "uv pip sync" in set_up(new)

@@ -1,4 +1,4 @@
-"""The MLflow store, for real: what is in a run, and that it is there once. What befalls stores: tests/chaos/test_store.py."""
+"""What a run holds in a real MLflow store, without duplicates. Failing stores: tests/chaos/test_store.py."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ from tests.imports import ROOT
 
 @pytest.fixture
 def repository(built: Repository, tmp_path: Path) -> Repository:
-    """A copy of the built tree with a store of its own, in which nothing is yet."""
+    """A copy of the built tree with an empty store."""
     shutil.copytree(built.paths.root / "data", tmp_path / "data")
     shutil.copy(built.paths.params, tmp_path)
     return Repository(built.params, Paths(tmp_path))
@@ -49,7 +49,7 @@ def registered(built: Repository) -> tuple[Any, str]:
     return mlflow.MlflowClient(built.paths.tracking_uri), files.read_json(built.paths.registration)["run_id"]
 
 
-def test_train_and_register_make_one_run(built: Repository, registered: tuple[Any, str]) -> None:
+def test_train_and_register_share_one_run(built: Repository, registered: tuple[Any, str]) -> None:
     client, run_id = registered
 
     listed = client.search_runs([client.get_experiment_by_name("mnist").experiment_id])
@@ -71,7 +71,7 @@ def test_the_run_holds_parameters_curves_metrics_and_data(built: Repository, reg
     assert any(name.startswith("system/") for name in run.data.metrics)
 
 
-def test_the_run_names_its_data_as_mlflow_does(built: Repository, registered: tuple[Any, str]) -> None:
+def test_the_run_describes_its_data_like_mlflow(built: Repository, registered: tuple[Any, str]) -> None:
     client, run_id = registered
     manifest = datasets.read_manifest(built.paths)
 
@@ -90,7 +90,7 @@ def test_the_run_names_its_data_as_mlflow_does(built: Repository, registered: tu
         assert part.sha256.startswith(entry.dataset.digest)
 
 
-def test_the_run_holds_pictures_reports_and_models(registered: tuple[Any, str]) -> None:
+def test_the_run_holds_plots_reports_and_models(registered: tuple[Any, str]) -> None:
     client, run_id = registered
 
     assert artifacts(client, run_id) >= {"params.yaml", "summary.txt", "history.csv", "metrics.json", "per_class.csv"}
@@ -123,7 +123,7 @@ def test_the_registered_model_predicts_from_pixels(built: Repository) -> None:
     assert loaded.metadata.signature.inputs.inputs[0].shape == (-1, 28, 28)
 
 
-def test_a_store_that_lost_the_run_gets_it_again_curves_included(repository: Repository, client: Any) -> None:
+def test_register_restores_a_lost_run_with_its_curves(repository: Repository, client: Any) -> None:
     register.run(repository.params, repository.paths)
 
     run_id = files.read_json(repository.paths.registration)["run_id"]
@@ -138,7 +138,7 @@ def test_a_store_that_lost_the_run_gets_it_again_curves_included(repository: Rep
     assert "plots/worst_mistakes.png" in artifacts(client, run_id, "plots")
 
 
-def test_registering_again_makes_nothing_twice(repository: Repository, client: Any) -> None:
+def test_registering_again_duplicates_nothing(repository: Repository, client: Any) -> None:
     for _ in range(2):
         register.run(repository.params, repository.paths)
 
@@ -148,7 +148,7 @@ def test_registering_again_makes_nothing_twice(repository: Repository, client: A
     assert len(listed) == 1
 
 
-def test_a_further_training_set_is_an_input_of_its_own(subset: dict[str, Split], tmp_path: Path) -> None:
+def test_an_extra_data_set_is_a_separate_input(subset: dict[str, Split], tmp_path: Path) -> None:
     images, labels = (array[2000:2030] for array in subset["train"])
     np.savez(tmp_path / "more.npz", images=images, labels=labels)
     extra = {"name": "more", "source": str(tmp_path / "more.npz")}
@@ -179,7 +179,7 @@ def test_a_training_that_ends_early_leaves_no_running_run(
     assert client.get_run(live.run_id).info.status == status
 
 
-def test_a_run_that_cannot_be_described_is_a_failed_one(repository: Repository, client: Any) -> None:
+def test_a_run_without_its_data_is_marked_as_failed(repository: Repository, client: Any) -> None:
     repository.paths.manifest.unlink()
 
     with pytest.raises(MissingInputError), runs.training_run(repository.params, repository.paths):
@@ -191,7 +191,7 @@ def test_a_run_that_cannot_be_described_is_a_failed_one(repository: Repository, 
 
 @pytest.mark.parametrize("resumed", [True, False])
 @pytest.mark.parametrize(("error", "status"), [(ValueError("a defect"), "FAILED"), (KeyboardInterrupt(), "KILLED")])
-def test_a_registration_that_ends_early_says_so_of_its_run(
+def test_a_registration_that_ends_early_marks_its_run(
     repository: Repository, client: Any, error: BaseException, status: str, resumed: bool
 ) -> None:
     if resumed:
@@ -206,14 +206,14 @@ def test_a_registration_that_ends_early_says_so_of_its_run(
 
 
 @pytest.mark.parametrize("opened", [runs.training_run, runs.completed_run])
-def test_a_run_that_is_interrupted_while_it_is_opened_is_a_killed_one(
+def test_a_run_interrupted_while_it_is_created_is_marked_as_killed(
     opened: Any, repository: Repository, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create = mlflow.MlflowClient.create_run
 
     def create_and_interrupt(*args: Any, **kwargs: Any) -> None:
         create(*args, **kwargs)
-        raise KeyboardInterrupt  # before anything here knows the run's identifier
+        raise KeyboardInterrupt  # before the pipeline knows the run's identifier
 
     monkeypatch.setattr(mlflow.MlflowClient, "create_run", create_and_interrupt)
 
@@ -253,7 +253,7 @@ class Swallowing:
         if name == "onnx":
             try:
                 os.kill(os.getpid(), signal.SIGTERM)
-            except BaseException:  # as native code does that an import runs, or it aborts the process
+            except BaseException:  # like native code during an import, or it aborts the process
                 pass
 
 sys.meta_path.insert(0, Swallowing)
@@ -262,14 +262,14 @@ sys.exit(console.run_stage("importing", register.run))
 
 
 def run(code: str, repository: Repository) -> "subprocess.CompletedProcess[str]":
-    """Run `code` in a process of its own, which stands in the tree."""
+    """Run `code` in a separate process, in the folder of the tree."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", code]
     return subprocess.run(command, cwd=repository.paths.root, env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize(("code", "printed"), [(QUERYING, "True"), (IMPORTING, "")])
-def test_what_must_not_be_left_half_done_loses_no_interruption(
+def test_a_signal_during_a_query_or_an_import_is_not_lost(
     code: str, printed: str, repository: Repository, client: Any
 ) -> None:
     done = run(code, repository)
@@ -288,7 +288,7 @@ def run(params, paths):
     with runs.{run}(params, paths) as found:
         while True:
             try:
-                os.write(1, f"{{getattr(found, 'run_id', found)}}\\n".encode())  # what is printed is held back
+                os.write(1, f"{{getattr(found, 'run_id', found)}}\\n".encode())  # print() is suppressed here
                 time.sleep(60)
             except BaseException:
                 pass
@@ -298,9 +298,7 @@ sys.exit(console.run_stage("stuck", run))
 
 
 @pytest.mark.parametrize("run", ["training_run", "completed_run"])
-def test_a_run_whose_process_has_to_be_ended_from_the_side_is_a_killed_one(
-    run: str, repository: Repository, client: Any
-) -> None:
+def test_a_run_whose_process_ignores_the_signal_is_marked_as_killed(run: str, repository: Repository, client: Any) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", STUCK.format(run=run)]
     with subprocess.Popen(command, cwd=repository.paths.root, env=environment, stdout=subprocess.PIPE, text=True) as process:
