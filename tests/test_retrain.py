@@ -24,7 +24,7 @@ from tests.test_promote import LOW
 from tests.web import closed
 
 WORKFLOW = ROOT / ".github" / "workflows" / "retrain.yml"
-CHECKS = "Check what a commit of this job rests on"  # the tests themselves
+CHECKS = "Lint and test the code that this job runs"  # these tests themselves
 
 
 @dataclass
