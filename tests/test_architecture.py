@@ -49,7 +49,7 @@ HEAVY = {
 DISTRIBUTIONS = {"PIL": "pillow", "ruamel": "ruamel-yaml"}
 # Libraries that check parameters, wait, watch, fetch what is then hashed, or report: no output depends on their versions.
 DECIDING_NOTHING = {
-    *("filelock", "pooch", "psutil", "pydantic", "pydantic-core", "requests", "ruamel-yaml", "sqlalchemy", "tqdm"),
+    *("filelock", "psutil", "pydantic", "pydantic-core", "requests", "ruamel-yaml", "sqlalchemy", "tqdm"),
 }
 NOT_FOR = {"train": {"mlflow"}}  # where it shows the run, and decides no weight
 
