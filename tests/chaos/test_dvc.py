@@ -31,16 +31,16 @@ QUICK = ("data/explorer",)  # built again in a second
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory, built: Repository, subset: dict[str, Split]) -> Clone:
     """A clone in which DVC has every output, like after `dvc repro`."""
-    made = make_clone(tmp_path_factory.mktemp("dvc") / "clone", subset, {})
-    borrow_environment(made.paths.root)
-    shutil.copytree(built.paths.root / "data", made.paths.root / "data", dirs_exist_ok=True)
-    shutil.copytree(built.paths.root / "mlruns", made.paths.root / "mlruns", dirs_exist_ok=True)
+    ready = make_clone(tmp_path_factory.mktemp("dvc") / "clone", subset, {})
+    borrow_environment(ready.paths.root)
+    shutil.copytree(built.paths.root / "data", ready.paths.root / "data", dirs_exist_ok=True)
+    shutil.copytree(built.paths.root / "mlruns", ready.paths.root / "mlruns", dirs_exist_ok=True)
     for command in (("commit", "--force"), ("repro", "--force", "--single-item", "validate"), ("commit", "--force")):
-        done = made.run("dvc", *command)  # validate runs because the built tree has a placeholder for its pages
+        done = ready.run("dvc", *command)  # validate runs because the built tree has a placeholder for its pages
         assert done.returncode == 0, done.stderr
-    git(made.paths.root, "add", "--all")
-    git(made.paths.root, "commit", "--quiet", "--message", "Results")
-    return made
+    git(ready.paths.root, "add", "--all")
+    git(ready.paths.root, "commit", "--quiet", "--message", "Results")
+    return ready
 
 
 def recorded(clone: Clone) -> dict[str, str]:
@@ -69,7 +69,7 @@ def a_file(clone: Clone, out: str) -> Path:
     return path if path.is_file() else CHANCE.choice(sorted(file for file in path.rglob("*") if file.is_file()))
 
 
-@pytest.mark.parametrize("where", ["in the cache", "in the cache, and put in place", "in place"])
+@pytest.mark.parametrize("where", ["in the cache", "in the cache and the tree", "in the tree"])
 def test_a_flipped_bit_is_detected_and_the_file_is_restored(where: str, clone: Clone, chaos: Chaos) -> None:
     by_dvc = [out for out in recorded(clone) if not out.endswith(("parity.json", "metrics.json"))]
     outs = CHANCE.sample(by_dvc, 8) if LONG else QUICK
@@ -77,9 +77,9 @@ def test_a_flipped_bit_is_detected_and_the_file_is_restored(where: str, clone: C
     for out in outs:
         file, before = a_file(clone, out), clone.digests()
         cached = cached_object(clone, files.md5(file))
-        if where != "in place":
+        if where != "in the tree":
             alter(cached)
-        if where == "in place":
+        if where == "in the tree":
             alter(file)
         elif where != "in the cache":
             file.unlink()
@@ -87,7 +87,7 @@ def test_a_flipped_bit_is_detected_and_the_file_is_restored(where: str, clone: C
         found = clone.run("pipeline.check")
         assert found.returncode == 1, found.stdout
         assert "altered:" in found.stderr
-        assert where == "in place" or f"{cached.relative_to(clone.paths.root)}" in found.stderr
+        assert where == "in the tree" or f"{cached.relative_to(clone.paths.root)}" in found.stderr
         assert where == "in the cache" or out in found.stderr
         clone.repro()
         assert cached.exists() or file.relative_to(clone.paths.root).as_posix() in TIME_DEPENDENT
@@ -96,7 +96,7 @@ def test_a_flipped_bit_is_detected_and_the_file_is_restored(where: str, clone: C
         after = clone.digests()
         survived += {name for name in before if before[name] != after.get(name)} <= set(TIME_DEPENDENT)
 
-    chaos.count(KIND, f"a bit that flips {where}: `make check` finds it, `dvc repro` mends it", len(outs), survived)
+    chaos.count(KIND, f"a flipped bit {where}: `make check` detects it, `dvc repro` restores the file", len(outs), survived)
 
 
 def test_a_truncated_lock_file_is_restored(clone: Clone, chaos: Chaos) -> None:
@@ -119,7 +119,7 @@ def test_a_truncated_lock_file_is_restored(clone: Clone, chaos: Chaos) -> None:
 
     chaos.count(
         KIND,
-        "a dvc.lock cut off: `make repro`, or `make check`, and `dvc repro` make it whole",
+        "a truncated dvc.lock: `make repro`, or `make check` and `dvc repro`, restore it",
         2 * len(sizes),
         survived,
         lost,
@@ -137,7 +137,7 @@ def test_a_truncated_rwlock_is_removed(clone: Clone, chaos: Chaos) -> None:
         assert ".dvc/tmp/rwlock was cut off" in done.stdout
         survived += done.returncode == 0 and clone.digests() == before
 
-    chaos.count(KIND, "a .dvc/tmp/rwlock cut off: `make repro` goes on", len(sizes), survived)
+    chaos.count(KIND, "a truncated .dvc/tmp/rwlock: `make repro` continues", len(sizes), survived)
 
 
 def test_a_lock_file_in_a_merge_conflict_is_not_changed(clone: Clone, tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_a_missing_remote_is_reported_and_blocks_only_push_and_pull(clone: Clone
     assert all(result.returncode != 0 for result in results)
     assert all(str(tmp_path / "a file" / "remote") in result.stderr and "Traceback" not in result.stderr for result in results)
     assert "up to date" in clone.repro()
-    chaos.count(KIND, "a remote that is gone: `dvc push` says so, `dvc repro` goes on", 1, 1)
+    chaos.count(KIND, "a missing remote: `dvc push` reports it, `dvc repro` continues", 1, 1)
 
 
 def wait_for_stage(repro: int) -> None:
@@ -257,4 +257,4 @@ def test_a_second_repro_is_refused_and_changes_nothing(clone: Clone, chaos: Chao
         assert f"found `dvc repro --force --single-item explain`, process {first.pid}" in cycle.stderr
         survived += first.wait(timeout=120) == 0 and clone.digests() == before
 
-    chaos.count(KIND, "`dvc repro` and a retraining cycle beside a `dvc repro` that runs: refused", tries, survived)
+    chaos.count(KIND, "`dvc repro` or a retraining cycle during another `dvc repro`: refused", tries, survived)

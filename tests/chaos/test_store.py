@@ -1,4 +1,4 @@
-"""MLflow stores that fail: orphaned runs, a server that is away, slow or broken, and a SQLite file that is not what it was."""
+"""Failing MLflow stores: orphaned runs, a missing, slow or broken server, and a damaged, old, new or locked SQLite file."""
 
 import os
 import random
@@ -57,21 +57,21 @@ MIGRATIONS = Path(mlflow.__file__).parent / "store" / "db_migrations"
 
 @pytest.fixture
 def repository(built: Repository, tmp_path: Path) -> Repository:
-    """A copy of the built tree with a store of its own, in which nothing is yet."""
+    """A copy of the built tree with an empty store."""
     return fresh(built, tmp_path / "tree")
 
 
 def fresh(built: Repository, root: Path) -> Repository:
-    """The same at `root`, whose store the next stages use: a process keeps the files of SQLite open, so each is another."""
+    """A copy at `root`, whose store the next stages use. A process keeps SQLite files open, so each try needs a new one."""
     forget_store()
     shutil.copytree(built.paths.root / "data", root / "data")
     shutil.copy(built.paths.params, root)
     return Repository(built.params, Paths(root))
 
 
-def assert_complete(made: Repository) -> None:
-    """The registered run is finished, and holds each point of the curves, each figure and each file, once."""
-    client, paths = mlflow.MlflowClient(made.paths.tracking_uri), made.paths
+def assert_complete(repository: Repository) -> None:
+    """Check that the registered run is finished and holds each epoch, metric and file once."""
+    client, paths = mlflow.MlflowClient(repository.paths.tracking_uri), repository.paths
     run = client.get_run(files.read_json(paths.registration)["run_id"])
     assert run.info.status == "FINISHED"
     rows = paths.history.read_text(encoding="utf-8").splitlines()
@@ -82,15 +82,15 @@ def assert_complete(made: Repository) -> None:
             (int(row.split(",")[0]), float(row.split(",")[column])) for row in rows[1:]
         ]
     assert run.data.metrics["test/accuracy"] == files.read_json(paths.metrics)["accuracy"]
-    assert run.data.params["train.epochs"] == str(made.params.train.epochs)
-    held = {entry.path for folder in ("", "onnx", "plots") for entry in client.list_artifacts(run.info.run_id, folder)}
-    assert held >= {"params.yaml", "history.csv", "onnx/model.onnx", "onnx/model.int8.onnx", "plots/worst_mistakes.png"}
-    version = client.get_model_version_by_alias(made.params.tracking.model, "challenger")
+    assert run.data.params["train.epochs"] == str(repository.params.train.epochs)
+    artifacts = {entry.path for folder in ("", "onnx", "plots") for entry in client.list_artifacts(run.info.run_id, folder)}
+    assert artifacts >= {"params.yaml", "history.csv", "onnx/model.onnx", "onnx/model.int8.onnx", "plots/worst_mistakes.png"}
+    version = client.get_model_version_by_alias(repository.params.tracking.model, "challenger")
     assert (version.run_id, version.tags["onnx_sha256"]) == (run.info.run_id, files.sha256(paths.onnx))
 
 
 class Server:
-    """An MLflow server that can be killed and started again, with what it keeps, at the same address."""
+    """An MLflow server that can be killed and restarted with the same data at the same address."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.port = folder, free_port()
@@ -117,13 +117,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def between(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """A proxy before the server, which the pipeline takes for the server."""
+    """A proxy in front of the server, to which the pipeline connects."""
     with proxy(server.uri) as started:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", started.uri)
         yield started
 
 
-# Imports MLflow once, and is as many trainings as it is told; each says who it is, and goes on until there is a file `go`.
+# Imports MLflow once and forks the given number of trainings. Each prints its process and run, and ends when `go` exists.
 TRAININGS = """
 import os, sys, time
 from pathlib import Path
@@ -151,7 +151,7 @@ for child in children:
 
 
 def orphaned(repository: Repository, count: int, killed: int) -> tuple[list[str], list[str]]:
-    """Of `count` trainings at once kill `killed`, then start another; the states of the killed ones and of the others."""
+    """Start `count` trainings, kill `killed` of them and run register; return the states of the killed and the other runs."""
     root, environment = repository.paths.root, os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", TRAININGS, str(count)]
     process = subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True)
@@ -176,7 +176,7 @@ def orphaned(repository: Repository, count: int, killed: int) -> tuple[list[str]
 
 
 @pytest.mark.parametrize("where", ["SQLite", "a server"])
-def test_a_killed_training_is_marked_and_those_that_go_on_beside_it_are_not(
+def test_killed_trainings_are_marked_and_running_ones_are_not(
     where: str, repository: Repository, server: Server, chaos: Chaos, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if where == "a server":
@@ -189,24 +189,24 @@ def test_a_killed_training_is_marked_and_those_that_go_on_beside_it_are_not(
         expected = ["RUNNING"] * (count - killed) + ["FINISHED"] * (count - killed)
         lost += sum(found != wanted for found, wanted in zip(others, expected, strict=True))
 
-    fault = f"SIGKILL of {killed} of {count} trainings at once, {where}: marked at the next start, the others left alone"
+    fault = f"SIGKILL of {killed} of {count} trainings, {where}: marked as KILLED, the others are not"
     chaos.count(KIND, fault, rounds * killed, marked, lost)
 
 
-def refused(repository: Repository, uri: str, error: type[PipelineError], says: str) -> bool:
-    """Whether training ends in `error` within ten seconds, without a model and without the password in its message."""
+def refused(repository: Repository, uri: str, error: type[PipelineError], message: str) -> bool:
+    """Check that training fails with `error` within ten seconds, without a model and without the password in the message."""
     repository.paths.keras.unlink(missing_ok=True)
     begun = time.monotonic()
     with pytest.raises(error) as caught, runs.training_run(repository.params, repository.paths):
         raise AssertionError("training began")
     assert time.monotonic() - begun < 10
     assert uri in str(caught.value)
-    assert says in str(caught.value)
+    assert message in str(caught.value)
     assert "secret" not in str(caught.value)
     return True
 
 
-def test_a_server_that_does_not_serve_is_told_within_ten_seconds(
+def test_a_failing_server_is_reported_within_ten_seconds(
     repository: Repository, between: Proxy, chaos: Chaos, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries = chaos.tries(1, 10)
@@ -220,7 +220,7 @@ def test_a_server_that_does_not_serve_is_told_within_ten_seconds(
     chaos.count(KIND, "no server, at the start", tries, ended)
 
 
-def test_a_network_that_swallows_everything_is_told_within_ten_seconds(
+def test_a_network_that_drops_everything_is_reported_within_ten_seconds(
     repository: Repository, chaos: Chaos, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries = chaos.tries(1, 5)
@@ -228,12 +228,12 @@ def test_a_network_that_swallows_everything_is_told_within_ten_seconds(
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         ended = sum(refused(repository, uri, TrackingError, "none within") for _ in range(tries))
 
-    chaos.count(KIND, "a network that swallows everything, at the start", tries, ended)
+    chaos.count(KIND, "a network that drops everything, at the start", tries, ended)
 
 
 @contextmanager
 def full_backlog() -> Iterator[str]:
-    """An address at which nothing answers, nor refuses: the queue of its socket is full."""
+    """An address that neither answers nor refuses, because the queue of its socket is full."""
     with socket.socket() as listening, ExitStack() as waiting:
         listening.bind(("127.0.0.1", 0))
         listening.listen(0)
@@ -244,7 +244,7 @@ def full_backlog() -> Iterator[str]:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
-def test_a_wrong_password_is_told_as_that(repository: Repository, chaos: Chaos, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_password_is_reported_as_such(repository: Repository, chaos: Chaos, monkeypatch: pytest.MonkeyPatch) -> None:
     if not LONG:
         pytest.skip("tests/test_team.py tries it once")
     tries = chaos.tries(1, 20)
@@ -257,8 +257,8 @@ def test_a_wrong_password_is_told_as_that(repository: Repository, chaos: Chaos, 
     chaos.count(KIND, "a wrong password, at the start", tries, ended)
 
 
-def retrained(repository: Repository, before_epoch: Callable[[int], None]) -> float:
-    """Show the epochs of history.csv as a training does, and note the run as train does.
+def replay_training(repository: Repository, before_epoch: Callable[[int], None]) -> float:
+    """Log the epochs of history.csv and record the run, like train.
 
     Returns:
         the seconds from the first epoch to the end of the run.
@@ -273,49 +273,47 @@ def retrained(repository: Repository, before_epoch: Callable[[int], None]) -> fl
     return seconds
 
 
-def longer(repository: Repository, epochs: int) -> None:
-    """Make a history of so many epochs."""
+def extend_history(repository: Repository, epochs: int) -> None:
+    """Repeat the first epoch of the history until it has this many."""
     head, first, *_ = repository.paths.history.read_text(encoding="utf-8").splitlines()
-    figures = first.partition(",")[2]
-    rows = "".join(f"{epoch},{figures}\n" for epoch in range(1, epochs + 1))
+    metrics = first.partition(",")[2]
+    rows = "".join(f"{epoch},{metrics}\n" for epoch in range(1, epochs + 1))
     files.write_text(repository.paths.history, f"{head}\n{rows}")
 
 
-def test_a_server_killed_in_mid_training_costs_a_warning_and_register_makes_the_run_whole(
+def test_a_server_killed_during_training_costs_a_warning_and_register_completes_the_run(
     repository: Repository, server: Server, chaos: Chaos, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-    longer(repository, 6)
+    extend_history(repository, 6)
     tries, survived = chaos.tries(1, 8), 0
     for _ in range(tries):
         capsys.readouterr()
         last = CHANCE.randint(2, 6)
-        retrained(repository, lambda epoch, last=last: server.kill() if epoch == last else None)
-        told = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+        replay_training(repository, lambda epoch, last=last: server.kill() if epoch == last else None)
+        warnings = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
         with pytest.raises(TrackingError, match="Start the server"):
             register.run(repository.params, repository.paths)
         server.start()
         register.run(repository.params, repository.paths)
         assert_complete(repository)
-        survived += len(told) == 1 and "stopped answering" in told[0]
+        survived += len(warnings) == 1 and "stopped answering" in warnings[0]
 
-    chaos.count(
-        KIND, "SIGKILL of the server in mid-training: training ends well, register makes the run whole", tries, survived
-    )
+    chaos.count(KIND, "SIGKILL of the server during training: training succeeds, register completes the run", tries, survived)
 
 
-def test_dvc_repro_outlives_the_server_and_completes_when_it_is_back(
+def test_dvc_repro_survives_a_killed_server_and_completes_after_its_restart(
     subset: dict[str, Split], tmp_path: Path, server: Server, chaos: Chaos, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not LONG:
         pytest.skip("runs the whole pipeline, a minute")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-    changes = {"train.epochs": 60, "tracking.experiment": "outlived", "tracking.model": "outlived"}
+    changes = {"train.epochs": 60, "tracking.experiment": "survived", "tracking.model": "survived"}
     clone = make_clone(tmp_path / "clone", subset, changes)
-    with ThreadPoolExecutor() as aside:
-        running = aside.submit(clone.run, "dvc", "repro")
+    with ThreadPoolExecutor() as executor:
+        running = executor.submit(clone.run, "dvc", "repro")
         client = mlflow.MlflowClient(server.uri)
-        while not running.done() and not is_shown(client, "outlived"):
+        while not running.done() and not is_shown(client, "survived"):
             time.sleep(0.05)
         server.kill()
         first = running.result()
@@ -327,7 +325,7 @@ def test_dvc_repro_outlives_the_server_and_completes_when_it_is_back(
     assert "Start the server" in first.stderr
     assert ran(clone.repro()) == ["register"]
     assert_complete(Repository(parameters.load(clone.paths.params), clone.paths))
-    chaos.count(KIND, "`dvc repro` whose server is killed in mid-training: the next runs register alone", 1, 1)
+    chaos.count(KIND, "`dvc repro` whose server is killed during training: the next one runs only register", 1, 1)
 
 
 def is_shown(client: mlflow.MlflowClient, experiment: str) -> bool:
@@ -337,64 +335,66 @@ def is_shown(client: mlflow.MlflowClient, experiment: str) -> bool:
     return any("epoch/loss" in run.data.metrics for run in started)
 
 
-def test_a_server_that_breaks_in_mid_training_costs_a_warning(
+def test_a_server_that_breaks_during_training_costs_a_warning(
     repository: Repository, between: Proxy, chaos: Chaos, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tries, survived = chaos.tries(1, 10), 0
     for _ in range(tries):
         capsys.readouterr()
-        retrained(repository, lambda epoch: setattr(between, "status", 500 if epoch == 2 else 0))
-        told = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+        replay_training(repository, lambda epoch: setattr(between, "status", 500 if epoch == 2 else 0))
+        warnings = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
         between.status = 0
         register.run(repository.params, repository.paths)
         assert_complete(repository)
-        survived += len(told) == 1 and "stopped answering" in told[0]
+        survived += len(warnings) == 1 and "stopped answering" in warnings[0]
 
-    chaos.count(KIND, "a server that answers 500 from mid-training on", tries, survived)
+    chaos.count(KIND, "a server that starts to answer 500 during training", tries, survived)
 
 
-def test_a_slow_server_does_not_make_training_slow(
+def test_a_slow_server_does_not_slow_down_training(
     repository: Repository, between: Proxy, chaos: Chaos, capsys: pytest.CaptureFixture[str]
 ) -> None:
     delay, epochs = chaos.tries(3, 10), 100
-    longer(repository, epochs)
+    extend_history(repository, epochs)
     if LONG:
         between.delay = delay  # from the start
-    seconds = retrained(repository, lambda epoch: setattr(between, "delay", delay))
-    asked = sum(path.endswith("log-batch") for path in between.seen)
+    seconds = replay_training(repository, lambda epoch: setattr(between, "delay", delay))
+    requests = sum(path.endswith("log-batch") for path in between.seen)
     between.delay = 0
     register.run(repository.params, repository.paths)
 
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert_complete(repository)
     assert seconds < 5 + 2 * delay
-    assert asked < epochs / 4
-    assert told.count("is slow: it took") == told.count("warning:") == 1
-    assert not LONG or "takes 10.0 s per answer" in told
-    chaos.count(KIND, f"a server that takes {delay} s an answer: training waits for two at most", 1, 1)
+    assert requests < epochs / 4
+    assert printed.count("is slow: it took") == printed.count("warning:") == 1
+    assert not LONG or "takes 10.0 s per answer" in printed
+    chaos.count(KIND, f"a server that takes {delay} s per answer: training waits for two at most", 1, 1)
 
 
-def test_a_server_that_hangs_in_mid_training_does_not_hang_training(
+def test_a_server_that_hangs_during_training_does_not_hang_training(
     repository: Repository, server: Server, chaos: Chaos, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if not LONG:
         pytest.skip("takes a minute")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-    longer(repository, 50)
+    extend_history(repository, 50)
     try:
-        seconds = retrained(repository, lambda epoch: os.killpg(server.process.pid, signal.SIGSTOP) if epoch == 2 else None)
+        seconds = replay_training(
+            repository, lambda epoch: os.killpg(server.process.pid, signal.SIGSTOP) if epoch == 2 else None
+        )
     finally:
         os.killpg(server.process.pid, signal.SIGCONT)
-    told = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+    warnings = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
     register.run(repository.params, repository.paths)
 
     assert_complete(repository)
-    chaos.count(KIND, "a server that hangs (SIGSTOP) in mid-training: half a minute is lost at most", 1, int(seconds < 35))
-    assert len(told) == 1
+    chaos.count(KIND, "a server that hangs (SIGSTOP) during training: costs half a minute at most", 1, int(seconds < 35))
+    assert len(warnings) == 1
 
 
-def of_schema(revision: str, database: Path) -> None:
-    """Make the store that an MLflow of that schema made, with an experiment in it."""
+def create_store(revision: str, database: Path) -> None:
+    """Create a store with the schema `revision` of an older MLflow, with one experiment."""
     engine = sqlalchemy.create_engine(f"sqlite:///{database}")
     InitialBase.metadata.create_all(engine)
     config = Config()
@@ -412,7 +412,7 @@ def content(database: Path) -> list[str]:
         return list(connection.iterdump())
 
 
-def test_an_older_store_is_copied_and_goes_on_by_the_command_that_the_error_names(
+def test_an_older_store_is_copied_and_the_command_in_the_error_upgrades_it(
     built: Repository, tmp_path: Path, chaos: Chaos
 ) -> None:
     schemas = [script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()][1:]
@@ -421,7 +421,7 @@ def test_an_older_store_is_copied_and_goes_on_by_the_command_that_the_error_name
         repository = fresh(built, tmp_path / revision)
         paths = repository.paths
         paths.store.mkdir()
-        of_schema(revision, paths.database)
+        create_store(revision, paths.database)
         before = content(paths.database)
         with pytest.raises(OlderStoreError) as caught:
             register.run(repository.params, paths)
@@ -432,36 +432,36 @@ def test_an_older_store_is_copied_and_goes_on_by_the_command_that_the_error_name
         assert_complete(repository)
         survived += mlflow.MlflowClient(paths.tracking_uri).get_experiment_by_name("kept").experiment_id == "7"
 
-    chaos.count(KIND, "a store of an older MLflow: a copy, the command, and on", len(chosen), survived)
+    chaos.count(KIND, "a store of an older MLflow: copied, and upgraded by the command in the error", len(chosen), survived)
 
 
-def damage(kind: str, whole: bytes) -> bytes:
-    """A SQLite file that something happened to, at a place that chance picks."""
-    place = CHANCE.randrange(1, len(whole) // 4096) * 4096
+def damage(kind: str, intact: bytes) -> bytes:
+    """Damage a SQLite file at a random position."""
+    position = CHANCE.randrange(1, len(intact) // 4096) * 4096
     return {
-        "cut short": whole[: place + CHANCE.randrange(4096)],
-        "with a page of garbage": whole[:place] + CHANCE.randbytes(4096) + whole[place + 4096 :],
-        "overwritten with garbage": CHANCE.randbytes(len(whole)),
+        "truncated": intact[: position + CHANCE.randrange(4096)],
+        "with a page of garbage": intact[:position] + CHANCE.randbytes(4096) + intact[position + 4096 :],
+        "overwritten with garbage": CHANCE.randbytes(len(intact)),
         "of zero bytes": b"",
     }[kind]
 
 
 @pytest.fixture(scope="module")
-def whole(built: Repository) -> bytes:
+def intact(built: Repository) -> bytes:
     """The store of the built tree."""
     return built.paths.database.read_bytes()
 
 
-@pytest.mark.parametrize("kind", ["cut short", "with a page of garbage", "overwritten with garbage", "of zero bytes"])
-def test_a_damaged_store_is_left_alone_and_the_documented_way_brings_the_run_back(
-    kind: str, built: Repository, tmp_path: Path, whole: bytes, chaos: Chaos
+@pytest.mark.parametrize("kind", ["truncated", "with a page of garbage", "overwritten with garbage", "of zero bytes"])
+def test_a_damaged_store_is_not_changed_and_the_commands_in_the_error_restore_the_run(
+    kind: str, built: Repository, tmp_path: Path, intact: bytes, chaos: Chaos
 ) -> None:
     tries, survived, lost = chaos.tries(2, 10), 0, 0
     for number in range(tries):
         repository = fresh(built, tmp_path / str(number))
         paths = repository.paths
         paths.store.mkdir()
-        paths.database.write_bytes(damaged := damage(kind, whole))
+        paths.database.write_bytes(damaged := damage(kind, intact))
         try:
             register.run(repository.params, paths)
         except UnreadableStoreError as error:
@@ -473,16 +473,16 @@ def test_a_damaged_store_is_left_alone_and_the_documented_way_brings_the_run_bac
                 assert_complete(repository)
             survived += 1
         else:
-            assert kind == "with a page of garbage", "found nothing wrong"  # by chance a page that holds nothing
+            assert kind == "with a page of garbage", "found nothing wrong"  # by chance an unused page
             assert_complete(repository)
             survived += 1
 
-    chaos.count(KIND, f"a store {kind}: told, left as it is, and the run brought back", tries, survived, lost)
+    chaos.count(KIND, f"a store {kind}: reported, not changed, and the run restored", tries, survived, lost)
 
 
-def test_a_store_of_a_newer_mlflow_is_left_alone(repository: Repository, whole: bytes, chaos: Chaos) -> None:
+def test_a_store_of_a_newer_mlflow_is_not_changed(repository: Repository, intact: bytes, chaos: Chaos) -> None:
     repository.paths.store.mkdir()
-    repository.paths.database.write_bytes(whole)
+    repository.paths.database.write_bytes(intact)
     with closing(sqlite3.connect(repository.paths.database)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = 'fedcba987654'")
     before = files.sha256(repository.paths.database)
@@ -491,13 +491,13 @@ def test_a_store_of_a_newer_mlflow_is_left_alone(repository: Repository, whole: 
         register.run(repository.params, repository.paths)
 
     assert files.sha256(repository.paths.database) == before
-    chaos.count(KIND, "a store of a newer MLflow: told, and left as it is", 1, 1)
+    chaos.count(KIND, "a store of a newer MLflow: reported, and not changed", 1, 1)
 
 
-def shown(paths: Paths) -> "subprocess.CompletedProcess[str]":
-    """`make ui` on a store that it must not serve; it is ended where it does after all."""
+def run_ui(paths: Paths) -> "subprocess.CompletedProcess[str]":
+    """Run `make ui` on a store that it must not serve; end it if it serves the store anyway."""
     command = [sys.executable, "-m", "pipeline.ui", "--port", str(free_port())]
-    forget_store()  # of this process, which names it in the environment
+    forget_store()  # this process has set MLFLOW_TRACKING_URI to it
     shutil.copy(ROOT / "params.yaml", paths.params)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
@@ -517,59 +517,59 @@ def shown(paths: Paths) -> "subprocess.CompletedProcess[str]":
     return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
-def test_the_ui_leaves_an_older_store_as_it_is_and_copies_it(tmp_path: Path, chaos: Chaos) -> None:
+def test_the_ui_copies_an_older_store_and_does_not_change_it(tmp_path: Path, chaos: Chaos) -> None:
     schemas = [script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()][1:]
     chosen, survived = schemas[:: chaos.tries(len(schemas), 6)], 0
     for revision in chosen:
         paths = Paths(tmp_path / revision)
         paths.store.mkdir(parents=True)
-        of_schema(revision, paths.database)
+        create_store(revision, paths.database)
         before = content(paths.database)
-        done = shown(paths)
+        done = run_ui(paths)
         assert content(paths.database) == before == content(paths.database.with_name(f"mlflow.db.{revision}.bak"))
         survived += done.returncode == 1 and f"`mlflow db upgrade sqlite:///{paths.database}`" in done.stderr
 
-    chaos.count(KIND, "`make ui` on a store of an older MLflow: a copy, the command, nothing served", len(chosen), survived)
+    chaos.count(KIND, "`make ui` on a store of an older MLflow: copied, reported, and not served", len(chosen), survived)
 
 
 @pytest.mark.parametrize(
-    ("kind", "says"),
+    ("kind", "message"),
     [
         ("of a newer MLflow", "of a newer one"),
         ("of zero bytes", "found an empty file"),
         ("overwritten with garbage", "file is not a database"),
     ],
 )
-def test_the_ui_leaves_a_store_alone_that_is_not_whole(kind: str, says: str, tmp_path: Path, whole: bytes) -> None:
+def test_the_ui_does_not_change_an_unusable_store(kind: str, message: str, tmp_path: Path, intact: bytes) -> None:
     paths = Paths(tmp_path)
     paths.store.mkdir()
     if kind == "of a newer MLflow":
-        paths.database.write_bytes(whole)
+        paths.database.write_bytes(intact)
         with closing(sqlite3.connect(paths.database)) as connection, connection:
             connection.execute("UPDATE alembic_version SET version_num = 'fedcba987654'")
     else:
-        paths.database.write_bytes(damage(kind, whole))
+        paths.database.write_bytes(damage(kind, intact))
     before = files.sha256(paths.database)
 
-    done = shown(paths)
+    done = run_ui(paths)
 
     assert files.sha256(paths.database) == before
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
-    assert says in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_folder_in_the_place_of_the_store_is_told_at_once(repository: Repository) -> None:
+def test_a_folder_in_place_of_the_store_is_reported_at_once(repository: Repository) -> None:
     (repository.paths.database / "kept").mkdir(parents=True)
     assert refused(repository, str(repository.paths.database), UnreadableStoreError, "a folder")
-    done = shown(repository.paths)
+    done = run_ui(repository.paths)
 
     assert (done.returncode, "found a folder" in done.stderr) == (1, True), done.stderr
     assert (repository.paths.database / "kept").is_dir()
 
 
-def test_a_store_named_with_options_is_made_and_looked_at_as_any_other(
+def test_a_store_uri_with_options_is_created_and_checked_like_any_other(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{repository.paths.database}?timeout=10")
@@ -581,7 +581,7 @@ def test_a_store_named_with_options_is_made_and_looked_at_as_any_other(
     older = fresh(repository, repository.paths.root / "older")
     older.paths.store.mkdir()
     (revision, *_) = [script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()][1:]
-    of_schema(revision, older.paths.database)
+    create_store(revision, older.paths.database)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{older.paths.database}?timeout=10")
     with pytest.raises(OlderStoreError):
         register.run(older.params, older.paths)
@@ -590,7 +590,7 @@ def test_a_store_named_with_options_is_made_and_looked_at_as_any_other(
 
 @contextmanager
 def locked(database: Path, seconds: float) -> Iterator[None]:
-    """Another process writes for so long, and lets nobody else."""
+    """Have another process lock the store for this long."""
     code = "import sqlite3, sys, time; writer = sqlite3.connect(sys.argv[1], isolation_level=None)"
     code += f"; writer.execute('BEGIN EXCLUSIVE'); print('locked', flush=True); time.sleep({seconds})"
     command = [sys.executable, "-c", code, str(database)]
@@ -601,11 +601,11 @@ def locked(database: Path, seconds: float) -> Iterator[None]:
         process.kill()
 
 
-def test_a_store_that_another_process_locks_is_waited_for_and_then_told(
+def test_a_locked_store_is_waited_for_and_then_reported(
     repository: Repository, chaos: Chaos, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register.run(repository.params, repository.paths)
-    tries, told = chaos.tries(1, 5), 0
+    tries, survived = chaos.tries(1, 5), 0
     for _ in range(tries):
         with locked(repository.paths.database, 2):
             register.run(repository.params, repository.paths)
@@ -616,23 +616,23 @@ def test_a_store_that_another_process_locks_is_waited_for_and_then_told(
             register.run(repository.params, repository.paths)
         register.run(repository.params, repository.paths)
         assert_complete(repository)
-        told += 1
+        survived += 1
 
-    chaos.count(KIND, "a store that another process locks: waited for, then told, and nothing lost", tries, told)
+    chaos.count(KIND, "a store that another process locks: waited for, then reported, and nothing lost", tries, survived)
 
 
-def test_a_store_that_another_process_locks_in_mid_training_costs_a_warning(
+def test_a_store_locked_during_training_costs_a_warning(
     repository: Repository, chaos: Chaos, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if not LONG:
         pytest.skip("MLflow waits for twenty seconds, twice")
     with ExitStack() as stack:
-        retrained(
+        replay_training(
             repository,
             lambda epoch: stack.enter_context(locked(repository.paths.database, 300)) if epoch == 2 else None,
         )
     register.run(repository.params, repository.paths)
 
-    told = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+    warnings = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
     assert_complete(repository)
-    chaos.count(KIND, "a store that another process locks in mid-training", 1, int(len(told) == 1))
+    chaos.count(KIND, "a store that another process locks during training", 1, int(len(warnings) == 1))
