@@ -1,4 +1,4 @@
-"""Scoring two small ONNX files on the subset; numpy says what must come out."""
+"""Evaluate two small ONNX files on the subset; the expected values come from NumPy."""
 
 import csv
 import json
@@ -29,7 +29,7 @@ from tests.imports import ROOT
 from tests.inference.test_onnx_model import Layer, forward, write_network
 
 NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
-PICTURES = {
+PLOTS = {
     "calibration",
     "class_distribution",
     "confusion_matrix",
@@ -42,7 +42,7 @@ HISTORY = "epoch,loss,accuracy,val_loss,val_accuracy\n1,0.9,0.7,0.5,0.85\n2,0.4,
 
 
 def fitted(train: Split) -> list[Layer]:
-    """Random features and a least squares fit on them: a network that is right about most digits, in a moment."""
+    """Random features and a least squares fit on them: a network with a fair accuracy, within milliseconds."""
     random = np.random.default_rng(0)
     kernel = random.normal(scale=0.1, size=(784, 100)).astype(np.float32)
     bias = random.normal(size=100).astype(np.float32)
@@ -53,7 +53,7 @@ def fitted(train: Split) -> list[Layer]:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A tree in which evaluate has run, and what it was about."""
+    """A tree in which evaluate has run, with its inputs and its result."""
 
     params: Params
     paths: Paths
@@ -80,12 +80,12 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, subset: dict[str, Split]
 
 @pytest.fixture
 def copied(evaluated: Evaluated, tmp_path: Path) -> Paths:
-    """A copy of the tree, to be changed."""
+    """A copy of the tree that a test may change."""
     shutil.copytree(evaluated.paths.root, tmp_path / "copy")
     return Paths(tmp_path / "copy")
 
 
-def figures(evaluated: Evaluated) -> Any:
+def measured(evaluated: Evaluated) -> Any:
     return files.read_json(evaluated.paths.metrics)
 
 
@@ -94,7 +94,7 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_every_figure_is_there_for_both_variants(evaluated: Evaluated) -> None:
+def test_every_metric_is_there_for_both_variants(evaluated: Evaluated) -> None:
     common = {
         "accuracy",
         "log_loss",
@@ -107,54 +107,54 @@ def test_every_figure_is_there_for_both_variants(evaluated: Evaluated) -> None:
         "sha256",
     }
 
-    assert figures(evaluated).keys() == common | {"int8"}
-    assert figures(evaluated)["int8"].keys() == common | {"agreement"}
+    assert measured(evaluated).keys() == common | {"int8"}
+    assert measured(evaluated)["int8"].keys() == common | {"agreement"}
 
 
-def test_the_hashes_of_the_files_stand_in_the_metrics_and_on_the_card(evaluated: Evaluated) -> None:
+def test_the_hashes_of_the_files_are_in_the_metrics_and_on_the_model_card(evaluated: Evaluated) -> None:
     hashes = [files.sha256(path) for path in (evaluated.paths.onnx, evaluated.paths.int8)]
 
-    assert [figures(evaluated)["sha256"], figures(evaluated)["int8"]["sha256"]] == hashes
-    card = evaluated.paths.card.read_text(encoding="utf-8")
-    assert all(f"`{sha256}`" in card for sha256 in hashes)
+    assert [measured(evaluated)["sha256"], measured(evaluated)["int8"]["sha256"]] == hashes
+    text = evaluated.paths.model_card.read_text(encoding="utf-8")
+    assert all(f"`{sha256}`" in text for sha256 in hashes)
 
 
 def test_accuracy_is_exact_to_the_last_digit(evaluated: Evaluated) -> None:
-    right = int((evaluated.expected.argmax(axis=1) == evaluated.test.labels).sum())
+    correct = int((evaluated.expected.argmax(axis=1) == evaluated.test.labels).sum())
 
-    assert 700 < right < 1000
-    assert figures(evaluated)["accuracy"] == right / 1000
+    assert 700 < correct < 1000
+    assert measured(evaluated)["accuracy"] == correct / 1000
 
 
 def test_log_loss_and_worst_recall_are_those_of_the_probabilities(evaluated: Evaluated) -> None:
-    labels, decided = evaluated.test.labels, evaluated.expected.argmax(axis=1)
+    labels, predicted = evaluated.test.labels, evaluated.expected.argmax(axis=1)
     given = evaluated.expected[np.arange(1000), labels]
 
-    assert figures(evaluated)["log_loss"] == pytest.approx(-np.log(given).mean(), rel=1e-4)
-    assert figures(evaluated)["worst_recall"] == min((decided[labels == label] == label).mean() for label in range(10))
+    assert measured(evaluated)["log_loss"] == pytest.approx(-np.log(given).mean(), rel=1e-4)
+    assert measured(evaluated)["worst_recall"] == min((predicted[labels == label] == label).mean() for label in range(10))
 
 
 def test_shifted_accuracy_is_the_mean_over_four_directions(evaluated: Evaluated, subset: dict[str, Split]) -> None:
     images, layers = evaluated.test.images, fitted(subset["train"])
     padded = np.pad(images, ((0, 0), (2, 2), (2, 2)))
-    windows = [(0, 2), (4, 2), (2, 0), (2, 4)]  # of the padded images: where a window of their first size starts
+    windows = [(0, 2), (4, 2), (2, 0), (2, 4)]  # top left corners of 28x28 windows in the padded images
 
-    rights = [
+    accuracies = [
         (forward(layers, padded[:, top : top + 28, left : left + 28]).argmax(axis=1) == evaluated.test.labels).mean()
         for top, left in windows
     ]
 
-    assert figures(evaluated)["shifted_accuracy"] == pytest.approx(np.mean(rights), abs=1e-12)
+    assert measured(evaluated)["shifted_accuracy"] == pytest.approx(np.mean(accuracies), abs=1e-12)
 
 
-@pytest.mark.parametrize("figure", ["shifted_accuracy", "rotated_accuracy", "noisy_accuracy"])
-def test_a_harder_test_is_harder_but_not_hopeless(figure: str, evaluated: Evaluated) -> None:
-    assert 0.3 < figures(evaluated)[figure] < figures(evaluated)["accuracy"]
+@pytest.mark.parametrize("metric", ["shifted_accuracy", "rotated_accuracy", "noisy_accuracy"])
+def test_perturbed_images_lower_the_accuracy_but_not_to_chance(metric: str, evaluated: Evaluated) -> None:
+    assert 0.3 < measured(evaluated)[metric] < measured(evaluated)["accuracy"]
 
 
-def test_int8_is_scored_by_its_own_file(evaluated: Evaluated) -> None:
+def test_int8_metrics_come_from_the_int8_file(evaluated: Evaluated) -> None:
     int8 = OnnxModel(evaluated.paths.int8).predict(evaluated.test.images).argmax(axis=1)
-    found = figures(evaluated)
+    found = measured(evaluated)
 
     assert found["int8"]["accuracy"] == (int8 == evaluated.test.labels).mean()
     assert found["int8"]["agreement"] == (int8 == evaluated.expected.argmax(axis=1)).mean()
@@ -164,28 +164,28 @@ def test_int8_is_scored_by_its_own_file(evaluated: Evaluated) -> None:
 
 def test_the_per_class_table_has_a_row_for_each_variant_and_class(evaluated: Evaluated) -> None:
     table = rows(evaluated.paths.per_class)
-    labels, decided = evaluated.test.labels, evaluated.expected.argmax(axis=1)
+    labels, predicted = evaluated.test.labels, evaluated.expected.argmax(axis=1)
 
     assert [(row["variant"], row["class"]) for row in table] == [(v, name) for v in ("float32", "int8") for name in NAMES]
     for label, row in enumerate(table[:10]):
         assert int(row["images"]) == (labels == label).sum()
-        assert float(row["recall"]) == (decided[labels == label] == label).mean()
-        assert float(row["precision"]) == (labels[decided == label] == label).mean()
+        assert float(row["recall"]) == (predicted[labels == label] == label).mean()
+        assert float(row["precision"]) == (labels[predicted == label] == label).mean()
         assert float(row["f1"]) == pytest.approx(
             2 * float(row["precision"]) * float(row["recall"]) / (float(row["precision"]) + float(row["recall"]))
         )
 
 
-def test_the_predictions_name_the_class_of_each_test_image_and_the_decision(evaluated: Evaluated) -> None:
-    decided = evaluated.expected.argmax(axis=1)
+def test_the_predictions_name_the_actual_and_the_predicted_class_of_each_test_image(evaluated: Evaluated) -> None:
+    predicted = evaluated.expected.argmax(axis=1)
 
     assert rows(evaluated.paths.predictions) == [
-        {"actual": NAMES[label], "predicted": NAMES[decision]}
-        for label, decision in zip(evaluated.test.labels, decided, strict=True)
+        {"actual": NAMES[label], "predicted": NAMES[prediction]}
+        for label, prediction in zip(evaluated.test.labels, predicted, strict=True)
     ]
 
 
-def test_latency_is_told_for_both_variants(evaluated: Evaluated) -> None:
+def test_latency_is_measured_for_both_variants(evaluated: Evaluated) -> None:
     latency = files.read_json(evaluated.paths.latency)
 
     assert latency.keys() == {"float32", "int8"}
@@ -193,22 +193,22 @@ def test_latency_is_told_for_both_variants(evaluated: Evaluated) -> None:
         assert 0 < taken["p50_microseconds"] <= taken["p99_microseconds"]
 
 
-def test_the_pictures_are_whole_and_name_no_software(evaluated: Evaluated) -> None:
-    pictures = {path.stem: Image.open(path) for path in evaluated.paths.plots.glob("*.png")}
+def test_the_plots_are_complete_and_name_no_software(evaluated: Evaluated) -> None:
+    plots = {path.stem: Image.open(path) for path in evaluated.paths.plots.glob("*.png")}
 
-    assert pictures.keys() == PICTURES
-    for picture in pictures.values():
-        picture.load()
-        assert picture.info.keys() == {"dpi"}
-        assert min(picture.size) > 200
+    assert plots.keys() == PLOTS
+    for plot in plots.values():
+        plot.load()
+        assert plot.info.keys() == {"dpi"}
+        assert min(plot.size) > 200
 
 
-def test_the_folder_of_pictures_is_open_to_whom_the_folder_around_it_is(evaluated: Evaluated) -> None:
+def test_the_folder_of_plots_has_the_permissions_of_its_parent(evaluated: Evaluated) -> None:
     assert evaluated.paths.plots.stat().st_mode == evaluated.paths.evaluation.stat().st_mode
 
 
-def test_the_result_tells_both_accuracies(evaluated: Evaluated) -> None:
-    found = figures(evaluated)
+def test_the_console_line_gives_both_accuracies(evaluated: Evaluated) -> None:
+    found = measured(evaluated)
 
     expected = f"{found['accuracy']:.2%} (float32) and {found['int8']['accuracy']:.2%} (int8)"
     assert evaluated.result == f"accuracy {expected} on 1,000 test images"
@@ -239,9 +239,7 @@ def test_another_process_gives_the_same_bytes_and_loads_no_tensorflow(evaluated:
 
 
 @pytest.mark.parametrize("missing", ["onnx", "int8", "history", "manifest"])
-def test_an_absent_input_is_missed_by_name_before_anything_is_written(
-    missing: str, evaluated: Evaluated, copied: Paths
-) -> None:
+def test_a_missing_input_is_named_before_anything_is_written(missing: str, evaluated: Evaluated, copied: Paths) -> None:
     path = getattr(copied, missing)
     path.unlink()
     shutil.rmtree(copied.evaluation)
@@ -252,7 +250,7 @@ def test_an_absent_input_is_missed_by_name_before_anything_is_written(
     assert not copied.evaluation.exists()
 
 
-def test_a_model_of_other_images_or_classes_is_refused(evaluated: Evaluated, copied: Paths) -> None:
+def test_a_model_for_other_images_or_classes_is_refused(evaluated: Evaluated, copied: Paths) -> None:
     small = [(np.zeros((20, 3), np.float32), None, "Softmax")]
     write_network(copied.onnx, small, (4, 5))
 

@@ -46,7 +46,7 @@ class Paths:
         self.per_class = self.evaluation / "per_class.csv"
         self.predictions = self.evaluation / "predictions.csv"
         self.plots = self.evaluation / "plots"
-        self.card = self.evaluation / "model_card.md"
+        self.model_card = self.evaluation / "model_card.md"
         self.contract = self.evaluation / "contract.json"
 
         self.explorer = self.data / "explorer"

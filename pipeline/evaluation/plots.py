@@ -1,4 +1,4 @@
-"""The pictures people look at: data in, figure out."""
+"""The plots of evaluate. Each function takes data and returns a figure."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,16 +18,16 @@ from pipeline.evaluation.style import BLUE, INK, MUTED, ORANGE, RED, heading, ne
 from pipeline.inference.onnx_model import Dense
 
 _MOST_NEURONS = 256
-_MOST_BARS = 20  # classes up to which each bar has room for its number
-_MOST_CELLS = 40  # classes from which on the confusion matrix gets no larger, but its cells smaller
+_MOST_BARS = 20  # with more classes the bars have no room for numbers
+_MOST_CELLS = 40  # with more classes the cells of the confusion matrix shrink
 
 
 @styled
 def training_curves(epochs: Sequence[Mapping[str, float]]) -> Figure:
     """Loss and accuracy of each epoch, from the training history."""
     figure, axes = new_figure(10, 4, columns=2)
-    shown = {"": (BLUE, "training images, as shown to the network"), "val_": (ORANGE, "validation images, as they are")}
-    marker = "." if len(epochs) < 30 else ""  # a single epoch makes no line
+    shown = {"": (BLUE, "training (augmented images)"), "val_": (ORANGE, "validation (original images)")}
+    marker = "." if len(epochs) < 30 else ""  # a line through one point would be invisible
     numbers = range(1, len(epochs) + 1)
     for axis, name in zip(axes[0], ("loss", "accuracy"), strict=True):
         for prefix, (colour, label) in shown.items():
@@ -46,7 +46,7 @@ def training_curves(epochs: Sequence[Mapping[str, float]]) -> Figure:
 
 @styled
 def confusion_matrix(counts: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:
-    """Counts by label (rows) and decision (columns); colour shows mistakes, which the diagonal would outshine."""
+    """Counts by actual class (rows) and predicted class (columns). The diagonal has no colour: it would hide the mistakes."""
     cell = 0.62 * min(1, _MOST_CELLS / len(classes))
     size = max(5, cell * len(classes) + 1 + 0.1 * max(map(len, classes)))
     figure, axes = new_figure(size, size)
@@ -58,9 +58,9 @@ def confusion_matrix(counts: npt.NDArray[np.int64], classes: Sequence[str]) -> F
         if count:
             colour, weight = (MUTED, "normal") if row == column else (INK, "bold")
             axis.text(column, row, f"{count:,}", ha="center", va="center", color=colour, fontweight=weight, fontsize=font)
-    right = np.trace(counts) / counts.sum()
-    axis.set(title=f"Confusion: {counts.sum() - np.trace(counts):,} of {counts.sum():,} wrong ({right:.2%} right)")
-    axis.set(xlabel="decided", ylabel="labelled", xticks=range(len(classes)), yticks=range(len(classes)))
+    correct, total = np.trace(counts), counts.sum()
+    axis.set(title=f"Confusion: {total - correct:,} of {total:,} wrong (accuracy {correct / total:.2%})")
+    axis.set(xlabel="predicted class", ylabel="actual class", xticks=range(len(classes)), yticks=range(len(classes)))
     axis.set_xticklabels(classes, rotation=0 if max(map(len, classes)) < 4 else 90, fontsize=font)
     axis.set_yticklabels(classes, fontsize=font)
     axis.grid(visible=False)
@@ -69,51 +69,53 @@ def confusion_matrix(counts: npt.NDArray[np.int64], classes: Sequence[str]) -> F
 
 @styled
 def worst_mistakes(test: Split, probabilities: npt.NDArray[Any], classes: Sequence[str], most: int) -> Figure:
-    """The test images that the model is wrong about and most sure, the surest first."""
-    decided, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    wrong = np.flatnonzero(decided != test.labels)
-    worst = wrong[np.argsort(-sure[wrong], kind="stable")][:most]
-    # A column's width, and what stands between two names: a long one gets a line of its own.
+    """The misclassified test images, the most confident predictions first, `most` at most."""
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = np.flatnonzero(predicted != test.labels)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
+    # The width of a column, and the separator of two class names: long names take a line each.
     width, between = (1.15, " ") if max(map(len, classes)) < 4 else (1.9, "\n")
     columns = min(round(11.5 / width), max(4, len(worst)))
     rows = max(1, math.ceil(len(worst) / columns))
     tall = 1.15 * test.images.shape[1] / test.images.shape[2]
     figure, axes = new_figure(columns * width, rows * (tall + 0.6) + 0.5, rows, columns)
-    title = f"Mistakes, the surest first: {len(worst)} of {len(wrong):,}; label → decision"
+    title = f"Most confident mistakes: {len(worst)} of {len(wrong):,} (actual → predicted)"
     heading(figure, title if len(wrong) else "No mistakes")
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, index in zip(axes.flat, worst, strict=False):
         axis.imshow(test.images[index], cmap="gray_r", vmin=0, vmax=255)
         axis.set_title(
-            f"{classes[test.labels[index]]}{between}→ {classes[decided[index]]}",
+            f"{classes[test.labels[index]]}{between}→ {classes[predicted[index]]}",
             color=RED,
             loc="center",
             fontsize=10,
             fontweight="normal",
         )
-        axis.text(0.5, -0.05, f"{sure[index]:.0%} · #{index}", transform=axis.transAxes, ha="center", va="top", fontsize=8)
+        axis.text(
+            0.5, -0.05, f"{confidence[index]:.0%} · #{index}", transform=axis.transAxes, ha="center", va="top", fontsize=8
+        )
     return figure
 
 
 @styled
 def calibration(bins: Sequence[tuple[float, float, int]]) -> Figure:
-    """Accuracy against confidence, a dot a bin, its area by the number of images in it."""
+    """Accuracy against confidence: a dot for each bin, its area proportional to the number of images."""
     figure, axes = new_figure(5, 5)
     axis = axes[0, 0]
-    confidence, right, count = (np.array(column) for column in zip(*bins, strict=True))
-    axis.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle="--", label="as sure as right")
+    confidence, accuracy, count = (np.array(column) for column in zip(*bins, strict=True))
+    axis.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle="--", label="perfect calibration")
     area = 20 + 400 * count / count.sum()
     axis.scatter(
         confidence,
-        right,
+        accuracy,
         area,
         color=BLUE,
         alpha=0.8,
         linewidth=0,
         clip_on=False,
         zorder=3,
-        label="a bin, larger for more images",
+        label="a bin (area: number of images)",
     )
     axis.set(title="Calibration", xlabel="confidence", ylabel="accuracy", xlim=(0, 1.03), ylim=(0, 1.03))
     axis.xaxis.set_major_formatter(PercentFormatter(1))
@@ -124,16 +126,16 @@ def calibration(bins: Sequence[tuple[float, float, int]]) -> Figure:
 
 @styled
 def class_distribution(counts: Mapping[str, npt.NDArray[Any]], classes: Sequence[str]) -> Figure:
-    """Images of each class, a panel a split."""
+    """Number of images of each class, in a panel for each split."""
     figure, axes = new_figure(10, 3.6, columns=len(counts))
-    for axis, (split, found), colour in zip(axes[0], counts.items(), (BLUE, ORANGE), strict=False):
-        bars = axis.bar(range(len(found)), found, color=colour)
-        axis.axhline(found.mean(), color=MUTED, linewidth=1, linestyle="--")
+    for axis, (split, images), colour in zip(axes[0], counts.items(), (BLUE, ORANGE), strict=False):
+        bars = axis.bar(range(len(images)), images, color=colour)
+        axis.axhline(images.mean(), color=MUTED, linewidth=1, linestyle="--")
         box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
         if len(classes) <= _MOST_BARS:
             axis.bar_label(bars, fmt="{:,.0f}", fontsize=8, padding=3, bbox=box)
         axis.margins(y=0.1)
-        axis.set(title=f"{split}: {found.sum():,} images, {found.mean():,.0f} a class on average", xticks=range(len(classes)))
+        axis.set(title=f"{split}: {images.sum():,} images, mean {images.mean():,.0f} per class", xticks=range(len(classes)))
         flat = max(map(len, classes)) < 4 and len(classes) <= _MOST_BARS
         axis.set_xticklabels(classes, rotation=0 if flat else 90)
         axis.yaxis.set_major_formatter("{x:,.0f}")
@@ -143,9 +145,9 @@ def class_distribution(counts: Mapping[str, npt.NDArray[Any]], classes: Sequence
 
 @styled
 def hidden_neurons(kernel: npt.NDArray[np.float32], image_shape: tuple[int, ...]) -> Figure:
-    """Each neuron's weights, `(pixels, units)`, as a picture: blue where ink speaks for it, red where against.
+    """The weights of each neuron, `(pixels, units)`, as an image: blue is positive, red is negative.
 
-    The largest weight of each neuron has the full colour.
+    Each image is scaled by its largest absolute weight.
     """
     height, width = image_shape
     units = min(kernel.shape[1], _MOST_NEURONS)
@@ -161,15 +163,15 @@ def hidden_neurons(kernel: npt.NDArray[np.float32], image_shape: tuple[int, ...]
     axis: Axes = axes[0, 0]
     axis.imshow(mosaic, cmap="RdBu", vmin=-1, vmax=1, interpolation="nearest")
     shown = f"{units}" if units == kernel.shape[1] else f"first {units} of {kernel.shape[1]:,}"
-    subject = f"{shown} hidden neurons look" if units > 1 else "hidden neuron looks"
-    heading(figure, f"What the {subject} for: blue, ink speaks for it; red, against")
+    subject = f"{shown} hidden neurons" if units > 1 else "hidden neuron"
+    heading(figure, f"Weights of the {subject}: blue is positive, red is negative")
     axis.set_axis_off()
     return figure
 
 
 @styled
 def layer_diagram(image_shape: tuple[int, ...], layers: Sequence[Dense]) -> Figure:
-    """The layers from image to probabilities, with the arithmetic of their parameters."""
+    """The layers from image to probabilities, with their numbers of parameters."""
     size = "x".join(map(str, image_shape))
     boxes = [("image", f"{size}\nuint8"), ("flatten, scale", f"{layers[0].kernel.shape[0]:,}\n0 to 1")]
     for number, layer in enumerate(layers, 1):
@@ -179,15 +181,15 @@ def layer_diagram(image_shape: tuple[int, ...], layers: Sequence[Dense]) -> Figu
         boxes.append((name, f"{units:,} {shorten(layer.activation, 18, placeholder=' …')}\n{arithmetic}"))
     figure, axes = new_figure(2.5 * len(boxes), 2.2)
     axis = axes[0, 0]
-    for place, (name, text) in enumerate(boxes):
-        face = "#eff6ff" if place < 2 else "#dbeafe"
-        axis.add_patch(FancyBboxPatch((place * 2.5, 0), 1.9, 1.3, boxstyle="round,pad=0.04", facecolor=face, edgecolor=BLUE))
-        axis.text(place * 2.5 + 0.95, 1.06, name, ha="center", va="center", fontweight="bold")
-        axis.text(place * 2.5 + 0.95, 0.5, text, ha="center", va="center", color=MUTED)
-        if place:
+    for index, (name, text) in enumerate(boxes):
+        face = "#eff6ff" if index < 2 else "#dbeafe"
+        axis.add_patch(FancyBboxPatch((index * 2.5, 0), 1.9, 1.3, boxstyle="round,pad=0.04", facecolor=face, edgecolor=BLUE))
+        axis.text(index * 2.5 + 0.95, 1.06, name, ha="center", va="center", fontweight="bold")
+        axis.text(index * 2.5 + 0.95, 0.5, text, ha="center", va="center", color=MUTED)
+        if index:
             arrow = {"arrowstyle": "-|>", "color": MUTED}
-            axis.annotate("", (place * 2.5 - 0.08, 0.65), (place * 2.5 - 0.52, 0.65), arrowprops=arrow)
+            axis.annotate("", (index * 2.5 - 0.08, 0.65), (index * 2.5 - 0.52, 0.65), arrowprops=arrow)
     total = sum(layer.kernel.size + layer.bias.size for layer in layers)
-    axis.set(title=f"The network: {total:,} parameters", xlim=(-0.15, 2.5 * len(boxes) - 0.4), ylim=(-0.15, 1.45))
+    axis.set(title=f"Network: {total:,} parameters", xlim=(-0.15, 2.5 * len(boxes) - 0.4), ylim=(-0.15, 1.45))
     axis.set_axis_off()
     return figure

@@ -1,4 +1,4 @@
-"""The style that all plots share."""
+"""The style of all plots."""
 
 from pathlib import Path
 from typing import Any
@@ -7,13 +7,10 @@ from matplotlib import style
 from matplotlib.figure import Figure
 
 INK, MUTED, GRID = "#1f2933", "#64748b", "#e2e8f0"
-
-
 BLUE, ORANGE, RED = "#2563eb", "#ea7317", "#c81e1e"
 
-
 _STYLE: Any = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
+    "font.family": "DejaVu Sans",  # bundled with matplotlib, so every machine draws the same pixels
     "font.size": 10,
     "text.color": INK,
     "axes.titlesize": 11,
@@ -34,22 +31,21 @@ _STYLE: Any = {
     "legend.frameon": False,
 }
 
-
-styled = style.context(["default", _STYLE])  # whatever matplotlibrc the machine has
+styled = style.context(["default", _STYLE])  # overrides the matplotlibrc of the machine
 
 
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, Any]:
-    """A figure of `width` by `height` inches and its axes in an array."""
+    """A figure of `width` by `height` inches, and its axes as an array `(rows, columns)`."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def heading(figure: Figure, words: str) -> None:
-    """Head the whole figure, as the titles of axes look: axes may be narrower than their words."""
-    figure.suptitle(words, x=0.01, ha="left", fontsize=11, fontweight="bold")
+def heading(figure: Figure, text: str) -> None:
+    """Give the whole figure a title in the style of axes titles."""
+    figure.suptitle(text, x=0.01, ha="left", fontsize=11, fontweight="bold")
 
 
 @styled
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG, without the version of matplotlib in it, which would change the bytes of an unchanged picture."""
+    """Write a PNG. The metadata omits the matplotlib version, so that an upgrade leaves equal plots byte-identical."""
     figure.savefig(path, metadata={"Software": None})

@@ -13,7 +13,7 @@ from pipeline.core.paths import Paths
 from pipeline.core.urls import redacted
 from pipeline.data import datasets
 from pipeline.data.datasets import Split
-from pipeline.evaluation import metrics, scoring
+from pipeline.evaluation import evaluator, metrics, perturbations
 from pipeline.inference import onnx_model
 from pipeline.promotion import champions, rules
 from pipeline.promotion.errors import NoChampionError
@@ -61,12 +61,12 @@ def score(version: Version, test: Split, params: Params) -> Candidate:
     with TemporaryDirectory(prefix="promote-") as folder:
         float32, int8 = registry.download(version, Path(folder))
         model = onnx_model.open_for(float32, test.images, params.fetch.classes)
-        perturbed = scoring.perturb(test.images, params.evaluate)
-        measured, probabilities = scoring.score(model, test, perturbed, params.evaluate.calibration_bins)
+        perturbed = perturbations.perturb(test.images, params.evaluate)
+        measured, probabilities = evaluator.evaluate(model, test, perturbed, params.evaluate.calibration_bins)
         quantised = onnx_model.open_for(int8, test.images, params.fetch.classes).predict(test.images)
         measured["int8_agreement"] = metrics.agreement(probabilities, quantised)
         measured["bytes"] = float32.stat().st_size
-        measured["latency_microseconds"] = scoring.latency(float32, test.images[0])["p50_microseconds"]
+        measured["latency_microseconds"] = evaluator.latency(float32, test.images[0])["p50_microseconds"]
     correct = np.asarray(probabilities.argmax(axis=1) == test.labels)
     return Candidate(version.number, version.onnx_sha256, version.tags.get(registry.LINEAGE, ""), correct, measured)
 

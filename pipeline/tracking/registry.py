@@ -162,7 +162,7 @@ def _log_model(paths: Paths) -> str:
         save_as_external_data=False,
         onnx_execution_providers=["CPUExecutionProvider"],
     )
-    for file in (paths.int8, paths.card, paths.contract):
+    for file in (paths.int8, paths.model_card, paths.contract):
         mlflow.MlflowClient().log_model_artifact(info.model_id, str(file))
     return str(info.model_uri)
 

@@ -213,7 +213,7 @@ def _log_results(paths: Paths) -> None:
     mlflow.log_metrics({_metric_name(name): value for name, value in numbers.items()})
     expectations = files.read_json(paths.report)["expectations"]
     mlflow.set_tags({ONNX_SHA256: files.sha256(paths.onnx), "validation": f"{expectations['met']} expectations met"})
-    for file in (paths.params, paths.summary, paths.history, paths.metrics, paths.per_class, paths.card, paths.contract):
+    for file in (paths.params, paths.summary, paths.history, paths.metrics, paths.per_class, paths.model_card, paths.contract):
         mlflow.log_artifact(str(file))
     for file in (paths.onnx, paths.int8):
         mlflow.log_artifact(str(file), "onnx")

@@ -1,4 +1,4 @@
-"""Against a case worked out by hand, and against scikit-learn."""
+"""Compare with a case worked out by hand, and with scikit-learn."""
 
 from math import log
 
@@ -9,7 +9,7 @@ from sklearn import metrics as oracle
 from pipeline.evaluation import metrics
 from pipeline.evaluation.metrics import Floats, Labels
 
-# Decided: 0, 1, 0, 2. The third is wrong.
+# Predicted: 0, 1, 0, 2. The third is wrong.
 LABELS = np.array([0, 1, 1, 2], np.uint8)
 PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.6, 0.3, 0.1], [0.0, 0.0, 1.0]])
 COUNTS = [[1, 0, 0], [1, 1, 0], [0, 0, 1]]
@@ -29,7 +29,7 @@ def test_accuracy_of_four_samples() -> None:
     assert metrics.accuracy(LABELS, PROBABILITIES) == 0.75
 
 
-def test_models_agree_where_they_decide_alike_right_or_wrong() -> None:
+def test_agreement_counts_equal_predictions_correct_or_not() -> None:
     others = PROBABILITIES[[0, 1, 2, 1]]
 
     assert metrics.agreement(PROBABILITIES, PROBABILITIES) == 1
@@ -41,9 +41,9 @@ def test_log_loss_of_four_samples() -> None:
 
 
 def test_calibration_error_of_four_samples() -> None:
-    # Bins of width 0.5: all confidences (0.7, 0.8, 0.6, 1) fall into the upper one, where 3 of 4 are right.
+    # Bins of width 0.5: all confidences (0.7, 0.8, 0.6, 1) fall into the upper one, where 3 of 4 are correct.
     assert metrics.calibration_error(LABELS, PROBABILITIES, bins=2) == pytest.approx(abs(3.1 / 4 - 3 / 4))
-    # Bins of width 0.25: 0.7 and 0.6, of which one is right, then 0.8 and 1, which both are.
+    # Bins of width 0.25: 0.7 and 0.6, of which one is correct, then 0.8 and 1, which both are.
     assert metrics.calibration_error(LABELS, PROBABILITIES, bins=4) == pytest.approx((2 * 0.15 + 2 * 0.1) / 4)
 
 
@@ -57,7 +57,7 @@ def test_confusion_of_four_samples() -> None:
     assert metrics.confusion(LABELS, PROBABILITIES).tolist() == COUNTS
 
 
-def test_per_class_figures_of_four_samples() -> None:
+def test_per_class_metrics_of_four_samples() -> None:
     first, second, third = metrics.per_class(np.array(COUNTS))
 
     assert first == {"images": 1, "precision": 1 / 2, "recall": 1.0, "f1": pytest.approx(2 / 3)}
@@ -72,18 +72,18 @@ def test_accuracy_and_log_loss_agree_with_scikit_learn(drawn: tuple[Labels, Floa
     assert metrics.log_loss(labels, probabilities) == pytest.approx(oracle.log_loss(labels, probabilities), rel=1e-6)
 
 
-def test_confusion_and_per_class_figures_agree_with_scikit_learn(drawn: tuple[Labels, Floats]) -> None:
-    labels, decided = drawn[0], drawn[1].argmax(axis=1)
+def test_confusion_and_per_class_metrics_agree_with_scikit_learn(drawn: tuple[Labels, Floats]) -> None:
+    labels, predicted = drawn[0], drawn[1].argmax(axis=1)
     counts = metrics.confusion(*drawn)
 
     rows = [list(row.values()) for row in metrics.per_class(counts)]
 
-    np.testing.assert_array_equal(counts, oracle.confusion_matrix(labels, decided))
-    precision, recall, f1, images = oracle.precision_recall_fscore_support(labels, decided)
+    np.testing.assert_array_equal(counts, oracle.confusion_matrix(labels, predicted))
+    precision, recall, f1, images = oracle.precision_recall_fscore_support(labels, predicted)
     np.testing.assert_allclose(rows, np.column_stack([images, precision, recall, f1]), rtol=1e-12)
 
 
-def test_a_class_that_is_never_decided_has_figures_of_zero() -> None:
+def test_a_class_that_is_never_predicted_has_metrics_of_zero() -> None:
     never = metrics.per_class(np.array([[3, 0], [2, 0]]))[1]
 
     assert never == {"images": 2, "precision": 0.0, "recall": 0.0, "f1": 0.0}
@@ -96,7 +96,7 @@ def test_a_class_without_samples_keeps_its_row_and_column() -> None:
     assert metrics.per_class(counts)[2] == {"images": 0, "precision": 0.0, "recall": 0.0, "f1": 0.0}
 
 
-def test_a_large_label_of_few_bits_does_not_overflow() -> None:
+def test_a_uint8_label_does_not_overflow() -> None:
     counts = metrics.confusion(np.array([199], np.uint8), np.eye(200)[[199]])
 
     assert counts[199, 199] == counts.sum() == 1
@@ -118,7 +118,7 @@ def test_one_bin_compares_mean_confidence_with_accuracy() -> None:
     assert metrics.calibration_error(LABELS, PROBABILITIES, bins=1) == pytest.approx(abs(3.1 / 4 - 3 / 4))
 
 
-def test_confidence_that_is_right_as_often_as_it_says_has_no_calibration_error() -> None:
+def test_confidence_equal_to_accuracy_has_no_calibration_error() -> None:
     probabilities = np.tile([0.75, 0.25], (4, 1))
 
     assert metrics.calibration_error(np.array([0, 0, 0, 1]), probabilities, bins=15) == pytest.approx(0)

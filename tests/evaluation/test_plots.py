@@ -1,4 +1,4 @@
-"""What the figures say, and that no words in them are cut off or lie on each other."""
+"""The content of the plots, and that no text in them is cut off or overlaps."""
 
 import io
 import itertools
@@ -29,7 +29,7 @@ MANY = tuple(str(number) for number in range(30))
 
 @pytest.fixture
 def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Figure], list[Text]]:
-    """Save a figure, and return the texts that were drawn. A warning of matplotlib is an error."""
+    """Save a figure, and return the drawn texts. Warnings of matplotlib are errors."""
     texts: list[Text] = []
     draw = Text.draw
 
@@ -51,15 +51,15 @@ def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Figure],
 
 def assert_legible(figure: Figure, texts: Sequence[Text]) -> None:
     boxes = [(text.get_text(), text.get_window_extent()) for text in texts]
-    for words, box in boxes:
+    for text, box in boxes:
         cut_off = box.x0 < -1 or box.y0 < -1 or box.x1 > figure.bbox.x1 + 1 or box.y1 > figure.bbox.y1 + 1
-        assert not cut_off, f"{words!r} is cut off"
+        assert not cut_off, f"{text!r} is cut off"
     for (one, first), (other, second) in itertools.combinations(boxes, 2):
-        assert not first.padded(-1).overlaps(second.padded(-1)), f"{one!r} lies on {other!r}"
+        assert not first.padded(-1).overlaps(second.padded(-1)), f"{one!r} overlaps {other!r}"
 
 
 def predicted(classes: Sequence[str], shape: tuple[int, int] = (28, 28)) -> tuple[Split, Any]:
-    """Two hundred random images and predictions, of which about a third are wrong."""
+    """200 random images and predictions; about a third of the predictions are wrong."""
     random = np.random.default_rng(0)
     labels = random.integers(0, len(classes), 200).astype(np.uint8)
     labels[: len(classes)] = range(len(classes))
@@ -79,12 +79,12 @@ def test_the_confusion_matrix_shows_every_count_but_0(classes: Sequence[str], dr
     assert_legible(figure, drawn(figure))
     (axis,) = figure.axes
     shown = {(int(text.get_position()[1]), int(text.get_position()[0])): int(text.get_text()) for text in axis.texts}
-    assert shown == {place: count for place, count in np.ndenumerate(counts) if count}
+    assert shown == {cell: count for cell, count in np.ndenumerate(counts) if count}
     assert f"{wrong} of 200 wrong" in axis.get_title(loc="left")
     assert [label.get_text() for label in axis.get_yticklabels()] == list(classes)
 
 
-def test_a_confusion_matrix_of_many_classes_does_not_outgrow_its_largest_size() -> None:
+def test_a_confusion_matrix_of_many_classes_has_a_largest_size() -> None:
     size = plots.confusion_matrix(np.eye(256, dtype=np.int64), [str(number) for number in range(256)]).get_size_inches()
 
     assert max(size) < 30
@@ -95,29 +95,29 @@ def test_a_confusion_matrix_of_many_classes_does_not_outgrow_its_largest_size() 
     [(TWO, (20, 30)), (TEN, (28, 28)), (LONG, (28, 28)), (TEN, (30, 12))],
     ids=["wide images", "digits", "long names", "tall images"],
 )
-def test_the_worst_mistakes_are_the_surest_first(classes: Sequence[str], shape: tuple[int, int], drawn: Any) -> None:
+def test_the_worst_mistakes_show_the_most_confident_first(classes: Sequence[str], shape: tuple[int, int], drawn: Any) -> None:
     test, probabilities = predicted(classes, shape)
-    decided, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    wrong = sorted(np.flatnonzero(decided != test.labels), key=lambda index: -sure[index])
+    predicted_classes, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = sorted(np.flatnonzero(predicted_classes != test.labels), key=lambda index: -confidence[index])
 
     figure = plots.worst_mistakes(test, probabilities, classes, 13)
 
     assert_legible(figure, drawn(figure))
     shown = [axis for axis in figure.axes if axis.images]
     assert [" ".join(axis.get_title().split()) for axis in shown] == [
-        f"{classes[test.labels[index]]} → {classes[decided[index]]}" for index in wrong[:13]
+        f"{classes[test.labels[index]]} → {classes[predicted_classes[index]]}" for index in wrong[:13]
     ]
     np.testing.assert_array_equal(shown[0].images[0].get_array(), test.images[wrong[0]])
     assert f"#{wrong[0]}" in shown[0].texts[0].get_text()
 
 
-def test_a_gallery_with_fewer_mistakes_than_it_may_show_shows_them_all(drawn: Any) -> None:
+def test_a_gallery_with_few_mistakes_shows_all_of_them(drawn: Any) -> None:
     labels = np.array([0, 1, 1, 0], np.uint8)
 
     figure = plots.worst_mistakes(Split(np.zeros((4, 5, 5), np.uint8), labels), np.eye(2)[[0, 0, 1, 0]], TWO, 40)
 
     assert_legible(figure, drawn(figure))
-    assert figure.get_suptitle().startswith("Mistakes, the surest first: 1 of 1;")
+    assert figure.get_suptitle().startswith("Most confident mistakes: 1 of 1 ")
     assert len([axis for axis in figure.axes if axis.images]) == 1
 
 
@@ -132,15 +132,15 @@ def test_a_gallery_without_mistakes_says_so(drawn: Any) -> None:
 @pytest.mark.parametrize(
     "bins",
     [[(0.2, 0.1, 5), (0.75, 0.8, 10), (1.0, 1.0, 900)], [(1.0, 1.0, 1)], [(0.5, 0.0, 3)]],
-    ids=["three", "sure", "wrong"],
+    ids=["three", "confident", "wrong"],
 )
 def test_calibration_has_a_dot_for_each_bin_and_cuts_none_off(bins: list[tuple[float, float, int]], drawn: Any) -> None:
     figure = plots.calibration(bins)
 
     assert_legible(figure, drawn(figure))
     (dots,) = figure.axes[0].collections
-    np.testing.assert_allclose(dots.get_offsets(), [place[:2] for place in bins])
-    assert list(np.argsort(dots.get_sizes(), kind="stable")) == list(np.argsort([place[2] for place in bins], kind="stable"))
+    np.testing.assert_allclose(dots.get_offsets(), [entry[:2] for entry in bins])
+    assert list(np.argsort(dots.get_sizes(), kind="stable")) == list(np.argsort([entry[2] for entry in bins], kind="stable"))
     assert not dots.get_clip_on()
 
 
@@ -159,10 +159,10 @@ def test_the_class_distribution_has_a_bar_for_each_class_and_split(classes: Sequ
 
 @pytest.mark.parametrize(
     ("units", "title"),
-    [(1, "What the hidden neuron looks for"), (10, "the 10 hidden neurons"), (300, "the first 256 of 300 hidden neurons")],
+    [(1, "Weights of the hidden neuron"), (10, "the 10 hidden neurons"), (300, "the first 256 of 300 hidden neurons")],
 )
 @pytest.mark.parametrize("shape", [(28, 28), (8, 20), (20, 6)], ids=["square", "wide", "tall"])
-def test_each_hidden_neuron_is_a_picture_of_its_weights(units: int, title: str, shape: tuple[int, int], drawn: Any) -> None:
+def test_each_hidden_neuron_is_an_image_of_its_weights(units: int, title: str, shape: tuple[int, int], drawn: Any) -> None:
     height, width = shape
     kernel = np.random.default_rng(0).normal(size=(height * width, units)).astype(np.float32)
 
@@ -200,14 +200,14 @@ def dense(inputs: int, units: int, activation: str = "Relu") -> Dense:
     ],
     ids=["the default", "one hidden neuron", "two wide layers"],
 )
-def test_the_layers_are_drawn_with_their_arithmetic(
+def test_the_layers_show_their_numbers_of_parameters(
     layers: list[Dense], parameters: str, lines: list[str], drawn: Any
 ) -> None:
     figure = plots.layer_diagram((28, 28), layers)
 
     texts = drawn(figure)
     assert_legible(figure, texts)
-    assert figure.axes[0].get_title(loc="left") == f"The network: {parameters} parameters"
+    assert figure.axes[0].get_title(loc="left") == f"Network: {parameters} parameters"
     assert set(lines) <= {line for text in texts for line in text.get_text().splitlines()}
     for box, text in zip(figure.axes[0].patches, figure.axes[0].texts[1::2], strict=False):
         assert text.get_window_extent().width < box.get_window_extent().width
@@ -219,7 +219,7 @@ def bounds() -> DriftParams:
 
 
 def observed(classes: Sequence[str], shape: tuple[int, int] = (28, 28), brightest: int = 256) -> tuple[Pixels, Features]:
-    """Two hundred random images, some all but blank, and what drift compares of them."""
+    """200 random images, some almost blank, and the features that drift compares."""
     images = np.random.default_rng(1).integers(0, brightest, (200, *shape)).astype(np.uint8)
     images[::7] //= 200
     return images, {**drift.of_images(images), **drift.of_decisions(predicted(classes, shape)[1].astype(np.float32))}
@@ -279,13 +279,13 @@ def test_training_curves_show_each_column_of_the_history(epochs: int, held_out: 
         assert all(tick == int(tick) for tick in axis.get_xticks())
 
 
-def test_a_single_epoch_can_be_seen() -> None:
+def test_a_single_epoch_is_drawn_as_a_marker() -> None:
     (line,) = plots.training_curves([{"loss": 0.5, "accuracy": 0.9}]).axes[0].lines
 
     assert line.get_marker() == "."
 
 
-def test_a_picture_is_the_same_whatever_matplotlibrc_the_machine_has(tmp_path: Path) -> None:
+def test_a_plot_does_not_depend_on_the_matplotlibrc_of_the_machine(tmp_path: Path) -> None:
     def picture(name: str) -> bytes:
         style.save(plots.calibration([(0.5, 0.4, 10)]), tmp_path / name)
         return (tmp_path / name).read_bytes()
@@ -297,7 +297,7 @@ def test_a_picture_is_the_same_whatever_matplotlibrc_the_machine_has(tmp_path: P
         assert picture("odd.png") == plain
 
 
-def test_a_picture_does_not_name_the_version_of_matplotlib(tmp_path: Path) -> None:
+def test_a_plot_does_not_name_the_version_of_matplotlib(tmp_path: Path) -> None:
     style.save(plots.calibration([(0.5, 0.4, 10)]), tmp_path / "figure.png")
 
     assert Image.open(io.BytesIO((tmp_path / "figure.png").read_bytes())).info.keys() == {"dpi"}

@@ -22,7 +22,7 @@ from pipeline.core.params import DriftParams
 from pipeline.core.paths import Paths
 from pipeline.data import datasets
 from pipeline.data.datasets import Pixels, Split
-from pipeline.evaluation import scoring
+from pipeline.evaluation import perturbations
 from pipeline.inference.onnx_model import OnnxModel
 from pipeline.monitoring import drift
 from pipeline.monitoring.drift import Features, TooFewImagesError
@@ -124,10 +124,10 @@ def shapes(count: int) -> Pixels:
 
 
 CHANGES: dict[str, Callable[[Split], Pixels]] = {
-    "rotated": lambda test: scoring.rotate(test.images[:IMAGES], 30),
+    "rotated": lambda test: perturbations.rotate(test.images[:IMAGES], 30),
     "inverted": lambda test: 255 - test.images[:IMAGES],
-    "noisy": lambda test: scoring.add_noise(test.images[:IMAGES], 25),
-    "moved": lambda test: scoring.shift(test.images[:IMAGES], 4, 4),
+    "noisy": lambda test: perturbations.add_noise(test.images[:IMAGES], 25),
+    "moved": lambda test: perturbations.shift(test.images[:IMAGES], 4, 4),
     "two classes": lambda test: test.images[np.isin(test.labels, (3, 8))],
     "shapes": lambda test: shapes(IMAGES),
 }

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.data.datasets import Pixels, Split
-from pipeline.evaluation import scoring
+from pipeline.evaluation import perturbations
 
 
 @pytest.fixture(scope="module")
@@ -19,44 +19,44 @@ def centres(images: Pixels) -> Pixels:
     return np.stack([(weights * rows).sum(axis=(1, 2)), (weights * columns).sum(axis=(1, 2))], axis=1)
 
 
-@pytest.mark.parametrize(("down", "right", "place"), [(2, 0, (4, 3)), (-1, 0, (1, 3)), (0, 1, (2, 4)), (0, -3, (2, 0))])
-def test_shift_moves_a_pixel_down_and_right_and_fills_with_0(down: int, right: int, place: tuple[int, int]) -> None:
+@pytest.mark.parametrize(("down", "right", "position"), [(2, 0, (4, 3)), (-1, 0, (1, 3)), (0, 1, (2, 4)), (0, -3, (2, 0))])
+def test_shift_moves_a_pixel_down_and_right_and_fills_with_0(down: int, right: int, position: tuple[int, int]) -> None:
     images = np.zeros((1, 6, 5), np.uint8)
     images[0, 2, 3] = 200
 
-    moved = scoring.shift(images, down, right)
+    shifted = perturbations.shift(images, down, right)
 
-    assert moved[0][place] == 200
-    assert moved.sum() == 200
+    assert shifted[0][position] == 200
+    assert shifted.sum() == 200
 
 
 def test_shift_fills_with_0_and_loses_what_leaves_the_image() -> None:
-    moved = scoring.shift(np.full((1, 4, 3), 9, np.uint8), 1, -1)
+    shifted = perturbations.shift(np.full((1, 4, 3), 9, np.uint8), 1, -1)
 
-    assert moved[0].tolist() == [[0, 0, 0], [9, 9, 0], [9, 9, 0], [9, 9, 0]]
+    assert shifted[0].tolist() == [[0, 0, 0], [9, 9, 0], [9, 9, 0], [9, 9, 0]]
 
 
 def test_shift_moves_every_image_exactly(digits: Pixels) -> None:
-    moved = scoring.shift(digits, 2, 0)
+    shifted = perturbations.shift(digits, 2, 0)
 
-    np.testing.assert_array_equal(moved[:, 2:], digits[:, :-2])
+    np.testing.assert_array_equal(shifted[:, 2:], digits[:, :-2])
 
 
 def test_the_directions_are_up_down_left_and_right() -> None:
-    assert sorted(scoring.DIRECTIONS) == [(-1, 0), (0, -1), (0, 1), (1, 0)]
+    assert sorted(perturbations.DIRECTIONS) == [(-1, 0), (0, -1), (0, 1), (1, 0)]
 
 
 def test_rotation_by_90_degrees_is_a_counterclockwise_quarter_turn(digits: Pixels) -> None:
-    turned = scoring.rotate(digits, 90)
+    rotated = perturbations.rotate(digits, 90)
 
-    np.testing.assert_array_equal(turned, np.rot90(digits, axes=(1, 2)))
+    np.testing.assert_array_equal(rotated, np.rot90(digits, axes=(1, 2)))
 
 
 def test_rotation_by_a_few_degrees_lifts_what_stands_to_the_right() -> None:
     images = np.zeros((1, 21, 21), np.uint8)
     images[0, 9:12, 15:18] = 255  # 6 pixels to the right of the centre
 
-    row, column = centres(scoring.rotate(images, 10))[0] - centres(images)[0]
+    row, column = centres(perturbations.rotate(images, 10))[0] - centres(images)[0]
 
     assert row == pytest.approx(-6 * np.sin(np.radians(10)), abs=0.05)
     assert column == pytest.approx(6 * (np.cos(np.radians(10)) - 1), abs=0.05)
@@ -64,30 +64,30 @@ def test_rotation_by_a_few_degrees_lifts_what_stands_to_the_right() -> None:
 
 @pytest.mark.parametrize("degrees", [-10, 10])
 def test_rotation_keeps_size_ink_and_centre_of_digits(digits: Pixels, degrees: float) -> None:
-    turned = scoring.rotate(digits, degrees)
+    rotated = perturbations.rotate(digits, degrees)
 
-    assert (turned.shape, turned.dtype) == (digits.shape, np.uint8)
-    assert turned.mean() == pytest.approx(digits.mean(), rel=0.02)
-    np.testing.assert_allclose(centres(turned), centres(digits), atol=0.6)
+    assert (rotated.shape, rotated.dtype) == (digits.shape, np.uint8)
+    assert rotated.mean() == pytest.approx(digits.mean(), rel=0.02)
+    np.testing.assert_allclose(centres(rotated), centres(digits), atol=0.6)
 
 
 def test_noise_has_the_asked_deviation_and_mean_0() -> None:
     grey = np.full((50, 28, 28), 128, np.uint8)
 
-    change = scoring.add_noise(grey, 25).astype(float) - 128
+    change = perturbations.add_noise(grey, 25).astype(float) - 128
 
     assert change.std() == pytest.approx(25, rel=0.02)
     assert change.mean() == pytest.approx(0, abs=0.5)
 
 
 def test_noise_is_the_same_for_the_same_images(digits: Pixels) -> None:
-    np.testing.assert_array_equal(scoring.add_noise(digits, 25), scoring.add_noise(digits, 25))
+    np.testing.assert_array_equal(perturbations.add_noise(digits, 25), perturbations.add_noise(digits, 25))
 
 
 def test_noise_stays_within_the_range_of_pixels() -> None:
     images = np.stack([np.zeros((28, 28), np.uint8), np.full((28, 28), 255, np.uint8)])
 
-    black, white = scoring.add_noise(images, 60)
+    black, white = perturbations.add_noise(images, 60)
 
     # A value that wrapped around would stand at the other end of the range.
     assert black.dtype == np.uint8
