@@ -176,10 +176,14 @@ def test_the_picture_shows_the_rooms_and_the_imports_that_do_not_follow_from_oth
     assert drawn == expected
 
 
-def test_every_room_has_a_paragraph() -> None:
+def test_every_room_has_a_paragraph_that_names_its_modules() -> None:
     described = ARCHITECTURE.partition("## The rooms")[2].partition("## The stages")[0]
-    for name in rooms_imported():
-        assert f"\n**`pipeline/{name}/`**" in described
+    paragraphs = dict(re.findall(r"(?s)\n\*\*`pipeline/(\w+)/`\*\*(.*?)(?=\n\n)", described))
+    modules = [module.split(".") for module in MODULES if module.count(".") > 1]
+
+    assert paragraphs.keys() == rooms_imported().keys()
+    missing = [f"{name}/{module}.py" for _, name, module in modules if f"`{module}.py`" not in paragraphs[name]]
+    assert [name for name in missing if not name.endswith("errors.py")] == []
 
 
 def test_the_table_of_stages_has_the_rooms_that_each_stage_imports() -> None:
