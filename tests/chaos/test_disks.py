@@ -168,7 +168,7 @@ def test_a_folder_for_a_file_and_a_file_for_a_folder_are_one_error_that_names_it
         lost += len(damaged(paths, stage, before))
         if digests(paths) != before:
             assert run(stage, paths).returncode == 0
-    chaos.count(KIND, f"a folder for a file, or a file for a folder, in {stage}", len(places), survived, lost)
+    chaos.count(KIND, f"a folder in place of a file, or the reverse, in {stage}", len(places), survived, lost)
 
 
 @pytest.mark.skipif(not LONG, reason="as many files as a clone has")
@@ -193,7 +193,7 @@ def test_a_full_disk_under_the_dvc_cache_is_told_and_can_be_made_good(
             survived += "failed to transfer" in said and "Traceback" not in said and kept.returncode == back.returncode == 0
             lost += len(victims.lost(clone, expected))
             print(said, kept.stderr, back.stderr)
-    chaos.count(KIND, "a full disk under the cache of DVC", tries, survived, lost)
+    chaos.count(KIND, "a full disk under DVC's cache", tries, survived, lost)
 
 
 @pytest.mark.skipif(not LONG, reason="runs the pipeline again")
@@ -218,9 +218,7 @@ def test_a_turn_of_retraining_ends_where_the_dvc_cache_is_full(
         shutil.rmtree(clone.paths.retrain)  # its reports
         lost = {name for name, digest in before.items() if victims.content(clone).get(name) != digest}
     print(*sorted(lost))
-    chaos.count(
-        KIND, f"a turn of retraining with {left:,} bytes left for the cache of DVC", 1, int(survived), len(lost) + changes
-    )
+    chaos.count(KIND, f"a retraining cycle with {left:,} bytes left for DVC's cache", 1, int(survived), len(lost) + changes)
 
 
 @pytest.mark.skipif(not LONG, reason="runs the pipeline again")
