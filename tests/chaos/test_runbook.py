@@ -325,7 +325,7 @@ def _write(client: Any, stop: threading.Event) -> None:
 @fault("The tracking store is lost")
 def lost_store(site: Site) -> Iterator[str]:
     shutil.rmtree(site.paths.store)
-    yield str(ui.problem(site.paths, 0))
+    yield printed_by(lambda: ui.check(site.paths, 0))
     site.agrees(1, "v1.1.0")
     site.shows_its_run()
 
