@@ -30,9 +30,9 @@ _AT_ONCE = 10_000
 def write_source(folder: Path, images: int) -> None:
     """IDX files of `images` training images, and of the test split as it is."""
     with tensorflow_setup.lean_tensorflow():
-        from pipeline.training.augmentation import Distort
+        from pipeline.training.augmentation import RandomDistortion
     read, train, test = params.load(Path("params.yaml")), datasets.load(Paths(), "train"), datasets.load(Paths(), "test")
-    distort = Distort(read.train.augmentation, 0)
+    distort = RandomDistortion(read.train.augmentation, 0)
     count = len(train.labels)
     with (folder / "train-images").open("wb") as file:
         file.write(header(images, *train.images.shape[1:]))

@@ -13,39 +13,34 @@ import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.core import console, files
 from pipeline.core.errors import PipelineError
-from pipeline.core.params import Params
+from pipeline.core.params import Params, TrainParams
 from pipeline.core.paths import Paths
 from pipeline.data import datasets, history
-from pipeline.data.datasets import Pixels, Split
+from pipeline.data.datasets import Split
 from pipeline.training import snapshots, tensorflow_setup
 
-_COPIES = 5  # distorted ones of each example that the explorer shows
+_COPIES = 5  # augmented versions of each example that the explorer shows
 
 
 class UnvalidatedDataError(PipelineError):
-    """Training was asked for on data that validation refused or never saw."""
+    """The data failed validation or were not validated."""
 
     def __init__(self, report: Path, found: str) -> None:
         super().__init__(
-            f"{report}: expected a passed validation of the arrays in place, found {found}.\n"
+            f"{report}: expected a passed validation of the data in data/raw, found {found}.\n"
             "Nothing was trained. `dvc repro` validates first."
         )
 
 
-def examples(data: Split, rows: npt.NDArray[np.intp]) -> Pixels:
-    """The first image of each class among `rows` of `data`: `(n, height, width)`, of ten classes at most."""
-    _, firsts = np.unique(data.labels[rows], return_index=True)
-    return np.asarray(data.images[rows[firsts[:10]]])
-
-
 def check_gate(paths: Paths) -> None:
-    """Raise UnvalidatedDataError unless the report says that the very arrays in place passed."""
+    """Raise UnvalidatedDataError unless the validation report is for the current data and passed."""
     report, manifest = files.read_json(paths.report), datasets.read_manifest(paths)
     if not report["success"]:
         raise UnvalidatedDataError(paths.report, f"{len(report['broken'])} broken expectation(s)")
@@ -53,19 +48,40 @@ def check_gate(paths: Paths) -> None:
         raise UnvalidatedDataError(paths.report, "a validation of other data")
 
 
+def write_augmented(data: Split, rows: npt.NDArray[np.intp], params: TrainParams, paths: Paths) -> None:
+    """Write the first image of each class among `rows` with augmented versions of it; ten classes at most."""
+    from pipeline.training import augmentation
+
+    _, firsts = np.unique(data.labels[rows], return_index=True)
+    images = np.asarray(data.images[rows[firsts[:10]]])
+    with files.replacing(paths.distorted) as part:
+        np.save(part, augmentation.examples(images, _COPIES, params.augmentation, params.seed))
+
+
+def run_record(run_id: str, started: datetime, seconds: float) -> dict[str, Any]:
+    """The content of run.json: which MLflow run trained the model, when, for how long, and with what."""
+    return {
+        "run_id": run_id,
+        "started": started.isoformat(timespec="seconds"),
+        "fit_seconds": round(seconds, 2),
+        "platform": platform.platform(),
+        **{package: version(package) for package in ("tensorflow", "keras", "numpy")},
+    }
+
+
 def run(params: Params, paths: Paths) -> str:
     check_gate(paths)
     data = datasets.load(paths, "train")
     parts = datasets.hold_out(datasets.train_rows(paths), params.train.validation_split)
 
-    with tensorflow_setup.lean_tensorflow():  # TensorFlow takes seconds: after the parameters and the gate have proved right
+    with tensorflow_setup.lean_tensorflow():  # imported late: it takes seconds, and wrong inputs are refused without it
         from pipeline.tracking import runs
-        from pipeline.training import augmentation, fit, network
+        from pipeline.training import fit, network
 
     model = network.build(params.model, data.images.shape[1:], len(params.fetch.classes), params.train.seed)
     summary = network.summary(model)
     print(summary, flush=True)
-    started, recorder = datetime.now(UTC), snapshots.Recorder()
+    started, recorder = datetime.now(UTC), snapshots.SnapshotRecorder()
     with runs.training_run(params, paths) as live:
         clock = time.perf_counter()
         epochs = fit.fit(model, data, parts, params.train, live.log_epoch, recorder)
@@ -74,19 +90,10 @@ def run(params: Params, paths: Paths) -> str:
         files.write_text(paths.summary, summary)
         history.write(paths.history, epochs)
         snapshots.save(recorder.taken, paths.snapshots)
-        shown = examples(data, parts[0])
-        with files.replacing(paths.distorted) as part:
-            np.save(part, augmentation.examples(shown, _COPIES, params.train.augmentation, params.train.seed))
-    identity = {
-        "run_id": live.run_id,
-        "started": started.isoformat(timespec="seconds"),
-        "fit_seconds": round(seconds, 2),
-        "platform": platform.platform(),
-        **{package: version(package) for package in ("tensorflow", "keras", "numpy")},
-    }
-    files.write_json(paths.run, identity)
-    best = "val_accuracy" if "val_accuracy" in epochs[-1] else "accuracy"
-    return f"{len(epochs)} epochs in {seconds:.1f} s, {best} {epochs[-1][best]:.4f}"
+        write_augmented(data, parts[0], params.train, paths)
+    files.write_json(paths.run, run_record(live.run_id, started, seconds))
+    accuracy = "val_accuracy" if "val_accuracy" in epochs[-1] else "accuracy"
+    return f"{len(epochs)} epochs in {seconds:.1f} s, {accuracy} {epochs[-1][accuracy]:.4f}"
 
 
 if __name__ == "__main__":

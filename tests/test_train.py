@@ -23,7 +23,7 @@ def test_training_needs_a_validation(fetched: Repository) -> None:
         train.run(fetched.params, fetched.paths)
 
 
-def test_data_that_failed_validation_is_not_trained_on(fetched: Repository) -> None:
+def test_training_refuses_data_that_failed_validation(fetched: Repository) -> None:
     pass_validation(fetched.paths)
     report = files.read_json(fetched.paths.report)
     files.write_json(fetched.paths.report, {**report, "success": False, "broken": ["train split, labels"]})
@@ -33,7 +33,7 @@ def test_data_that_failed_validation_is_not_trained_on(fetched: Repository) -> N
     assert not fetched.paths.keras.exists()
 
 
-def test_a_validation_of_other_data_does_not_count(fetched: Repository) -> None:
+def test_training_refuses_a_validation_of_other_data(fetched: Repository) -> None:
     pass_validation(fetched.paths)
     report = files.read_json(fetched.paths.report)
     files.write_json(fetched.paths.report, {**report, "fingerprint": "0" * 64})
@@ -58,7 +58,7 @@ def test_divergence_leaves_no_model_and_a_failed_run(fetched: Repository) -> Non
     assert [run.info.status for run in mlflow.search_runs(search_all_experiments=True, output_format="list")] == ["FAILED"]
 
 
-def test_wrong_parameters_are_refused_before_tensorflow_is_loaded(fetched: Repository) -> None:
+def test_wrong_parameters_are_refused_before_tensorflow_is_imported(fetched: Repository) -> None:
     text = fetched.paths.params.read_text()
     fetched.paths.params.write_text(text.replace("epochs: 2\n", "epochs: 0\n"))
     code = "import sys; sys.argv = ['train']; from pipeline import train; from pipeline.core import console;"

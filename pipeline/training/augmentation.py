@@ -1,8 +1,8 @@
-"""Training-time augmentation: each image is moved, turned, sheared, scaled and warped a little, anew in each epoch.
+"""Training-time augmentation: random shift, rotation, shear, scale and elastic displacement, new in each epoch.
 
 Affine and elastic augmentation after Simard, Steinkraus and Platt, "Best Practices for Convolutional Neural Networks Applied
-to Visual Document Analysis", ICDAR 2003. Their displacement of each pixel, smoothed, is here a coarse grid of random
-displacements raised to the image by cubic B-splines: as smooth, and it takes 72 random numbers an image instead of 1,568.
+to Visual Document Analysis", ICDAR 2003. They smooth a random displacement per pixel. Here cubic B-splines interpolate a
+coarse grid of random displacements: equally smooth, with 72 random numbers per image instead of 1,568.
 """
 
 import math
@@ -16,11 +16,11 @@ from pipeline.core.params import AugmentationParams
 from pipeline.data.idx import Pixels
 
 
-class Distort(keras.layers.Layer):  # type: ignore[misc]
-    """Images `(n, height, width)` uint8 -> distorted images, float32 of 0 to 255; unchanged but for the type in inference.
+class RandomDistortion(keras.layers.Layer):  # type: ignore[misc]
+    """Images `(n, height, width)` uint8 -> distorted images, float32, 0 to 255. In inference only the type changes.
 
-    Source coordinates are `fields`, fixed, combined by coefficients drawn for each image: one matrix product. Pixels are
-    interpolated bilinearly; what lies outside repeats the border.
+    The displacement of each image is one matrix product: its random coefficients times the constant `fields`. Pixels are
+    interpolated bilinearly; beyond the border the nearest pixel is repeated.
     """
 
     def __init__(self, params: AugmentationParams, seed: int) -> None:
@@ -37,12 +37,12 @@ class Distort(keras.layers.Layer):  # type: ignore[misc]
             return tf.cast(images, tf.float32)
         count = tf.shape(images)[0]
         drawn = 6 + 2 * self.params.elastic_grid**2
-        # Philox: XLA's own generator takes longer than the network does.
+        # Philox: the default generator of XLA takes longer than the network.
         uniform = tf.random.stateless_uniform((count, drawn), self.seeds.next(), -1, 1, alg="philox")
         return self._sample(images, tf.matmul(coefficients(uniform, self.params), self.fields))
 
     def _sample(self, images: tf.Tensor, displacement: tf.Tensor) -> tf.Tensor:
-        """Interpolate `images` at each pixel's own place plus `displacement`, `(n, 2, pixels)` in pixels, y then x."""
+        """Interpolate `images` at each pixel's position plus `displacement`, `(n, 2, pixels)` in pixels, y then x."""
         height, width = self.height, self.width
         size = height * width
         rows = tf.clip_by_value(displacement[:, 0] + self.fields[0] + (height - 1) / 2, 0, height - 1)
@@ -61,11 +61,11 @@ class Distort(keras.layers.Layer):  # type: ignore[misc]
 
 
 def fields(height: int, width: int, grid: int) -> npt.NDArray[np.float32]:
-    """The displacement fields that coefficients weigh: y, x, one, and a bump a control point.
+    """The displacement fields that the coefficients weight: y, x, 1, and one bump for each control point.
 
     Returns:
-        `(3 + grid * grid, height * width)`. y and x are in pixels from the centre. Where all coefficients of the bumps have
-        standard deviation 1 and are independent, so has their sum at every pixel.
+        `(3 + grid * grid, height * width)` float32. y and x are in pixels from the centre. If the coefficients of the bumps
+        are independent with standard deviation 1, their sum has standard deviation 1 at every pixel.
     """
     y, x = np.meshgrid(np.arange(height) - (height - 1) / 2, np.arange(width) - (width - 1) / 2, indexing="ij")
     bumps = np.einsum("ya,xb->abyx", _splines(height, grid), _splines(width, grid)).reshape(grid * grid, height * width)
@@ -73,7 +73,7 @@ def fields(height: int, width: int, grid: int) -> npt.NDArray[np.float32]:
 
 
 def _splines(size: int, grid: int) -> npt.NDArray[np.float64]:
-    """Cubic B-splines about `grid` points spread over `size` pixels: `(size, grid)`, each row of unit norm."""
+    """Cubic B-splines around `grid` points spread over `size` pixels: `(size, grid)`, each row of unit norm."""
     distance = np.abs(np.linspace(0, grid - 1, size)[:, None] - np.arange(grid))
     near, far = (4 - 6 * distance**2 + 3 * distance**3) / 6, (2 - distance) ** 3 / 6
     weights = np.where(distance < 1, near, np.where(distance < 2, far, 0))
@@ -82,7 +82,7 @@ def _splines(size: int, grid: int) -> npt.NDArray[np.float64]:
 
 
 def coefficients(uniform: tf.Tensor, params: AugmentationParams) -> tf.Tensor:
-    """Cycle numbers uniform in -1 to 1, `(n, 6 + 2 * grid**2)`, into weights of `fields`: `(n, 2, 3 + grid**2)`, y then x."""
+    """Map numbers uniform in -1 to 1, `(n, 6 + 2 * grid**2)`, to weights of `fields`: `(n, 2, 3 + grid**2)`, y then x."""
     angle = uniform[:, 0] * math.radians(params.rotation)
     tall, wide = 1 + uniform[:, 1] * params.scale, 1 + uniform[:, 2] * params.scale
     cosine, sine = tf.cos(angle), tf.sin(angle)
@@ -97,14 +97,14 @@ def coefficients(uniform: tf.Tensor, params: AugmentationParams) -> tf.Tensor:
         ],
         axis=1,
     )
-    # A number uniform in -1 to 1 has the standard deviation 1 / sqrt(3).
+    # A uniform number in -1 to 1 has standard deviation 1 / sqrt(3).
     elastic = uniform[:, 6:] * (params.elastic * math.sqrt(3))
     count, grid = tf.shape(uniform)[0], params.elastic_grid**2
     return tf.concat([tf.reshape(affine, (count, 2, 3)), tf.reshape(elastic, (count, 2, grid))], axis=2)
 
 
 def examples(images: Pixels, copies: int, params: AugmentationParams, seed: int) -> Pixels:
-    """Images `(n, height, width)` uint8 as training sees them: `(n, 1 + copies, height, width)`, first as they are."""
+    """Each image of `(n, height, width)` uint8, then `copies` distorted versions: `(n, 1 + copies, height, width)` uint8."""
     repeated = np.repeat(np.asarray(images), copies, axis=0)
-    distorted = np.asarray(Distort(params, seed)(repeated, training=True)).round().astype(np.uint8)
+    distorted = np.asarray(RandomDistortion(params, seed)(repeated, training=True)).round().astype(np.uint8)
     return np.concatenate([images[:, None], distorted.reshape(len(images), copies, *images.shape[1:])], axis=1)

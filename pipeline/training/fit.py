@@ -1,4 +1,4 @@
-"""Fitting the network: the training loop that the train stage, and whoever else trains, calls."""
+"""The training loop: used by the train stage, sweeps and benchmarks."""
 
 import math
 from collections.abc import Callable
@@ -13,21 +13,21 @@ from pipeline.core.console import progress
 from pipeline.core.errors import PipelineError
 from pipeline.core.params import TrainParams
 from pipeline.data.datasets import Split
+from pipeline.data.history import Epoch
 from pipeline.training import network
-from pipeline.training.augmentation import Distort
-from pipeline.training.snapshots import Recorder
+from pipeline.training.augmentation import RandomDistortion
+from pipeline.training.snapshots import SnapshotRecorder
 
-_IMAGES_A_CALL = 4000  # at most, but for a larger batch: enough to hide the start of a call, and 3 MB of MNIST
+_IMAGES_PER_CALL = 4000  # at most, unless a batch is larger: enough to hide the overhead of a call, and 3 MB of MNIST
 _VALIDATION_BATCH = 2000  # at most
 
 Rows = npt.NDArray[np.intp]
 Parts = tuple[Rows, Rows]
-Epoch = dict[str, float]
 OnEpoch = Callable[[int, Epoch], None]
 
 
 class DivergedError(PipelineError):
-    """The loss stopped being a number."""
+    """The loss is not finite."""
 
     def __init__(self, epoch: int, loss: float) -> None:
         super().__init__(
@@ -42,21 +42,21 @@ def fit(
     parts: Parts,
     params: TrainParams,
     on_epoch: OnEpoch,
-    recorder: Recorder | None = None,
+    recorder: SnapshotRecorder | None = None,
 ) -> list[Epoch]:
-    """Fit `network` in place, on distorted images of the training split `data`, which is read batch by batch.
+    """Fit `model` in place on augmented images of the training split `data`, read batch by batch.
 
-    The same network, seed, data and parameters give bit-identical weights on the same machine.
+    The same initial weights, seed, data and parameters give bit-identical weights on the same machine.
 
     Args:
-        parts: which images of `data` to fit on, and which to validate on. Where the second part is empty there are no
-            `val_` figures, and early stopping watches the training loss.
-        on_epoch: called after each epoch with its number, from 1, and its figures.
-        recorder: takes snapshots of the weights on the way.
+        parts: the rows of `data` to fit on, and those to validate on. If the latter are empty, there are no `val_` metrics
+            and early stopping monitors the training loss.
+        on_epoch: called after each epoch with its number, from 1, and its metrics.
+        recorder: takes snapshots of the weights during training.
 
     Returns:
-        The figures of each epoch: loss and accuracy on distorted training images, val_loss and val_accuracy on images as
-        they are, and the learning rate at the epoch's end.
+        The metrics of each epoch: loss and accuracy on augmented training images, val_loss and val_accuracy on original
+        validation images, and the learning rate at the end of the epoch.
 
     Raises:
         DivergedError: the loss of an epoch is not finite.
@@ -72,7 +72,7 @@ def fit(
     trainer.fit(
         _batches(data, fitted, (calls, batches, size), params.seed),
         steps_per_epoch=calls,
-        shuffle=False,  # they are
+        shuffle=False,  # _batches shuffles
         epochs=params.epochs,
         validation_data=(data.images[held_out], data.labels[held_out]) if validated else None,
         validation_batch_size=_even(len(held_out), _VALIDATION_BATCH),
@@ -83,20 +83,20 @@ def fit(
 
 
 class _Trainer(keras.Model):  # type: ignore[misc]
-    """The network's own layers behind the augmentation, trained on many batches in one call into XLA.
+    """The augmentation followed by the layers of the network, trained on many batches per XLA call.
 
-    The steps of a small network are so short that starting each by itself takes half as long again.
+    The steps of a small network are so short that one call per step would take half as long again.
     """
 
     def __init__(self, model: keras.Model, params: TrainParams) -> None:
         images = keras.Input(model.input_shape[1:], dtype="uint8")
-        distorted = Distort(params.augmentation, params.seed)(images)
+        distorted = RandomDistortion(params.augmentation, params.seed)(images)
         super().__init__(images, network.connect(distorted, model.layers[1:]), name="trainer")
         self.mean_loss = keras.metrics.Mean(name="loss")
         self.accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
 
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """One optimizer step a batch on images `(batches, batch, height, width)` and labels `(batches, batch)`."""
+        """One optimizer step per batch on images `(batches, batch, height, width)` and labels `(batches, batch)`."""
         images, labels = data
 
         def step(number: tf.Tensor) -> tuple[tf.Tensor]:
@@ -114,7 +114,7 @@ class _Trainer(keras.Model):  # type: ignore[misc]
         return dict(self.get_metrics_result())
 
     def _update(self, images: tf.Tensor, labels: tf.Tensor, training: bool) -> tf.Tensor:
-        """Count a batch in the metrics, and return its mean loss."""
+        """Update the metrics with a batch and return its mean loss."""
         probabilities = self(images, training=training)
         losses = keras.losses.sparse_categorical_crossentropy(labels, probabilities)
         self.mean_loss.update_state(losses)
@@ -123,20 +123,20 @@ class _Trainer(keras.Model):  # type: ignore[misc]
 
 
 def _plan(count: int, batch_size: int) -> tuple[int, int, int]:
-    """How to cut an epoch of `count` images: calls, batches a call, and images a batch.
+    """Plan an epoch of `count` images: calls, batches per call, and images per batch.
 
-    All batches are of one size, because XLA compiles the network for each size that it meets.
+    All batches have one size, because XLA compiles the network for each new size.
     """
     size = min(batch_size, count)
     whole = count // size
-    most = min(whole, max(1, _IMAGES_A_CALL // size))
+    most = min(whole, max(1, _IMAGES_PER_CALL // size))
     candidates = range((most + 1) // 2, most + 1)
-    batches = max(candidates, key=lambda number: (whole // number * number, number))  # that leaves the fewest images over
+    batches = max(candidates, key=lambda number: (whole // number * number, number))  # drops the fewest images
     return whole // batches, batches, size
 
 
 def _batches(data: Split, rows: Rows, plan: tuple[int, int, int], seed: int) -> tf.data.Dataset:
-    """The images `rows` of `data`, cut as planned and shuffled anew each epoch, without end: an element a call.
+    """An endless dataset of the images `rows` of `data`, reshuffled each epoch: one element per call of `plan`.
 
     The images left over at the end of an epoch are others each time.
     """
@@ -147,18 +147,18 @@ def _batches(data: Split, rows: Rows, plan: tuple[int, int, int], seed: int) -> 
         return tf.data.Dataset.from_tensor_slices(tf.reshape(order, plan))
 
     def read(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        # By NumPy, because the arrays are mapped from the disk: TensorFlow would take a copy of all of them.
+        # NumPy reads only the rows that it needs of the memory-mapped arrays; TensorFlow would copy all of them.
         types = (data.images.dtype, data.labels.dtype)
         images, labels = tf.numpy_function(lambda taken: (data.images[taken], data.labels[taken]), [index], types)
         return tf.ensure_shape(images, (batches, size, *data.images.shape[1:])), tf.ensure_shape(labels, (batches, size))
 
     options = tf.data.Options()
-    options.autotune.enabled = False  # nothing is left to tune, and the end of fit would wait for its thread, for seconds
+    options.autotune.enabled = False  # there is nothing to tune, and fit would wait seconds for its thread to end
     return tf.data.Dataset.random(seed).batch(2).flat_map(epoch).map(read).prefetch(1).with_options(options)
 
 
 def _even(count: int, most: int) -> int:
-    """The size of the fewest batches of `most` at most that hold `count` samples, as even as can be."""
+    """The batch size, `most` at most, that splits `count` samples into the fewest batches of nearly equal size."""
     return math.ceil(count / max(1, math.ceil(count / most))) or 1
 
 
@@ -188,16 +188,16 @@ def _optimizer(params: TrainParams, steps: int) -> keras.optimizers.Optimizer:
 def _callbacks(params: TrainParams, validated: bool) -> list[keras.callbacks.Callback]:
     callbacks: list[keras.callbacks.Callback] = []
     if params.ema_momentum:
-        # Validate, and choose by, the averaged weights: they are what is kept in the end.
+        # Validate and stop early with the averaged weights: these are the ones that are kept.
         callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
     if params.early_stopping:
-        watched = "val_loss" if validated else "loss"
-        callbacks.append(keras.callbacks.EarlyStopping(watched, patience=params.early_stopping, restore_best_weights=True))
+        monitor = "val_loss" if validated else "loss"
+        callbacks.append(keras.callbacks.EarlyStopping(monitor, patience=params.early_stopping, restore_best_weights=True))
     return callbacks
 
 
 class _History(keras.callbacks.Callback):  # type: ignore[misc]
-    """Collects the epochs, moves the bar, and stops at a loss that is not finite."""
+    """Collects the metrics of each epoch, updates the progress bar, and stops if the loss is not finite."""
 
     def __init__(self, on_epoch: OnEpoch, total: int) -> None:
         super().__init__()
@@ -214,21 +214,21 @@ class _History(keras.callbacks.Callback):  # type: ignore[misc]
             raise DivergedError(len(self.epochs) + 1, float(logs["loss"]))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        figures = {name: float(value) for name, value in logs.items()}
-        figures["learning_rate"] = float(self.model.optimizer.learning_rate)
-        self.epochs.append(figures)
-        self.bar.set_postfix({name: f"{figures[name]:.4f}" for name in ("loss", "val_accuracy") if name in figures})
+        metrics = {name: float(value) for name, value in logs.items()}
+        metrics["learning_rate"] = float(self.model.optimizer.learning_rate)
+        self.epochs.append(metrics)
+        self.bar.set_postfix({name: f"{metrics[name]:.4f}" for name in ("loss", "val_accuracy") if name in metrics})
         self.bar.update()
-        self.on_epoch(epoch + 1, figures)
+        self.on_epoch(epoch + 1, metrics)
 
     def on_train_end(self, logs: Any = None) -> None:
         self.bar.close()
 
 
 class _Snapshots(keras.callbacks.Callback):  # type: ignore[misc]
-    """Shows the recorder the network before the first call and after each."""
+    """Offers the weights to the recorder before the first call and after each call."""
 
-    def __init__(self, recorder: Recorder, model: keras.Model, calls: int, epochs: int) -> None:
+    def __init__(self, recorder: SnapshotRecorder, model: keras.Model, calls: int, epochs: int) -> None:
         super().__init__()
         self.recorder, self.network, self.calls, self.epochs = recorder, model, calls, epochs
         self.done = 0

@@ -1,4 +1,4 @@
-"""The network, and its file."""
+"""The network: build, save and load it."""
 
 import json
 import re
@@ -13,23 +13,23 @@ from pipeline.core.params import ModelParams
 
 _PIXEL_MAX = 255
 _SHARED = re.compile(r'"shared_object_id": \d{6,}')
-_EARLIEST = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip archive can hold
+_EARLIEST = (1980, 1, 1, 0, 0, 0)  # the earliest time stamp of a zip archive
 
 
 def build(params: ModelParams, image_shape: tuple[int, int], classes: int, seed: int) -> keras.Model:
     """The dense network: images `(n, height, width)` uint8 of 0 to 255 -> probabilities `(n, classes)` float32.
 
     With one hidden layer of 256 on images of 28x28 and ten classes it has 784 * 256 + 256 + 256 * 10 + 10 = 203,530
-    parameters. Scaling is part of the network, so that no caller can get it wrong.
+    parameters. Scaling is part of the network, so that callers pass raw pixels.
     """
     images = keras.Input(image_shape, dtype="uint8", name="image")
     return keras.Model(images, connect(images, _layers(params, classes, seed)), name="network")
 
 
 def _layers(params: ModelParams, classes: int, seed: int) -> list[keras.Layer]:
-    """The layers from image to probabilities, in order, by names that do not change from build to build.
+    """The layers from image to probabilities, in order, with fixed names.
 
-    Flattened first, because the converter then scales by one product; of an image of rows it adds an offset of zero as well.
+    Flattening comes first: for a flat image the ONNX converter turns scaling into one product, otherwise it adds zeros, too.
     """
     flatten, scale = keras.layers.Flatten(name="flatten"), keras.layers.Rescaling(1 / _PIXEL_MAX, name="scale")
     hidden = [
@@ -45,7 +45,7 @@ def _dense(units: int, activation: str, name: str, seed: int) -> keras.layers.De
 
 
 def connect(inputs: keras.KerasTensor, chain: list[keras.Layer]) -> keras.KerasTensor:
-    """Put the layers of `chain` behind `inputs`, one after the other."""
+    """Apply the layers of `chain` to `inputs`, one after the other."""
     outputs = inputs
     for layer in chain:
         outputs = layer(outputs)
@@ -53,7 +53,7 @@ def connect(inputs: keras.KerasTensor, chain: list[keras.Layer]) -> keras.KerasT
 
 
 def summary(network: keras.Model) -> str:
-    """What `network.summary()` prints."""
+    """The text that `network.summary()` prints."""
     lines: list[str] = []
     network.summary(line_length=80, print_fn=lines.append)
     return "\n".join(lines) + "\n"
@@ -62,7 +62,7 @@ def summary(network: keras.Model) -> str:
 def save(network: keras.Model, path: Path) -> None:
     """Write the `.keras` file so that equal weights give equal bytes.
 
-    Keras puts the time into the archive, twice, and addresses in memory for objects that layers share.
+    Keras writes the current time into the archive, in two places, and the memory addresses of objects that layers share.
     """
     with files.replacing(path) as part, files.scratch(path.with_name("timed")) as folder:
         timed = folder / "timed.keras"
@@ -71,12 +71,12 @@ def save(network: keras.Model, path: Path) -> None:
             for name in sorted(source.namelist()):
                 content = source.read(name)
                 if name.endswith(".json"):
-                    content = _settled(content.decode()).encode()
+                    content = _normalized(content.decode()).encode()
                 target.writestr(zipfile.ZipInfo(name, _EARLIEST), content)
 
 
-def _settled(text: str) -> str:
-    """The JSON `text` without the time of saving, and with shared objects numbered by their first place in it."""
+def _normalized(text: str) -> str:
+    """Remove the time from the JSON `text`, and replace the addresses of shared objects by numbers."""
     for number, address in enumerate(dict.fromkeys(_SHARED.findall(text))):
         text = text.replace(address, f'"shared_object_id": {number}')
     content = json.loads(text)
@@ -89,10 +89,10 @@ def load(path: Path) -> keras.Model:
 
     Raises:
         MissingInputError: there is no such file.
-        UnusableInputError: it is no such file, or holds code or objects that Keras does not load without running them.
+        UnusableInputError: it is not a Keras file, or loading it would run code from it.
     """
     files.require(path)
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # Keras raises what its reading of JSON, zip and HDF5 raises
-        raise UnusableInputError(path, "a network as train saves it", first_line(error)) from error
+    except Exception as error:  # Keras passes on the errors of its JSON, zip and HDF5 readers
+        raise UnusableInputError(path, "a network saved by train", first_line(error)) from error

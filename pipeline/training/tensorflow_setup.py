@@ -1,4 +1,4 @@
-"""Importing TensorFlow for what this pipeline needs of it, which is quicker and smaller."""
+"""Import TensorFlow faster and with less memory."""
 
 import ctypes
 import gc
@@ -10,45 +10,45 @@ from contextlib import contextmanager
 
 from pipeline.core import signals
 
-# Keras, TensorFlow and MLflow take these up where they are installed, to accept their objects, which we never hand over.
-# Without them TensorFlow is imported in about half the time and four fifths of the memory.
+# Keras, TensorFlow and MLflow import these packages if installed, to accept their objects; the pipeline passes none.
+# Without them, importing TensorFlow takes about half the time and four fifths of the memory.
 _OPTIONAL = ("matplotlib", "pandas", "scipy", "sklearn")
 
-# GNU C library manual, "Malloc Tunable Parameters", and its malloc.h: the number of the option, and how many to allow.
+# M_ARENA_MAX of malloc.h (GNU C library manual, "Malloc Tunable Parameters"), and the number of arenas to allow.
 _M_ARENA_MAX, _ARENAS = -8, 2
 
 
 @contextmanager
 def lean_tensorflow() -> Iterator[None]:
-    """Import TensorFlow, and what builds on it, inside: without log lines, and without packages that it can do without.
+    """Import TensorFlow, and modules that import it, in this block: without log lines and without optional packages.
 
-    Those packages can be imported as ever afterwards, and those that are there already stay.
+    Optional packages that are already imported stay; the others can be imported after the block.
     """
     _share_arenas()
-    withheld = [name for name in _OPTIONAL if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(withheld))  # type: ignore[arg-type]  # None: an import fails, as Python documents
+    hidden = [name for name in _OPTIONAL if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None makes an import fail (Python documentation, sys.modules)
     gc.disable()
     try:
         with signals.fragile(), native_output_held():
             yield
     finally:
-        for name in withheld:
+        for name in hidden:
             del sys.modules[name]
-        gc.freeze()  # a million objects that stay: looking through them again and again takes seconds
+        gc.freeze()  # a million permanent objects: scanning them in each collection takes seconds
         gc.enable()
 
 
 def _share_arenas() -> None:
-    """Let threads share memory: glibc would give each of TensorFlow's dozens its own, and a tenth of the peak is unused."""
+    """Let threads share malloc arenas. By default each of TensorFlow's many threads gets one: a tenth of the peak memory."""
     if sys.platform == "linux":
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)
 
 
 @contextmanager
 def native_output_held() -> Iterator[None]:
-    """Hold back what C++ libraries write to stderr past Python's logging; show it if the block raises.
+    """Hide what C++ libraries write to stderr, and show it if the block raises.
 
-    TensorFlow writes some lines before its log level is in force.
+    TensorFlow writes some lines before its log level takes effect.
     """
     sys.stderr.flush()
     saved = os.dup(2)

@@ -20,7 +20,7 @@ from pipeline.explorer import page
 from pipeline.inference import onnx_model
 from pipeline.inference.onnx_model import OnnxModel
 from pipeline.training import augmentation, snapshots
-from pipeline.training.snapshots import Recorder, Snapshot
+from pipeline.training.snapshots import Snapshot, SnapshotRecorder
 from tests.conftest import ROOT, Repository
 
 STYLES = (ROOT / "pipeline" / "explorer" / "web" / "style.css").read_text()
@@ -48,12 +48,12 @@ def copy(built: Repository, tmp_path: Path) -> Repository:
     [(1, [0]), (2, [0, 1]), (256, [0, 1, 2, 4, 8, 16, 32, 64, 128]), (3, [0, 1, 2]), (25, [0, 1, 2, 3, 4, 5, 7, 11, 17])],
 )
 def test_moments_begin_at_the_start_and_stand_apart_by_a_factor(total: int, expected: list[int]) -> None:
-    assert snapshots.moments(total) == expected
+    assert snapshots.schedule(total) == expected
 
 
 @pytest.mark.parametrize("total", [5, 374, 100_000])
 def test_there_are_at_most_nine_moments_before_the_end(total: int) -> None:
-    found = snapshots.moments(total)
+    found = snapshots.schedule(total)
 
     assert found == sorted(set(found))
     assert found[0] == 0
@@ -62,7 +62,7 @@ def test_there_are_at_most_nine_moments_before_the_end(total: int) -> None:
 
 
 def test_a_recorder_reads_the_weights_at_moments_only() -> None:
-    recorder, read = Recorder(), []
+    recorder, read = SnapshotRecorder(), []
 
     def weights(step: int) -> Any:
         read.append(step)

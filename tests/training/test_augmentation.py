@@ -8,12 +8,12 @@ from scipy import ndimage
 from pipeline.core.params import AugmentationParams
 from pipeline.data.datasets import Pixels, Split
 from pipeline.training import augmentation
-from pipeline.training.augmentation import Distort
+from pipeline.training.augmentation import RandomDistortion
 
 
-def chosen(**figures: float) -> AugmentationParams:
+def chosen(**changes: float) -> AugmentationParams:
     nothing = {"rotation": 0.0, "scale": 0.0, "shear": 0.0, "shift": 0.0, "elastic": 0.0}
-    return AugmentationParams.model_validate({**nothing, "elastic_grid": 6, **figures})
+    return AugmentationParams.model_validate({**nothing, "elastic_grid": 6, **changes})
 
 
 @pytest.fixture
@@ -22,26 +22,26 @@ def images(subset: dict[str, Split]) -> Pixels:
 
 
 def distort(images: Pixels, params: AugmentationParams, seed: int = 0, training: bool = True) -> np.ndarray:
-    return np.asarray(Distort(params, seed)(tf.constant(images), training=training))
+    return np.asarray(RandomDistortion(params, seed)(tf.constant(images), training=training))
 
 
 def sampled(images: Pixels, uniform: list[float], params: AugmentationParams) -> np.ndarray:
-    """`images` distorted by numbers that are given and not drawn."""
-    layer = Distort(params, 0)
+    """`images` distorted by given numbers instead of random ones."""
+    layer = RandomDistortion(params, 0)
     layer.build(images.shape)
-    drawn = tf.constant([uniform + [0.0] * (2 * params.elastic_grid**2)] * len(images), tf.float32)
-    return np.asarray(layer._sample(tf.constant(images), tf.matmul(augmentation.coefficients(drawn, params), layer.fields)))
+    numbers = tf.constant([uniform + [0.0] * (2 * params.elastic_grid**2)] * len(images), tf.float32)
+    return np.asarray(layer._sample(tf.constant(images), tf.matmul(augmentation.coefficients(numbers, params), layer.fields)))
 
 
-def test_no_distortion_leaves_images_as_they_are(images: Pixels) -> None:
+def test_zero_parameters_leave_images_unchanged(images: Pixels) -> None:
     np.testing.assert_allclose(distort(images, chosen()), images, atol=1e-3)
 
 
-def test_inference_leaves_images_as_they_are(images: Pixels) -> None:
+def test_inference_leaves_images_unchanged(images: Pixels) -> None:
     np.testing.assert_array_equal(distort(images, chosen(rotation=30, elastic=3), training=False), images)
 
 
-def test_the_seed_decides_the_distortion(images: Pixels) -> None:
+def test_the_seed_determines_the_distortion(images: Pixels) -> None:
     params = chosen(rotation=10, elastic=1)
 
     first, again, other = (distort(images, params, seed) for seed in (1, 1, 2))
@@ -50,32 +50,32 @@ def test_the_seed_decides_the_distortion(images: Pixels) -> None:
     assert not np.array_equal(first, other)
 
 
-def test_each_call_distorts_anew(images: Pixels) -> None:
-    layer = Distort(chosen(rotation=10), 0)
+def test_each_call_draws_a_new_distortion(images: Pixels) -> None:
+    layer = RandomDistortion(chosen(rotation=10), 0)
 
     assert not np.array_equal(layer(tf.constant(images), training=True), layer(tf.constant(images), training=True))
 
 
-def test_each_image_is_distorted_by_itself(images: Pixels) -> None:
+def test_each_image_gets_its_own_distortion(images: Pixels) -> None:
     same = np.repeat(images[:1], 8, axis=0)
 
     assert len({image.tobytes() for image in distort(same, chosen(rotation=10))}) == 8
 
 
-def test_a_shift_moves_the_image_by_as_many_pixels(images: Pixels) -> None:
-    moved = sampled(images, [0, 0, 0, 1, 0, -1], chosen(shift=2))
+def test_a_shift_moves_the_image_by_that_many_pixels(images: Pixels) -> None:
+    shifted = sampled(images, [0, 0, 0, 1, 0, -1], chosen(shift=2))
 
-    np.testing.assert_allclose(moved[:, :-2, 2:], images[:, 2:, :-2], atol=1e-3)
+    np.testing.assert_allclose(shifted[:, :-2, 2:], images[:, 2:, :-2], atol=1e-3)
 
 
-@pytest.mark.parametrize("drawn", [-1.0, 0.5, 1.0])
-def test_a_rotation_is_that_of_scipy(images: Pixels, drawn: float) -> None:
-    angle, centre = drawn * math.radians(20), np.array([13.5, 13.5])
+@pytest.mark.parametrize("uniform", [-1.0, 0.5, 1.0])
+def test_a_rotation_equals_that_of_scipy(images: Pixels, uniform: float) -> None:
+    angle, centre = uniform * math.radians(20), np.array([13.5, 13.5])
     matrix = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
 
-    turned = sampled(images, [drawn, 0, 0, 0, 0, 0], chosen(rotation=20))
+    rotated = sampled(images, [uniform, 0, 0, 0, 0, 0], chosen(rotation=20))
 
-    for image, found in zip(images, turned, strict=True):
+    for image, found in zip(images, rotated, strict=True):
         offset = centre - matrix @ centre
         expected = ndimage.affine_transform(image.astype(float), matrix, offset, order=1, mode="nearest")
         np.testing.assert_allclose(found, expected, atol=0.1)
@@ -88,13 +88,13 @@ def test_a_scale_above_one_shrinks_the_digit(images: Pixels) -> None:
 
 
 @pytest.mark.parametrize(("height", "width", "grid"), [(28, 28, 6), (28, 28, 3), (40, 16, 8)])
-def test_elastic_displacement_has_the_deviation_asked_for_at_every_pixel(height: int, width: int, grid: int) -> None:
+def test_elastic_displacement_has_its_standard_deviation_at_every_pixel(height: int, width: int, grid: int) -> None:
     params = chosen(elastic=1.5, elastic_grid=grid)
     uniform = tf.random.stateless_uniform((4000, 6 + 2 * grid**2), (1, 2), -1, 1)
 
     displacement = np.asarray(tf.matmul(augmentation.coefficients(uniform, params), augmentation.fields(height, width, grid)))
 
-    # 4,000 draws know a standard deviation to 1.1 % (one sigma): five of those.
+    # The standard error of a standard deviation over 4,000 draws is 1.1 %: allow five of those.
     np.testing.assert_allclose(displacement.std(axis=0), 1.5, rtol=0.06)
 
 

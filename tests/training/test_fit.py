@@ -34,10 +34,10 @@ def validation(data: Split) -> Split:
 def fitted(data: Split, held_out: Any = HELD_OUT, **changes: Any) -> tuple[keras.Model, list[dict[str, float]]]:
     chosen = train_params(**changes)
     model = network.build(params.ModelParams(hidden_units=(32,), activation="relu"), (28, 28), 10, chosen.seed)
-    return model, fit.fit(model, data, (FITTED, held_out), chosen, lambda epoch, figures: None)
+    return model, fit.fit(model, data, (FITTED, held_out), chosen, lambda epoch, metrics: None)
 
 
-def test_the_same_seed_gives_the_same_weights_to_the_bit(data: Split) -> None:
+def test_the_same_seed_gives_bit_identical_weights(data: Split) -> None:
     (first, history), (again, repeated), (other, _) = fitted(data), fitted(data), fitted(data, seed=1)
 
     assert history == repeated
@@ -46,13 +46,13 @@ def test_the_same_seed_gives_the_same_weights_to_the_bit(data: Split) -> None:
     assert not np.array_equal(first.get_weights()[0], other.get_weights()[0])
 
 
-def test_training_learns(data: Split, validation: Split) -> None:
+def test_training_lowers_the_loss(data: Split, validation: Split) -> None:
     model, history = fitted(data, epochs=5)
 
     assert history[-1]["loss"] < 0.5 * history[0]["loss"]
     assert history[-1]["val_accuracy"] > 0.85
-    decided = model.predict(validation.images, verbose=0).argmax(axis=1)
-    assert (decided == validation.labels).mean() == pytest.approx(history[-1]["val_accuracy"])
+    predicted = model.predict(validation.images, verbose=0).argmax(axis=1)
+    assert (predicted == validation.labels).mean() == pytest.approx(history[-1]["val_accuracy"])
 
 
 def test_every_epoch_is_reported_as_it_ends(data: Split) -> None:
@@ -60,7 +60,7 @@ def test_every_epoch_is_reported_as_it_ends(data: Split) -> None:
     model = network.build(params.ModelParams(hidden_units=(8,), activation="relu"), (28, 28), 10, 0)
 
     history = fit.fit(
-        model, data, (FITTED, HELD_OUT), train_params(), lambda epoch, figures: reported.append((epoch, figures))
+        model, data, (FITTED, HELD_OUT), train_params(), lambda epoch, metrics: reported.append((epoch, metrics))
     )
 
     assert reported == list(enumerate(history, 1))
@@ -70,7 +70,7 @@ def test_every_epoch_is_reported_as_it_ends(data: Split) -> None:
 def test_a_cosine_schedule_with_warm_up_rises_to_the_rate_and_ends_at_zero(data: Split) -> None:
     _, history = fitted(data, epochs=4, warmup_epochs=1.0)
 
-    rates = [figures["learning_rate"] for figures in history]
+    rates = [epoch["learning_rate"] for epoch in history]
     assert rates[0] == pytest.approx(0.002)
     assert rates == sorted(rates, reverse=True)
     assert rates[-1] == pytest.approx(0, abs=1e-9)
@@ -91,17 +91,17 @@ def test_every_optimizer_that_the_parameters_allow_exists(optimizer: str) -> Non
     assert (found.use_ema, found.ema_momentum) == (True, 0.9)
 
 
-def test_without_a_validation_split_there_are_no_validation_figures(data: Split) -> None:
+def test_without_a_validation_split_there_are_no_validation_metrics(data: Split) -> None:
     _, history = fitted(data, held_out=HELD_OUT[:0], early_stopping=1)
 
     assert set(history[0]) == {"loss", "accuracy", "learning_rate"}
 
 
 def test_early_stopping_keeps_the_best_epoch_of_averaged_weights(data: Split, validation: Split) -> None:
-    # So high a rate that the validation loss soon rises again.
+    # A rate so high that the validation loss soon rises again.
     model, history = fitted(data, epochs=30, schedule="constant", learning_rate=0.03, early_stopping=2, ema_momentum=0.9)
 
-    losses = [figures["val_loss"] for figures in history]
+    losses = [epoch["val_loss"] for epoch in history]
     assert len(history) == int(np.argmin(losses)) + 1 + 2 < 30
     given = model.predict(validation.images, verbose=0)[np.arange(500), validation.labels]
     assert -np.log(given).mean() == pytest.approx(min(losses), rel=1e-3)
@@ -113,7 +113,7 @@ def test_a_batch_larger_than_the_data_is_all_of_it(data: Split) -> None:
     assert history[1]["loss"] < history[0]["loss"]
 
 
-def test_every_epoch_is_shuffled_anew_and_takes_an_image_once(data: Split) -> None:
+def test_every_epoch_is_reshuffled_and_uses_each_image_once(data: Split) -> None:
     numbered = Split(data.images, np.arange(3000, dtype=np.int32))
     calls, _, _ = plan = fit._plan(len(FITTED), 100)
     assert np.prod(plan) == 2500
@@ -125,12 +125,12 @@ def test_every_epoch_is_shuffled_anew_and_takes_an_image_once(data: Split) -> No
     assert first != second
 
 
-def test_averaged_weights_are_what_is_kept(data: Split, validation: Split) -> None:
-    (averaged, history), (last, _) = (fitted(data, ema_momentum=figure, schedule="constant") for figure in (0.99, 0))
+def test_the_averaged_weights_are_kept(data: Split, validation: Split) -> None:
+    (averaged, history), (last, _) = (fitted(data, ema_momentum=momentum, schedule="constant") for momentum in (0.99, 0))
 
     assert not np.allclose(averaged.get_weights()[0], last.get_weights()[0])
-    decided = averaged.predict(validation.images, verbose=0).argmax(axis=1)
-    assert (decided == validation.labels).mean() == pytest.approx(history[-1]["val_accuracy"])
+    predicted = averaged.predict(validation.images, verbose=0).argmax(axis=1)
+    assert (predicted == validation.labels).mean() == pytest.approx(history[-1]["val_accuracy"])
 
 
 def test_a_loss_that_is_not_finite_stops_training_and_names_the_epoch(data: Split) -> None:

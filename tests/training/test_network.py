@@ -21,7 +21,7 @@ def test_the_default_network_has_203_530_parameters() -> None:
 
 
 @pytest.mark.parametrize(("hidden", "image", "classes"), [((16,), (28, 28), 10), ((8, 4), (7, 5), 3)])
-def test_the_network_follows_its_parameters_and_the_data(
+def test_the_network_has_the_layers_and_sizes_of_its_parameters(
     hidden: tuple[int, ...], image: tuple[int, int], classes: int
 ) -> None:
     model = network.build(params(*hidden), image, classes, seed=0)
@@ -31,7 +31,7 @@ def test_the_network_follows_its_parameters_and_the_data(
     assert [layer.units for layer in model.layers if hasattr(layer, "units")] == [*hidden, classes]
 
 
-def test_predictions_are_those_of_the_same_network_written_in_numpy(subset: dict[str, Split]) -> None:
+def test_predictions_equal_those_of_the_network_in_numpy(subset: dict[str, Split]) -> None:
     model, images = network.build(params(16), IMAGE, classes=10, seed=0), subset["test"].images[:20]
     kernel_1, bias_1, kernel_2, bias_2 = (np.asarray(weight, dtype=np.float64) for weight in model.get_weights())
 
@@ -42,14 +42,14 @@ def test_predictions_are_those_of_the_same_network_written_in_numpy(subset: dict
     np.testing.assert_allclose(model.predict(images, verbose=0), expected, atol=1e-6)
 
 
-def test_the_seed_decides_the_first_weights() -> None:
+def test_the_seed_determines_the_initial_weights() -> None:
     first, again, other = (network.build(params(8), IMAGE, 10, seed).get_weights()[0] for seed in (1, 1, 2))
 
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
 
 
-def test_layers_of_one_size_start_with_different_weights() -> None:
+def test_layers_of_equal_size_start_with_different_weights() -> None:
     _, _, second, _, third, *_ = network.build(params(8, 8, 8), IMAGE, 10, seed=0).get_weights()
 
     assert not np.array_equal(second, third)
@@ -64,12 +64,12 @@ def test_a_saved_network_predicts_as_before(tmp_path: Path, subset: dict[str, Sp
     np.testing.assert_array_equal(loaded.predict(images, verbose=0), model.predict(images, verbose=0))
 
 
-def test_equal_weights_are_equal_bytes_whenever_they_are_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Both networks live at once, so that neither stands where the other stood in memory.
+def test_equal_weights_give_equal_bytes_at_any_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Both networks exist at once, so that they have different memory addresses.
     networks = [network.build(params(8, 8), IMAGE, 10, seed=0) for _ in range(2)]
     for name, model in zip("ab", networks, strict=True):
         network.save(model, tmp_path / f"{name}.keras")
-        monkeypatch.setattr("time.time", lambda: 2e9)  # the clock that zip archives and Keras read, years later
+        monkeypatch.setattr("time.time", lambda: 2e9)  # the clock that zipfile and Keras read, years later
 
     assert (tmp_path / "a.keras").read_bytes() == (tmp_path / "b.keras").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.keras", "b.keras"]

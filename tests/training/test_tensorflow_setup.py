@@ -7,13 +7,13 @@ OPTIONAL = ["matplotlib", "pandas", "scipy", "sklearn"]
 
 
 def printed(code: str) -> str:
-    """What `code` prints in an interpreter of its own, where nothing has been imported before."""
+    """What `code` prints in a new interpreter."""
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
     assert run.stderr == ""
     return run.stdout.strip()
 
 
-def test_what_train_imports_leaves_out_what_it_can_do_without_and_only_there() -> None:
+def test_optional_packages_are_hidden_in_the_block_and_importable_after_it() -> None:
     code = f"""
 import gc, sys
 from pipeline.training import tensorflow_setup
@@ -27,7 +27,7 @@ import matplotlib, pandas, scipy.sparse, sklearn
     assert printed(code) == "[] tensorflow True"
 
 
-def test_what_is_imported_already_stays() -> None:
+def test_packages_that_are_already_imported_stay() -> None:
     code = """
 import pandas
 from pipeline.training import tensorflow_setup
@@ -38,7 +38,7 @@ print(again is pandas)
     assert printed(code) == "True"
 
 
-def test_an_import_that_fails_leaves_nothing_withheld() -> None:
+def test_a_failed_import_restores_the_hidden_packages() -> None:
     code = """
 from pipeline.training import tensorflow_setup
 try:
