@@ -87,11 +87,11 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     draw(expected, served, checks, images, params, paths)
     say(checks, len(images), params, paths)
 
-    from pipeline.tracking import runs  # MLflow takes seconds: after all else is done
+    from pipeline.tracking import run_content, runs  # MLflow takes seconds: after all else is done
 
     figures = {f"drift/{check.check}/{name}": getattr(check, name) for check in checks for name in ("effect", "p_value")}
     figures["drift/images"] = len(images)
-    tags = {"drifted": str(content["drifted"]).lower(), runs.ONNX_SHA256: content["onnx_sha256"]}
+    tags = {"drifted": str(content["drifted"]).lower(), run_content.ONNX_SHA256: content["onnx_sha256"]}
     runs.log_report("drift", figures, tags, paths.drift, params, paths)
     return DRIFTED if options.check and content["drifted"] else 0
 

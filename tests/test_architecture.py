@@ -30,6 +30,7 @@ HEAVY = {
         "pipeline.serving.scoring_app",
         "pipeline.tracking.connection",
         "pipeline.tracking.registry",
+        "pipeline.tracking.run_content",
         "pipeline.tracking.run_lifecycle",
         "pipeline.tracking.runs",
     },

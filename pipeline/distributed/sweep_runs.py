@@ -14,8 +14,8 @@ from pipeline.core import console
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 from pipeline.distributed.trials import METRIC, Config, Trial
-from pipeline.tracking import runs
 from pipeline.tracking.connection import connected, store_errors
+from pipeline.tracking.run_content import flatten
 
 _PARENT, _TRIAL = "mlflow.parentRunId", "trial"
 
@@ -29,7 +29,7 @@ def open_parent(params: Params, paths: Paths, run_id: str | None) -> str:
     with connected(params, paths):
         with mlflow.start_run(run_id=run_id, run_name=None if run_id else "sweep") as run:
             if run_id is None:
-                mlflow.log_params(runs.flatten({"sweep": params.sweep.model_dump()}))
+                mlflow.log_params(flatten({"sweep": params.sweep.model_dump()}))
         mlflow.MlflowClient().update_run(run.info.run_id, status="RUNNING")
         return str(run.info.run_id)
 

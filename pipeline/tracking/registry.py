@@ -17,7 +17,7 @@ from pipeline.data import datasets
 from pipeline.tracking import lineage
 from pipeline.tracking.connection import retry_on_conflict
 from pipeline.tracking.errors import AlteredModelError, NoVersionError
-from pipeline.tracking.runs import ONNX_SHA256
+from pipeline.tracking.run_content import ONNX_SHA256
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 LINEAGE, SEED, WITHDRAWN, GIT_TAG = "lineage", "seed", "withdrawn", "release"  # tags of a version
