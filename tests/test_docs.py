@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
+from pipeline.core import params as parameters
 from pipeline.core import params_errors
 from pipeline.core.paths import Paths
+from pipeline.promotion.rules import Candidate, decide
 from tests.imports import MODULES, ROOT, closure, direct
 
 TRACKED = subprocess.run(
@@ -198,3 +201,14 @@ def test_every_verb_is_named_in_the_architecture() -> None:
     verbs = {room(module) for module in MODULES if module.count(".") == 1 and not module.endswith("__")}
 
     assert {verb for verb in verbs if f"`{verb}`" not in ARCHITECTURE} == set()
+
+
+def test_the_promotion_page_quotes_what_promote_prints() -> None:
+    page = (ROOT / "docs" / "promotion.md").read_text(encoding="utf-8")
+    metrics = dict.fromkeys(PARAMS["promote"]["minimum"], 0.9908) | dict.fromkeys(PARAMS["promote"]["maximum"], 30.5)
+    challenger = Candidate(8, "", "", np.arange(10_000) < 9908, {**metrics, "calibration_error": 0})
+
+    decision = decide(challenger, None, False, parameters.load(ROOT / "params.yaml").promote)
+
+    rules = [f"  met     {rule.rule}: {rule.shown}, expected {rule.bound}" for rule in decision.rules]
+    assert f"{rules[0]}\n  ...\n{rules[-1]}\npromote   {decision.sentence}\n" in page

@@ -129,4 +129,4 @@ def _sentence(challenger: Candidate, champion: Candidate | None, rules: list[Rul
 def _shown(value: float | str) -> str:
     if isinstance(value, str):
         return value
-    return f"{value:,}" if value == int(value) else f"{value:.6g}"
+    return f"{int(value):,}" if value == int(value) else f"{value:.6g}"
