@@ -205,8 +205,9 @@ def test_every_verb_is_named_in_the_architecture() -> None:
 
 def test_the_promotion_page_quotes_what_promote_prints() -> None:
     page = (ROOT / "docs" / "promotion.md").read_text(encoding="utf-8")
-    metrics = dict.fromkeys(PARAMS["promote"]["minimum"], 0.9908) | dict.fromkeys(PARAMS["promote"]["maximum"], 30.5)
-    challenger = Candidate(8, "", "", np.arange(10_000) < 9908, {**metrics, "calibration_error": 0})
+    metrics = dict.fromkeys(PARAMS["promote"]["minimum"], 0.999) | dict.fromkeys(PARAMS["promote"]["maximum"], 0.003)
+    metrics |= {"accuracy": 0.9908, "latency_microseconds": 30.5}
+    challenger = Candidate(8, "", "", np.arange(10_000) < 9908, metrics)
 
     decision = decide(challenger, None, False, parameters.load(ROOT / "params.yaml").promote)
 
