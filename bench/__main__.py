@@ -1,4 +1,4 @@
-"""All measurements but the record: `make bench`."""
+"""The measurements of `make bench`; bench/README.md lists the others."""
 
 import sys
 

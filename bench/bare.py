@@ -1,4 +1,4 @@
-"""What everyone's first script does, and nothing else: import, load, fit 5 epochs with Keras' defaults, evaluate."""
+"""A minimal Keras script for comparison: import, load, fit 5 epochs with the default settings, evaluate."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Whole commands against their minimum, in clones of what is committed: `python -m bench.commands`."""
+"""Time whole commands against a lower bound, in clones of the current commit: `python -m bench.commands`."""
 
 import os
 import shutil
@@ -14,8 +14,8 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from bench import report
+from bench.interleave import interleave, ratio
 from bench.rows import Row, seconds, table
-from bench.turns import alternate, ratio
 from pipeline.core import params
 
 ROUNDS = 5
@@ -23,7 +23,7 @@ BARE = Path(__file__).with_name("bare.py")
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
 ENVIRONMENT["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 
-# What a stage cannot do without, imported as anyone would.
+# The imports that each stage needs, without any optimization.
 IMPORTS = {
     "fetch": "numpy, pydantic",
     "validate": "great_expectations",
@@ -45,7 +45,7 @@ def timed(folder: Path, *command: str) -> float:
     """Seconds that a command takes.
 
     Raises:
-        RuntimeError: it failed.
+        RuntimeError: the command failed.
     """
     start = time.perf_counter()
     done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
@@ -62,8 +62,8 @@ def python(folder: Path, *arguments: str) -> Callable[[], float]:
     return lambda: timed(folder, sys.executable, *arguments)
 
 
-def in_turn(contenders: Mapping[str, Callable[[], float]]) -> dict[str, list[float]]:
-    """Seconds of each, `ROUNDS` times, one after the other."""
+def interleaved(contenders: Mapping[str, Callable[[], float]]) -> dict[str, list[float]]:
+    """Seconds of each contender in `ROUNDS` interleaved rounds."""
     taken: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(ROUNDS):
         for name, contender in contenders.items():
@@ -72,7 +72,7 @@ def in_turn(contenders: Mapping[str, Callable[[], float]]) -> dict[str, list[flo
 
 
 def clone(folder: Path, changes: Mapping[str, Any]) -> Path:
-    """A clone of what is committed here, with other parameters, built once."""
+    """Clone the current commit, change parameters, and run the pipeline once."""
     timed(Path(), "git", "clone", "--quiet", ".", str(folder))
     path, yaml = folder / "params.yaml", YAML()
     content = yaml.load(path)
@@ -88,7 +88,7 @@ def clone(folder: Path, changes: Mapping[str, Any]) -> Path:
 
 
 def emptied(built: Path, folder: Path) -> Path:
-    """A pipeline of the same shape, whose stages do nothing: what DVC itself takes."""
+    """Copy the pipeline with commands that do nothing, to measure the overhead of DVC."""
     shutil.copytree(built, folder, symlinks=True)
     path, yaml = folder / "dvc.yaml", YAML()
     content = yaml.load(path)
@@ -108,29 +108,31 @@ def _persistent(entry: Any) -> Any:
 
 
 def whole(built: Path, empty: Path) -> tuple[Row, str]:
-    """`dvc repro --force` against imports, DVC and the fit's matrix products."""
+    """`dvc repro --force` against its lower bound: imports, DVC and the matrix products of the fit."""
     read = params.load(built / "params.yaml").train
     imports = {f"import {names}": python(built, "-c", f"import {names}") for names in IMPORTS.values()}
-    taken = in_turn({"dvc repro --force": dvc(built, "repro", "--force"), "DVC": dvc(empty, "repro", "--force"), **imports})
-    products = alternate({"products": ["products", "training", str(read.batch_size)]}, rounds=ROUNDS)["products"]
+    taken = interleaved(
+        {"dvc repro --force": dvc(built, "repro", "--force"), "DVC": dvc(empty, "repro", "--force"), **imports}
+    )
+    products = interleave({"products": ["products", "training", str(read.batch_size)]}, rounds=ROUNDS)["products"]
     fit = statistics.median(products) * read.epochs * (1 - read.validation_split)
-    minimum = [fit + sum(taken[name][turn] for name in taken if name != "dvc repro --force") for turn in range(ROUNDS)]
-    found = taken | {"the fit's matrix products": [fit], "floor": minimum}
-    row = Row("time of `dvc repro --force`", "its floor", ratio(found, "dvc repro --force", "floor"), most=1.25)
-    return row, seconds(found)
+    minimum = [fit + sum(taken[name][number] for name in taken if name != "dvc repro --force") for number in range(ROUNDS)]
+    times = taken | {"matrix products of the fit": [fit], "lower bound": minimum}
+    row = Row("time of `dvc repro --force`", "lower bound", ratio(times, "dvc repro --force", "lower bound"), most=1.25)
+    return row, seconds(times)
 
 
 def short(plain: Path) -> tuple[Row, str]:
-    """The pipeline with 5 plain epochs against the bare script."""
-    pipeline, bare = "dvc repro --force, 5 plain epochs", "bare.py"
-    taken = in_turn({pipeline: dvc(plain, "repro", "--force"), bare: python(plain, str(BARE))})
+    """The pipeline with 5 epochs without augmentation against the minimal script."""
+    pipeline, bare = "dvc repro --force, 5 epochs without augmentation", "bare.py"
+    taken = interleaved({pipeline: dvc(plain, "repro", "--force"), bare: python(plain, str(BARE))})
     what = ratio(taken, pipeline, bare)
-    return Row("time of `dvc repro --force`, 5 plain epochs", "the bare script", what, most=1.0), seconds(taken)
+    return Row("time of `dvc repro --force`, 5 epochs without augmentation", "minimal script", what, most=1.0), seconds(taken)
 
 
 def nothing(built: Path, empty: Path) -> tuple[Row, str]:
-    taken = in_turn({"dvc repro, nothing to do": dvc(built, "repro"), "the empty pipeline's": dvc(empty, "repro")})
-    what = ratio(taken, "dvc repro, nothing to do", "the empty pipeline's")
+    taken = interleaved({"dvc repro, nothing to do": dvc(built, "repro"), "empty pipeline": dvc(empty, "repro")})
+    what = ratio(taken, "dvc repro, nothing to do", "empty pipeline")
     return Row("time of `dvc repro`, nothing to do", "DVC on an empty pipeline", what, most=1.2), seconds(taken)
 
 
@@ -141,8 +143,8 @@ def main() -> int:
         empty = emptied(built, root / "empty")
         parts = [nothing(built, empty), short(plain), whole(built, empty)]
     described = report.machine("python -m bench.commands", "tensorflow", "mlflow", "great-expectations", "dvc")
-    figures = "\n\n".join(figures for _, figures in parts)
-    report.put("Whole commands", f"{described}\n\n{table([row for row, _ in parts])}\n\n{figures}\n")
+    details = "\n\n".join(detail for _, detail in parts)
+    report.put("Whole commands", f"{described}\n\n{table([row for row, _ in parts])}\n\n{details}\n")
     return 0
 
 

@@ -1,6 +1,6 @@
-"""What each stage costs: seconds and peak memory, beside a bare `import tensorflow` and the training data.
+"""Seconds and peak memory of each stage, compared with `import tensorflow` plus the training data.
 
-`python -m bench.memory` runs every stage once by itself on the data in place.
+`python -m bench.memory` runs every stage once on the data in data/.
 """
 
 import os
@@ -17,24 +17,24 @@ from pipeline.core.paths import Paths
 
 STAGES = ("fetch", "validate", "train", "export", "evaluate", "explain", "register")
 ROOT = Path(__file__).parent.parent
-LIMIT = 1.3  # of the bare import plus the training data: what a stage's peak memory is to stay below
+LIMIT = 1.3  # largest peak memory of a stage, as a multiple of the bare import plus the training data
 
 
 class Cost(NamedTuple):
-    """What one process took, as the operating system counted it."""
+    """Time and memory of one process, by the operating system."""
 
     seconds: float
-    peak_megabytes: float  # resident, with the pages of files that it mapped and the system may take back
-    private_megabytes: float  # without those, as far as the system tells: Linux does
+    peak_megabytes: float  # resident set, with memory-mapped file pages, which the system can reclaim
+    private_megabytes: float  # without those pages; 0 where the system does not report it (only Linux does)
 
 
 def measure(*arguments: str, folder: Path = Path()) -> Cost:
-    """Run Python with `arguments` in `folder` to its end, silently.
+    """Run Python with `arguments` in `folder`, without output.
 
-    The process that asks must be small: until it starts its program, a child counts as large as its parent.
+    The calling process must be small: until a child starts its program, it counts with its parent's memory.
 
     Raises:
-        RuntimeError: it failed.
+        RuntimeError: the command failed.
     """
     start = time.perf_counter()
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -50,7 +50,7 @@ def measure(*arguments: str, folder: Path = Path()) -> Cost:
 
 
 class Private(threading.Thread):
-    """Watches the private memory of a process until it is gone; `peak` is in kilobytes."""
+    """Samples the private memory of a process until it ends; `peak` is in kilobytes."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -63,7 +63,7 @@ class Private(threading.Thread):
                 self.peak = max(self.peak, int(found[1]))
                 time.sleep(0.01)
         except OSError:
-            pass  # it is gone, or this is no Linux
+            pass  # the process has ended, or this is not Linux
 
 
 def section(costs: dict[str, Cost], bare: Cost, data_megabytes: float) -> str:
@@ -75,16 +75,16 @@ def section(costs: dict[str, Cost], bare: Cost, data_megabytes: float) -> str:
     ]
     described = report.machine("python -m bench.memory", "tensorflow", "great-expectations", "mlflow")
     return (
-        f"{described} Times are of one run of each stage by itself, and swing with the machine.\n\n"
-        f"The measure of memory is a process that does nothing but `import tensorflow` ({bare.peak_megabytes:.0f} MB, "
-        f"{bare.seconds:.1f} s) plus the training data ({data_megabytes:.0f} MB). No stage is to peak above {LIMIT} times "
-        f"that: {allowed:.0f} MB.\n\n{report.table(['stage', 'seconds', 'peak memory, MB', 'times the measure'], rows)}\n"
+        f"{described} One run of each stage; times vary with the load of the machine.\n\n"
+        f"The unit of memory is a process that only runs `import tensorflow` ({bare.peak_megabytes:.0f} MB, "
+        f"{bare.seconds:.1f} s) plus the training data ({data_megabytes:.0f} MB). No stage may exceed {LIMIT} times "
+        f"that: {allowed:.0f} MB.\n\n{report.table(['stage', 'seconds', 'peak memory, MB', 'times the unit'], rows)}\n"
     )
 
 
 def main() -> int:
     data = (Paths().raw / "train_images.npy").stat().st_size / 2**20
-    measure("-c", "import tensorflow")  # reads the library from disk, so that what follows measures memory and not the disk
+    measure("-c", "import tensorflow")  # reads the library from disk once, so that the next run does not time the disk
     bare = measure("-c", "import tensorflow")
     costs = {stage: measure("-m", f"pipeline.{stage}") for stage in STAGES}
     report.put("Seconds and memory of each stage", section(costs, bare, data))

@@ -1,7 +1,7 @@
-"""From pen to probabilities on the explorer's page, measured in Chromium with real pointer events.
+"""Latency from a pen stroke to the probabilities on the explorer page, in Chromium with real pointer events.
 
-`python -m bench.pen` draws circles with the mouse. Listeners before the page's own and behind it take the time in which the
-ten bars come to stand. The browser hands moves over once a frame, so what is counted from the move itself holds that wait.
+`python -m bench.pen` draws circles with the mouse. Listeners before and after those of the page time the update of the bars.
+The browser delivers moves once per frame, so the times from the move itself include that wait.
 """
 
 import math
@@ -15,7 +15,7 @@ from pipeline.core.paths import Paths
 from tests.browser import chromium
 
 POINTS = 600
-LIMIT = 16.0  # milliseconds, in which a screen of 60 Hz shows the next frame
+LIMIT = 16.0  # milliseconds: one frame at 60 Hz
 
 LISTEN = """
 window.answered = [];
@@ -36,14 +36,14 @@ return [box.left + box.width / 2, box.top + box.height / 2];
 
 
 def strokes(browser: Any) -> list[list[float]]:
-    """Milliseconds of `POINTS` moves: from handing over to probabilities, from the event to those, and to the frame's end."""
+    """Milliseconds of `POINTS` moves: from delivery to probabilities, from the event to probabilities, and to the frame."""
     browser.execute_script(
         "explorer.state.selected = {kind: 'unit', layer: 0, unit: 0}; document.getElementById('clear').click()"
     )
     x, y = browser.execute_script(LISTEN)
 
-    def mouse(kind: str, turn: float, **more: Any) -> None:
-        at = {"x": x + 90 * math.cos(turn), "y": y + 110 * math.sin(turn)}
+    def mouse(kind: str, angle: float, **more: Any) -> None:
+        at = {"x": x + 90 * math.cos(angle), "y": y + 110 * math.sin(angle)}
         browser.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": kind, "button": "left", "clickCount": 1, **at, **more})
 
     for stroke in range(POINTS // 60):
@@ -62,7 +62,7 @@ def row(name: str, times: list[float], bound: bool = False) -> list[str]:
 
 def main() -> int:
     if not shutil.which("chromedriver"):
-        print("bench     no Chromium with its driver is installed: the pen on the explorer's page is not measured")
+        print("bench     found no Chromium with its driver: the explorer page is not measured")
         return 0
     with chromium() as browser:
         browser.get(Paths().page.absolute().as_uri())
@@ -70,9 +70,9 @@ def main() -> int:
         answered, since, drawn = strokes(browser)
     header = ["from - to", "moves", "median, ms", "99th percentile, ms", "at most"]
     rows = [
-        row("the browser hands the move over - probabilities", answered, bound=True),
-        row("the move - probabilities", since, bound=True),
-        row("the move - the frame with the whole network", drawn),
+        row("delivery of the move - probabilities", answered, bound=True),
+        row("move - probabilities", since, bound=True),
+        row("move - frame with the whole network", drawn),
     ]
     described = report.machine("python -m bench.pen").replace(
         ", Python", f", Chromium {version} without a graphics card, Python"

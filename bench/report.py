@@ -1,4 +1,4 @@
-"""bench/results.md: a section for each measurement, which its own command prints and puts in place."""
+"""bench/results.md: one section for each measurement. Its command prints the section and replaces it in the file."""
 
 import os
 import platform
@@ -8,20 +8,21 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 RESULTS = Path(__file__).with_name("results.md")
-TITLE = "# Results\n\nEach section was printed and written by the command that it names; see [README.md](README.md).\n"
+TITLE = "# Results\n\nEach section was written by the command that it names; see [README.md](README.md).\n"
 
 
 def machine(command: str, *packages: str) -> str:
-    """When and on what `command` measured, with the versions of `packages`."""
+    """The date and machine of a measurement by `command`, with the versions of `packages`."""
     versions = ", ".join(f"{package} {_version(package)}" for package in packages)
     return (
-        f"Printed by `{command}` on {datetime.now(UTC):%Y-%m-%d}: {os.cpu_count()} cores ({processor()}), {platform.system()} "
-        f"{platform.machine()}, Python {platform.python_version()}" + (f", {versions}." if versions else ".")
+        f"Measured by `{command}` on {datetime.now(UTC):%Y-%m-%d}: {os.cpu_count()} cores ({processor()}), "
+        f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+        + (f", {versions}." if versions else ".")
     )
 
 
 def processor() -> str:
-    """The processor's name, as far as the system tells it."""
+    """The name of the processor, if the system reports it."""
     found = re.search(r"model name\s*: (.*)", _text(Path("/proc/cpuinfo")))
     return found[1] if found else platform.processor() or "unknown"
 
@@ -38,7 +39,7 @@ def _version(package: str) -> str:
 
 
 def put(title: str, body: str, results: Path = RESULTS) -> None:
-    """Print a section and write it: in place of the one of that title, or at the end."""
+    """Print a section and write it to `results`, in place of the section with that title or at the end."""
     print(f"\n## {title}\n\n{body}")
     sections = dict(re.findall(r"^## (.*)\n\n((?:.*\n)*?)(?=^## |\Z)", _text(results), re.MULTILINE))
     sections[title] = body

@@ -1,14 +1,14 @@
-"""A row of the results: what was measured, against what, and whether it reaches its mark."""
+"""A row of the results: a ratio, its reference, and whether it meets its target."""
 
 from typing import NamedTuple
 
 from bench import report
 
-HEADER = ["what", "against", "ratio", "mark", "reached"]
+HEADER = ["measured", "compared with", "ratio", "target", "met"]
 
 
 class Row(NamedTuple):
-    """`ratio` is to be at least `least`, or at most `most`."""
+    """The target of `ratio` is at least `least`, or at most `most`."""
 
     what: str
     against: str
@@ -17,12 +17,12 @@ class Row(NamedTuple):
     most: float | None = None
 
     @property
-    def reached(self) -> bool:
+    def met(self) -> bool:
         return (self.least is None or self.ratio >= self.least) and (self.most is None or self.ratio <= self.most)
 
     def cells(self) -> list[str]:
-        mark = f"at least {self.least:g}" if self.least is not None else f"at most {self.most:g}"
-        return [self.what, self.against, f"{self.ratio:.3g}", mark, "yes" if self.reached else "**no**"]
+        target = f"at least {self.least:g}" if self.least is not None else f"at most {self.most:g}"
+        return [self.what, self.against, f"{self.ratio:.3g}", target, "yes" if self.met else "**no**"]
 
 
 def table(rows: list[Row]) -> str:
@@ -30,7 +30,7 @@ def table(rows: list[Row]) -> str:
 
 
 def seconds(taken: dict[str, list[float]], images: int | None = None) -> str:
-    """The medians behind the ratios: seconds a turn, and images a second where a turn has as many."""
+    """The medians behind the ratios: seconds per round, and images per second if each round has `images`."""
     import statistics
 
     rows = []

@@ -1,7 +1,7 @@
-"""The stages that read the training data, on 60 thousand to 2.4 million images: `python -m bench.scale`.
+"""Time and memory of the stages that read the training data, for 60,000 to 2.4 million images: `python -m bench.scale`.
 
-The images are distorted copies of the training split. What is measured is what one more image costs: the difference between
-two sizes, so that imports are not in it.
+The images are augmented copies of the training split. The cost of one more image is the difference between two sizes, which
+leaves out the imports.
 """
 
 import sys
@@ -24,11 +24,11 @@ from pipeline.training import tensorflow_setup
 
 SIZES = (60_000, 600_000, 2_400_000)
 STAGES = ("fetch", "validate", "train")
-_AT_ONCE = 10_000
+_CHUNK = 10_000
 
 
 def write_source(folder: Path, images: int) -> None:
-    """IDX files of `images` training images, and of the test split as it is."""
+    """Write IDX files with `images` training images and the original test split."""
     with tensorflow_setup.lean_tensorflow():
         from pipeline.training.augmentation import RandomDistortion
     read, train, test = params.load(Path("params.yaml")), datasets.load(Paths(), "train"), datasets.load(Paths(), "test")
@@ -36,8 +36,8 @@ def write_source(folder: Path, images: int) -> None:
     count = len(train.labels)
     with (folder / "train-images").open("wb") as file:
         file.write(header(images, *train.images.shape[1:]))
-        for start in range(0, images, _AT_ONCE):
-            taken = train.images[start % count :][:_AT_ONCE]
+        for start in range(0, images, _CHUNK):
+            taken = train.images[start % count :][:_CHUNK]
             copies = taken if start < count else np.asarray(distort(taken, training=True)).round().astype(np.uint8)
             file.write(np.ascontiguousarray(copies).tobytes())
     labels = np.resize(train.labels, images)
@@ -46,7 +46,7 @@ def write_source(folder: Path, images: int) -> None:
 
 
 def header(*shape: int) -> bytes:
-    """Of an IDX file of uint8."""
+    """The header of an IDX file of uint8."""
     return bytes([0, 0, 8, len(shape)]) + np.array(shape, ">u4").tobytes()
 
 
@@ -58,17 +58,17 @@ def write_params(folder: Path, images: int) -> None:
     for key, file in content["fetch"]["files"].items():
         file["name"], file["sha256"] = key.replace("_", "-"), None
     content["validate"]["rows"]["train"] = [images, images]
-    content["validate"]["ink_fraction"] = content["validate"]["pixel_maximum"] = [0, 255]  # augmentation thins some images out
+    content["validate"]["ink_fraction"] = content["validate"]["pixel_maximum"] = [0, 255]  # augmentation lightens some images
     content["train"]["epochs"] = 1
     yaml.dump(content, folder / "params.yaml")
 
 
 def costs(images: int) -> tuple[dict[str, Cost], float]:
-    """What each stage takes on so many images, and the data's megabytes."""
+    """The cost of each stage on `images` images, and the size of the data in megabytes."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "source").mkdir()
-        # In a process of its own: see bench.memory.measure.
+        # In a separate process, so that this one stays small: see bench.memory.measure.
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
             pool.submit(write_source, folder / "source", images).result()
         write_params(folder, images)
@@ -77,18 +77,18 @@ def costs(images: int) -> tuple[dict[str, Cost], float]:
 
 
 def rows(found: dict[int, tuple[dict[str, Cost], float]]) -> list[Row]:
-    made = []
+    table_rows = []
     for stage in STAGES:
         small, large = [
             (found[more][0][stage].seconds - found[few][0][stage].seconds) / (more - few) for few, more in pairwise(SIZES)
         ]
         grown = found[SIZES[-1]][0][stage].private_megabytes - found[SIZES[0]][0][stage].private_megabytes
         data = found[SIZES[-1]][1] - found[SIZES[0]][1]
-        made.append(
+        table_rows.append(
             Row(f"{stage}: time of one more image, from {SIZES[1]:,} on", f"up to {SIZES[1]:,}", large / small, most=1.2)
         )
-        made.append(Row(f"{stage}: growth of private memory", "growth of the data", grown / data, most=1.0))
-    return made
+        table_rows.append(Row(f"{stage}: growth of private memory", "growth of the data", grown / data, most=1.0))
+    return table_rows
 
 
 def main() -> int:
@@ -102,8 +102,8 @@ def main() -> int:
         for images, (cost, megabytes) in found.items()
     ]
     described = report.machine("python -m bench.scale", "tensorflow", "great-expectations")
-    figures = report.table(["training images", "MB", *STAGES], cells)
-    report.put("More images", f"{described} One run of each; train takes one epoch.\n\n{table(rows(found))}\n\n{figures}\n")
+    sizes = report.table(["training images", "MB", *STAGES], cells)
+    report.put("More images", f"{described} One run of each; train takes one epoch.\n\n{table(rows(found))}\n\n{sizes}\n")
     return 0
 
 

@@ -1,7 +1,6 @@
-"""Bulk scoring against one process of ONNX Runtime on all cores: `python -m bench.score`.
+"""Batch prediction on Ray against one ONNX Runtime process on all cores: `python -m bench.score`.
 
-Both score 1.2 million images, copies of the training split, from .npy files; the one process reads and predicts, and writes
-nothing.
+Both read 1.2 million images, copies of the training split, from .npy files. The single process writes no results.
 """
 
 import sys
@@ -12,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from bench import report
+from bench.interleave import ROUNDS
 from bench.rows import seconds
-from bench.turns import ROUNDS
 from pipeline.core.paths import Paths
 from pipeline.data import datasets
 from pipeline.distributed import batch_predict, cluster
@@ -41,16 +40,16 @@ def on_ray(source: Path, model: OnnxModel, onnx: Path) -> float:
 def main() -> int:
     paths = Paths()
     images, model = datasets.open_split(paths, "train").images, OnnxModel(paths.onnx)
-    taken: dict[str, list[float]] = {"one process of ONNX Runtime": [], "pipeline.score on Ray": []}
+    taken: dict[str, list[float]] = {"one ONNX Runtime process": [], "pipeline.score on Ray": []}
     with tempfile.TemporaryDirectory() as folder, cluster.connected():
         source = Path(folder)
         for copy in range(COPIES):
             np.save(source / f"{copy:02d}.npy", images)
         for _ in range(ROUNDS):
-            taken["one process of ONNX Runtime"].append(one_process(source, model))
+            taken["one ONNX Runtime process"].append(one_process(source, model))
             taken["pipeline.score on Ray"].append(on_ray(source, model, paths.onnx))
     described, count = report.machine("python -m bench.score", "ray", "onnxruntime"), COPIES * len(images)
-    report.put("Bulk scoring", f"{described} {count:,} images; Ray was running.\n\n{seconds(taken, count)}\n")
+    report.put("Batch prediction", f"{described} {count:,} images; Ray was running.\n\n{seconds(taken, count)}\n")
     return 0
 
 

@@ -1,7 +1,7 @@
-"""How the MLflow store slows down as runs pile up, on SQLite and on PostgreSQL: `python -m bench.store`.
+"""Speed of the MLflow store by its number of runs, on SQLite and on PostgreSQL: `python -m bench.store`.
 
-Runs are written by SQL into a store that MLflow made, each with five parameters, five metrics and a tag; what is timed are
-MLflow's own calls: what the UI's list of runs asks for, the same by a metric, one run's writes, and a registration.
+SQL writes the runs into a store that MLflow created, each with five parameters, five metrics and a tag. The timed calls are
+MLflow's own: the run list of the UI, the same list sorted by a metric, the writes of one run, and a registration.
 """
 
 import statistics
@@ -60,7 +60,7 @@ def fill(engine: Any, experiment: str, low: int, high: int) -> None:
 
 
 def timed(call: Callable[[], object]) -> float:
-    """Median milliseconds, after one call to warm up."""
+    """Median milliseconds of a call, after one warm-up call."""
     call()
     taken = []
     for _ in range(REPEATS):
@@ -85,14 +85,14 @@ def calls(client: mlflow.MlflowClient, experiment: str) -> dict[str, Callable[[]
     return {
         "newest 100": lambda: client.search_runs([experiment], order_by=["attributes.start_time DESC"], max_results=100),
         "best 100": lambda: client.search_runs([experiment], order_by=["metrics.m0 DESC"], max_results=100),
-        "of one parameter": lambda: client.search_runs([experiment], "params.p0 = '3'", max_results=100),
-        "a run's writes": write,
-        "a registration": register,
+        "by a parameter": lambda: client.search_runs([experiment], "params.p0 = '3'", max_results=100),
+        "writes of a run": write,
+        "registration": register,
     }
 
 
 def measure(uri: str) -> list[list[str]]:
-    """A row a size."""
+    """One row of results per size."""
     client = mlflow.MlflowClient(uri, uri)
     experiment, engine = client.create_experiment("bench", "/nowhere"), sqlalchemy.create_engine(uri)
     client.create_registered_model("model")
@@ -110,7 +110,7 @@ def main() -> int:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         rows = measure(f"sqlite:///{folder}/store.db")
         rows += measure(stack.enter_context(postgres(folder)))
-    header = ["store", "runs", "newest 100", "best 100", "of one parameter", "a run's writes", "a registration"]
+    header = ["store", "runs", "newest 100", "best 100", "by a parameter", "writes of a run", "registration"]
     described = report.machine("python -m bench.store", "mlflow", "sqlalchemy")
     report.put("Many runs", f"{described} Median milliseconds of {REPEATS} calls each.\n\n{report.table(header, rows)}\n")
     return 0

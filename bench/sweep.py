@@ -1,7 +1,7 @@
-"""A sweep on two machines of which one dies: `python -m bench.sweep`.
+"""A sweep on two machines, one of which is killed: `python -m bench.sweep`.
 
-In a clone of what is committed, on all of MNIST, with few epochs a trial: the machines are two Rays on this one, the second is
-killed in mid-sweep, and what is counted is what the MLflow store holds in the end. Then DVC reproduces the best.
+It runs in a clone of the current commit, on all of MNIST, with few epochs per trial. The machines are two Ray nodes on this
+one; the second is killed in mid-sweep. The results count the runs in the MLflow store. Then DVC reproduces the best trial.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from pipeline.data import history
 
 
 def clone(folder: Path, epochs: int, trials: int) -> None:
-    """A clone with its data fetched and validated, and committed with the parameters of the sweep."""
+    """Clone, set and commit the parameters of the sweep, and fetch and validate the data."""
     timed(Path(), "git", "clone", "--quiet", ".", str(folder))
     yaml = YAML()
     content = yaml.load(folder / "params.yaml")
@@ -40,7 +40,7 @@ def clone(folder: Path, epochs: int, trials: int) -> None:
 
 @contextmanager
 def machines() -> Iterator[Any]:
-    """Two Rays of a core each: the cluster, with the second as `cluster.second`."""
+    """A cluster of two Ray nodes with one core each; the second is `cluster.second`."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
@@ -52,10 +52,10 @@ def machines() -> Iterator[Any]:
 
 
 def sweep(folder: Path, cluster: Any, after: int) -> float:
-    """Seconds of a sweep, in which the second machine is killed when `after` trials have ended.
+    """Seconds of a sweep in which the second machine is killed after `after` trials.
 
     Raises:
-        RuntimeError: it failed.
+        RuntimeError: the sweep failed.
     """
     start, printed = time.perf_counter(), []
     command = [sys.executable, "-m", "pipeline.sweep"]
@@ -73,13 +73,13 @@ def sweep(folder: Path, cluster: Any, after: int) -> float:
 
 
 def table(folder: Path) -> list[dict[str, str]]:
-    """trials.csv, the best first."""
+    """The rows of trials.csv, the best first."""
     with (Paths(folder).sweep / "trials.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
 
 def in_store(folder: Path) -> list[tuple[str, str]]:
-    """The trial and the status of each child of the sweep's run in the MLflow store."""
+    """Trial and status of each child run of the sweep in the MLflow store."""
     import mlflow
 
     paths = Paths(folder)
@@ -91,7 +91,7 @@ def in_store(folder: Path) -> list[tuple[str, str]]:
 
 
 def reproduced(folder: Path, best: dict[str, str]) -> tuple[float, float]:
-    """The validation loss of the experiment that the sweep queued for its best, and its accuracy on the test split."""
+    """Validation loss and test accuracy of the experiment that the sweep queued for its best trial."""
     from dvc.api import DVCFileSystem
 
     timed(folder, sys.executable, "-m", "dvc", "exp", "run", "--run-all")
@@ -109,29 +109,29 @@ def section(folder: Path, seconds: float, found: tuple[float, float], now: dict[
     (default,) = [row for row in rows if all(row[f"train.{name}"] == str(value) for name, value in now.items())]
     best, (loss, accuracy) = rows[0], found
     lines = [
-        ["trials asked for", str(YAML(typ="safe").load(folder / "params.yaml")["sweep"]["trials"])],
-        ["in the table", str(len(rows))],
-        ["finished in MLflow, once each", str(once)],
-        ["attempts that died with the machine, KILLED in MLflow", str(sum(status == "KILLED" for _, status in runs))],
-        ["stopped early", str(sum(row["epochs"] != best["epochs"] for row in rows))],
+        ["trials requested", str(YAML(typ="safe").load(folder / "params.yaml")["sweep"]["trials"])],
+        ["trials in trials.csv", str(len(rows))],
+        ["trials with exactly one FINISHED run in MLflow", str(once)],
+        ["runs on the killed machine, KILLED in MLflow", str(sum(status == "KILLED" for _, status in runs))],
+        ["trials stopped early", str(sum(row["epochs"] != best["epochs"] for row in rows))],
         ["seconds", f"{seconds:.0f}"],
-        ["validation loss of what params.yaml says", f"{float(default['val_loss']):.4f}"],
-        ["of the best", f"{float(best['val_loss']):.4f}"],
-        ["of the best, by the experiment that the sweep queued", f"{loss:.4f}"],
-        ["its accuracy on the test split, which chose nothing", f"{accuracy:.2%}"],
+        ["validation loss with params.yaml", f"{float(default['val_loss']):.4f}"],
+        ["validation loss of the best trial", f"{float(best['val_loss']):.4f}"],
+        ["validation loss of the best trial, reproduced by DVC", f"{loss:.4f}"],
+        ["test accuracy of the reproduced trial", f"{accuracy:.2%}"],
     ]
     described = report.machine("python -m bench.sweep", "ray", "optuna", "tensorflow")
-    how = f"At most {best['epochs']} epochs a trial, on two Rays of a core each; the second was killed after {after} trials."
+    how = f"At most {best['epochs']} epochs per trial, on two Ray nodes of one core; one was killed after {after} trials."
     return f"{described} All of MNIST. {how}\n\n{report.table(['', ''], lines)}\n"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.sweep", description=__doc__)
     parser.add_argument("--trials", type=int, default=30)
-    parser.add_argument("--epochs", type=int, default=5, help="of a trial, at most")
+    parser.add_argument("--epochs", type=int, default=5, help="largest number per trial")
     options = parser.parse_args()
     after = options.trials // 3
-    # A folder of a short name: Ray's sockets lie below its temporary folder, and paths of sockets are short.
+    # A short folder name: Ray puts its sockets below it, and paths of sockets are limited in length.
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "clone"
         clone(folder, options.epochs, options.trials)
@@ -141,7 +141,7 @@ def main() -> int:
         with machines() as cluster:
             seconds = sweep(folder, cluster, after)
         found = reproduced(folder, table(folder)[0])
-        report.put("A sweep in which a machine dies", section(folder, seconds, found, now, after))
+        report.put("A sweep in which a machine is killed", section(folder, seconds, found, now, after))
     return 0
 
 

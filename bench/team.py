@@ -1,7 +1,7 @@
-"""Eight pipelines at once on all of MNIST, into one store that does not exist before: `python -m bench.team`.
+"""Eight concurrent pipelines on all of MNIST, logging to one new store: `python -m bench.team`.
 
-Once into the SQLite store, once into PostgreSQL behind a server with passwords. Each is `dvc repro` in a clone of its own.
-Then every run, metric point, artifact and model version is looked for.
+Once with SQLite, once with PostgreSQL behind a server with passwords. Each pipeline is `dvc repro` in a separate clone.
+Afterwards every run, metric point, artifact and model version must be in the store.
 """
 
 import os
@@ -18,12 +18,12 @@ from bench.commands import ENVIRONMENT, timed
 from tests.servers import mlflow_server, postgres
 from tests.test_team import PASSWORD, assert_nothing_is_lost
 
-AT_ONCE = 8
+PIPELINES = 8
 
 
 def clones(folder: Path, store: Path | None) -> list[Path]:
-    """Clones of what is committed, with `store` as the MLflow store of all, where it is given."""
-    made = [folder / f"clone-{number}" for number in range(AT_ONCE)]
+    """Clones of the current commit that share the MLflow store `store`, if given."""
+    made = [folder / f"clone-{number}" for number in range(PIPELINES)]
     for clone in made:
         timed(Path(), "git", "clone", "--quiet", ".", str(clone))
         if store:
@@ -34,10 +34,10 @@ def clones(folder: Path, store: Path | None) -> list[Path]:
 
 
 def reproduced(trees: list[Path], environment: Mapping[str, str]) -> float:
-    """Seconds of `dvc repro` in all of the trees at once.
+    """Seconds of `dvc repro` in all trees at once.
 
     Raises:
-        RuntimeError: one failed.
+        RuntimeError: a pipeline failed.
     """
     start, command = time.perf_counter(), [sys.executable, "-m", "dvc", "repro"]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
@@ -71,12 +71,12 @@ def main() -> int:
     rows = []
     for name, measured in (("SQLite", on_sqlite), ("PostgreSQL behind a server with passwords", on_postgresql)):
         with tempfile.TemporaryDirectory() as folder:
-            rows.append([name, str(AT_ONCE), f"{measured(Path(folder)):.0f}", "none"])
+            rows.append([name, str(PIPELINES), f"{measured(Path(folder)):.0f}", "none"])
     described = report.machine("python -m bench.team", "mlflow", "tensorflow", "dvc")
-    figures = report.table(
-        ["store, new", "pipelines at once", "seconds for all", "runs, points, files or versions lost"], rows
+    results = report.table(
+        ["new store", "concurrent pipelines", "seconds in total", "lost runs, points, files or versions"], rows
     )
-    report.put("Pipelines at once", f"{described} Each is a `dvc repro` of all of MNIST.\n\n{figures}\n")
+    report.put("Concurrent pipelines", f"{described} Each is a `dvc repro` of all of MNIST.\n\n{results}\n")
     return 0
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 from jax import numpy as jnp
 
-from bench.workers.turns import serve
+from bench.workers.rounds import serve
 
 BATCH = 128
 images = jnp.asarray(np.load("data/raw/train_images.npy").astype("float32").reshape(-1, 784) / 255)
@@ -30,9 +30,9 @@ def epoch(state: Any, key: Any) -> Any:
 
     def step(state: Any, rows: Any) -> Any:
         weights, moments = state
-        found, gradient = jax.value_and_grad(loss)(weights, images[rows], labels[rows])
+        value, gradient = jax.value_and_grad(loss)(weights, images[rows], labels[rows])
         change, moments = optimizer.update(gradient, moments)
-        return (optax.apply_updates(weights, change), moments), found
+        return (optax.apply_updates(weights, change), moments), value
 
     return jax.lax.scan(step, state, order)
 
@@ -40,11 +40,11 @@ def epoch(state: Any, key: Any) -> Any:
 state = (weights, optimizer.init(weights))
 
 
-def turn() -> None:
+def run_epoch() -> None:
     global state, shuffling
     shuffling, key = jax.random.split(shuffling)
     state, losses = epoch(state, key)
     losses.block_until_ready()
 
 
-serve(turn)
+serve(run_epoch)

@@ -1,9 +1,9 @@
-"""Epochs of Keras as everyone calls it: compile, fit, and what they default to (batches of 32, Adam)."""
+"""Epochs of Keras with its default settings: batches of 32, Adam."""
 
 import keras
 import numpy as np
 
-from bench.workers.turns import serve
+from bench.workers.rounds import serve
 
 images = np.load("data/raw/train_images.npy").astype("float32") / 255
 labels = np.load("data/raw/train_labels.npy")

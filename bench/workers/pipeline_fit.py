@@ -1,17 +1,17 @@
-"""Epochs of the pipeline's own fit: `python -m bench.workers.pipeline_fit plain 128`, or `distorted 384` as in params.yaml."""
+"""Epochs of the pipeline's fit: `python -m bench.workers.pipeline_fit plain 128`, or `augmented 384` as in params.yaml."""
 
 import sys
 from pathlib import Path
 
 import numpy as np
 
-from bench.workers.turns import Turns
+from bench.workers.rounds import Rounds
 from pipeline.core import params
 from pipeline.core.paths import Paths
 from pipeline.data import datasets
 from pipeline.training import tensorflow_setup
 
-MANY = 1000  # epochs, so that turns end before they do
+MANY = 1000  # epochs: more than rounds
 NOTHING = {"rotation": 0, "scale": 0, "shear": 0, "shift": 0, "elastic": 0}
 
 
@@ -24,12 +24,12 @@ def main(kind: str, batch: int) -> None:
     with tensorflow_setup.lean_tensorflow():
         from pipeline.training import fit, network
     model = network.build(read.model, data.images.shape[1:], len(read.fetch.classes), train.seed)
-    turns = Turns()
+    rounds = Rounds()
 
-    def epoch_ended(number: int, figures: dict[str, float]) -> None:
+    def epoch_ended(number: int, metrics: dict[str, float]) -> None:
         if number > 1:
-            turns.done()
-        if not turns.wait():
+            rounds.done()
+        if not rounds.wait():
             raise SystemExit
 
     fit.fit(model, data, parts, train, epoch_ended)

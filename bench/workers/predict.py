@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.workers.turns import serve
+from bench.workers.rounds import serve
 from pipeline.core.paths import Paths
 
 
@@ -18,7 +18,7 @@ def onnx(path: Path, images: np.ndarray) -> Callable[[], object]:
 
 
 def identity(images: np.ndarray) -> Callable[[], object]:
-    """An ONNX file that does nothing: what a call costs."""
+    """An ONNX file that only returns its input, to measure the overhead of a call."""
     import onnxruntime
     from onnx import TensorProto, helper
 

@@ -1,8 +1,8 @@
-"""The float32 matrix products of the network 784-256-10, by NumPy's BLAS and into place.
+"""The float32 matrix products of the network 784-256-10 with the BLAS of NumPy, into preallocated arrays.
 
-`python -m bench.workers.products training 128` makes those of an epoch of 60,000 images: of the forward pass, and of the
-gradients with respect to weights and hidden values. `... inference 10000 240000` makes those of the
-forward pass of 240,000 images, 10,000 at a time.
+`python -m bench.workers.products training 128` computes those of an epoch of 60,000 images: the forward pass, and the
+gradients with respect to the weights and hidden values. `... inference 10000 240000` computes the forward pass of 240,000
+images, 10,000 at a time.
 `... square 2048` multiplies two square matrices.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bench.workers.turns import serve
+from bench.workers.rounds import serve
 
 IMAGES, PIXELS, UNITS, CLASSES = 60_000, 784, 256, 10
 

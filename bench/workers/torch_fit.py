@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from bench.workers.turns import serve
+from bench.workers.rounds import serve
 
 BATCH = 128
 torch.manual_seed(0)

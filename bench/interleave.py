@@ -1,4 +1,4 @@
-"""Measuring side by side: each contender in a process of its own, one turn after the other, A B A B."""
+"""Interleaved measurements: each contender runs in a process of its own, one round of each after the other (A B A B)."""
 
 import statistics
 import subprocess
@@ -11,30 +11,30 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 ROUNDS = 7
-REST = 0.5  # seconds; OpenBLAS's threads take some hundredths
+REST = 0.5  # seconds between rounds; the threads of OpenBLAS take some hundredths to go idle
 PEERS = Path(".venv/peers/bin/python")
 
 
 class Worker(NamedTuple):
-    """A process that takes a turn for each line that it reads."""
+    """A process that runs one round for each line on its standard input; see bench.workers.rounds."""
 
-    turns: IO[str]
+    requests: IO[str]
     answers: IO[str]
 
-    def turn(self) -> float:
-        """Seconds of one turn, after a rest in which the threads of the one before stop waiting for work at full speed."""
+    def run(self) -> float:
+        """Seconds of one round. Rests first, until the threads of the previous process have stopped spinning."""
         time.sleep(REST)
-        self.turns.write("turn\n")
-        self.turns.flush()
+        self.requests.write("round\n")
+        self.requests.flush()
         return float(self.answers.readline() or "nan")
 
 
 @contextmanager
 def worker(command: Sequence[str]) -> Iterator[Worker]:
-    """`module argument ...` of bench.workers; those of torch and jax run among the peers.
+    """Start `module argument ...` of bench.workers; modules for PyTorch and JAX run in the peers' environment.
 
     Raises:
-        RuntimeError: it does not start, or fails.
+        RuntimeError: the worker exits with an error.
     """
     module, *arguments = command
     python = str(PEERS) if module.startswith(("torch", "jax")) else sys.executable
@@ -50,19 +50,19 @@ def worker(command: Sequence[str]) -> Iterator[Worker]:
             raise RuntimeError(f"{' '.join(command)} exited with {process.returncode}: {errors.read()[-2000:]}")
 
 
-def alternate(contenders: Mapping[str, Sequence[str]], rounds: int = ROUNDS) -> dict[str, list[float]]:
-    """Seconds of each turn of each contender, after two turns to warm up."""
+def interleave(contenders: Mapping[str, Sequence[str]], rounds: int = ROUNDS) -> dict[str, list[float]]:
+    """Seconds of each round of each contender, after two rounds of warm-up."""
     with ExitStack() as stack:
         workers = {name: stack.enter_context(worker(command)) for name, command in contenders.items()}
         for each in [*workers.values()] * 2:
-            each.turn()
+            each.run()
         taken: dict[str, list[float]] = {name: [] for name in workers}
         for _ in range(rounds):
             for name, each in workers.items():
-                taken[name].append(each.turn())
+                taken[name].append(each.run())
     return taken
 
 
 def ratio(taken: Mapping[str, Sequence[float]], one: str, other: str) -> float:
-    """The median over the rounds of the seconds of `one` over those of `other`, in the same round."""
+    """The median, over the rounds, of the seconds of `one` divided by those of `other` in the same round."""
     return statistics.median(a / b for a, b in zip(taken[one], taken[other], strict=True))

@@ -1,19 +1,19 @@
-"""What a worker and bench.turns say to each other: a line in is a turn to take, a line out the seconds that it took."""
+"""The worker's side of bench.interleave: run a round for each line of standard input, and print its seconds."""
 
 import sys
 import time
 from collections.abc import Callable
 
 
-class Turns:
-    """Waits for turns on standard input and answers on standard output, which nothing else may write to."""
+class Rounds:
+    """Reads requests from standard input and answers on standard output. Other output goes to standard error."""
 
     def __init__(self) -> None:
         self._answers, sys.stdout = sys.stdout, sys.stderr
         self._start = 0.0
 
     def wait(self) -> bool:
-        """Wait for a turn; False when there are no more."""
+        """Wait for the next round; False if there are no more."""
         more = bool(sys.stdin.readline())
         self._start = time.perf_counter()
         return more
@@ -23,8 +23,8 @@ class Turns:
 
 
 def serve(block: Callable[[], object]) -> None:
-    """Run `block` once a turn."""
-    turns = Turns()
-    while turns.wait():
+    """Run `block` once per round."""
+    rounds = Rounds()
+    while rounds.wait():
         block()
-        turns.done()
+        rounds.done()
