@@ -29,7 +29,7 @@ CHECKS = "Lint and test the code that this job runs"  # these tests themselves
 
 @dataclass
 class Cycle:
-    """What the job's steps printed, with which exit code, and the clone that they ran in."""
+    """The exit code and the output of the job's steps, and the clone in which they ran."""
 
     code: int
     printed: str
@@ -38,7 +38,7 @@ class Cycle:
 
 @dataclass
 class Home:
-    """Where the clones come from and what they publish to."""
+    """The remotes that the cycles clone from and publish to."""
 
     folder: Path
     tracking: str
@@ -53,7 +53,7 @@ class Home:
         return done.stdout.strip()
 
     def state(self) -> tuple[str, str, str]:
-        """What is published: the commit, the tags, and the champion."""
+        """The published commit, tags and champion."""
         client = mlflow.MlflowClient(self.tracking)
         try:
             champion = str(client.get_model_version_by_alias("mnist-dense", "champion").version)
@@ -62,7 +62,7 @@ class Home:
         return self.git("rev-parse", "main"), " ".join(self.git("tag").split()), champion
 
     def run_cycle(self, name: str, clone: Path | None = None, **inputs: str) -> Cycle:
-        """Run the steps of the workflow in a fresh clone, or again in `clone`, up to the first that fails."""
+        """Run the steps of the workflow in a new clone, or again in `clone`, up to the first that fails."""
         if clone is None:
             clone = self.folder / name
             self.git("clone", "--quiet", str(self.origin), str(clone), cwd=self.folder)
@@ -85,13 +85,13 @@ class Home:
         return self.cycles[name]
 
     def environment(self, step: dict[str, Any], inputs: dict[str, str]) -> dict[str, str]:
-        """The step's variables as GitHub would fill them in, and none of a person who runs the tests."""
+        """The step's variables as GitHub fills them in. Your own git configuration is not used."""
         secrets = {"URL": str(self.folder / "dvc-remote"), "MLFLOW_TRACKING_URI": self.tracking}
         filled = {key: inputs.get(key, secrets.get(key, "")) for key in step.get("env", {})}
         filled = {key: value for key, value in filled.items() if not key.startswith("AWS_")}
-        alone = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull, "HOME": str(self.folder)}
+        isolated = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull, "HOME": str(self.folder)}
         summary = {"CI": "true", "GITHUB_STEP_SUMMARY": str(self.folder / "summary.md")}
-        return {**os.environ, **alone, **summary, "MLFLOW_TRACKING_URI": self.tracking, **filled}
+        return {**os.environ, **isolated, **summary, "MLFLOW_TRACKING_URI": self.tracking, **filled}
 
 
 def steps() -> list[dict[str, Any]]:
@@ -104,7 +104,7 @@ def enlarged(data: dict[str, Split], count: int, train: Split) -> dict[str, Spli
 
 
 def publish_repository(home: Home, source: Path) -> None:
-    """A bare repository of the tree as it is, with parameters for small data."""
+    """Create a bare repository of the working tree, with parameters for small data."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True
     )
@@ -125,13 +125,13 @@ def publish_repository(home: Home, source: Path) -> None:
 def home(
     tmp_path_factory: pytest.TempPathFactory, subset: dict[str, Split], mnist: dict[str, Split]
 ) -> Iterator[tuple[Home, dict[str, tuple[str, str, str]]]]:
-    """Run the cycles one after the other; what was published after each is kept beside them."""
+    """Run the cycles one after the other, and keep what was published after each."""
     folder = tmp_path_factory.mktemp("home")
     source = write_source(folder / "source", subset)
     with mlflow_server(folder) as (uri, _):
         home, states = Home(folder, uri), {}
 
-        def take(name: str, data: dict[str, Split] | None = None, clone: Path | None = None, **inputs: str) -> None:
+        def run_cycle(name: str, data: dict[str, Split] | None = None, clone: Path | None = None, **inputs: str) -> None:
             if data:
                 write_source(source, data)
             home.run_cycle(name, clone, **inputs)
@@ -139,26 +139,26 @@ def home(
 
         publish_repository(home, source)
         states["start"] = home.state()
-        take("without a champion")
-        take("first", clone=home.cycles["without a champion"].clone, FIRST="1")
-        take("idle")
+        run_cycle("without a champion")
+        run_cycle("first", clone=home.cycles["without a champion"].clone, FIRST="1")
+        run_cycle("idle")
         hook = home.origin / "hooks" / "pre-receive"
         hook.write_text("#!/bin/sh\nexit 1\n")
         hook.chmod(0o755)
         more = enlarged(subset, 9000, mnist["train"])
-        take("cut short", more)
+        run_cycle("interrupted", more)
         hook.unlink()
-        take("completed")
+        run_cycle("completed")
         inverted = {"train": Split(255 - subset["train"].images, subset["train"].labels), "test": subset["test"]}
-        take("bad", inverted)
-        take("worse", enlarged(subset, 700, mnist["train"]))
+        run_cycle("bad", inverted)
+        run_cycle("worse", enlarged(subset, 700, mnist["train"]))
         yield home, states
 
 
-Taken = tuple[Home, dict[str, tuple[str, str, str]]]
+Cycles = tuple[Home, dict[str, tuple[str, str, str]]]
 
 
-def test_a_store_without_a_champion_promotes_nothing_by_itself(home: Taken) -> None:
+def test_nothing_is_promoted_in_a_store_without_a_champion(home: Cycles) -> None:
     cycles, states = home[0].cycles, home[1]
 
     assert cycles["without a champion"].code != 0
@@ -166,74 +166,74 @@ def test_a_store_without_a_champion_promotes_nothing_by_itself(home: Taken) -> N
     assert states["without a champion"] == states["start"]
 
 
-def test_the_first_champion_is_committed_tagged_and_pushed(home: Taken) -> None:
-    taken, states = home
+def test_the_first_champion_is_committed_tagged_and_pushed(home: Cycles) -> None:
+    remotes, states = home
 
-    assert taken.cycles["first"].code == 0, taken.cycles["first"].printed
+    assert remotes.cycles["first"].code == 0, remotes.cycles["first"].printed
     commit, tags, champion = states["first"]
     assert tags == "mnist-dense#champion#1 mnist-dense@v1.0.0"
     assert champion != "none"
-    assert taken.git("rev-list", "-n", "1", "mnist-dense@v1.0.0") == commit
-    assert "becomes champion" in taken.git("log", "-1", "--format=%B", "main")
-    assert "[skip ci]" in taken.git("log", "-1", "--format=%B", "main")
-    changed = taken.git("diff", "--name-only", f"{states['start'][0]}..{commit}").split()
+    assert remotes.git("rev-list", "-n", "1", "mnist-dense@v1.0.0") == commit
+    assert "becomes champion" in remotes.git("log", "-1", "--format=%B", "main")
+    assert "[skip ci]" in remotes.git("log", "-1", "--format=%B", "main")
+    changed = remotes.git("diff", "--name-only", f"{states['start'][0]}..{commit}").split()
     assert set(changed) == {"dvc.lock", "data/evaluation/metrics.json", "data/model/parity.json"}
 
 
-def test_a_consumer_gets_the_champion_from_git_alone(home: Taken, tmp_path: Path) -> None:
-    taken, _ = home
-    champion = taken.folder / "completed" / "data" / "model" / "model.onnx"
-    remote = ["--remote", "store", "--remote-config", f"url={taken.folder / 'dvc-remote'}"]
+def test_the_champion_can_be_downloaded_with_git_and_dvc_alone(home: Cycles, tmp_path: Path) -> None:
+    remotes, _ = home
+    champion = remotes.folder / "completed" / "data" / "model" / "model.onnx"
+    remote = ["--remote", "store", "--remote-config", f"url={remotes.folder / 'dvc-remote'}"]
 
-    command = ["dvc", "artifacts", "get", str(taken.origin), "mnist-dense", "--stage", "champion", "-o", "model.onnx"]
+    command = ["dvc", "artifacts", "get", str(remotes.origin), "mnist-dense", "--stage", "champion", "-o", "model.onnx"]
     done = subprocess.run([sys.executable, "-m", *command, *remote], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
     assert files.sha256(tmp_path / "model.onnx") == files.sha256(champion)
 
 
-def test_with_nothing_new_nothing_is_trained(home: Taken) -> None:
-    taken, states = home
+def test_nothing_is_trained_if_nothing_changed(home: Cycles) -> None:
+    remotes, states = home
 
-    assert taken.cycles["idle"].code == 0, taken.cycles["idle"].printed
-    assert "nothing new" in taken.cycles["idle"].printed
-    assert "pipeline.train" not in taken.cycles["idle"].printed
+    assert remotes.cycles["idle"].code == 0, remotes.cycles["idle"].printed
+    assert "nothing new" in remotes.cycles["idle"].printed
+    assert "pipeline.train" not in remotes.cycles["idle"].printed
     assert states["idle"] == states["first"]
 
 
-def test_a_cycle_that_was_cut_short_is_completed_by_the_next(home: Taken) -> None:
-    taken, states = home
+def test_the_next_cycle_completes_an_interrupted_one(home: Cycles) -> None:
+    remotes, states = home
 
-    assert taken.cycles["cut short"].code != 0
-    assert "expected it to succeed" in taken.cycles["cut short"].printed
-    assert states["cut short"][:2] == states["first"][:2]
-    assert taken.cycles["completed"].code == 0, taken.cycles["completed"].printed
-    assert "pipeline.train" not in taken.cycles["completed"].printed
+    assert remotes.cycles["interrupted"].code != 0
+    assert "expected it to succeed" in remotes.cycles["interrupted"].printed
+    assert states["interrupted"][:2] == states["first"][:2]
+    assert remotes.cycles["completed"].code == 0, remotes.cycles["completed"].printed
+    assert "pipeline.train" not in remotes.cycles["completed"].printed
     assert "mnist-dense@v1.1.0" in states["completed"][1]
-    assert states["completed"][2] == states["cut short"][2] != states["first"][2]
+    assert states["completed"][2] == states["interrupted"][2] != states["first"][2]
 
 
-def test_data_that_is_bad_is_stopped_and_the_champion_stays(home: Taken) -> None:
-    taken, states = home
+def test_bad_data_fails_the_cycle_and_the_champion_stays(home: Cycles) -> None:
+    remotes, states = home
 
-    assert taken.cycles["bad"].code != 0
-    assert "pixel_minimum" in taken.cycles["bad"].printed or "mean" in taken.cycles["bad"].printed
-    assert "pipeline.train" not in taken.cycles["bad"].printed
+    assert remotes.cycles["bad"].code != 0
+    assert "pixel_minimum" in remotes.cycles["bad"].printed or "mean" in remotes.cycles["bad"].printed
+    assert "pipeline.train" not in remotes.cycles["bad"].printed
     assert states["bad"] == states["completed"]
-    assert taken.git("status", "--porcelain", "--untracked-files=no", cwd=taken.cycles["bad"].clone) == ""
-    assert not files.read_json(taken.cycles["bad"].clone / "data" / "retrain" / "report.json")["success"]
+    assert remotes.git("status", "--porcelain", "--untracked-files=no", cwd=remotes.cycles["bad"].clone) == ""
+    assert not files.read_json(remotes.cycles["bad"].clone / "data" / "retrain" / "report.json")["success"]
 
 
-def test_a_worse_model_is_refused_and_the_branch_stays(home: Taken) -> None:
-    taken, states = home
+def test_an_inferior_model_is_refused_and_the_branch_stays(home: Cycles) -> None:
+    remotes, states = home
 
-    assert taken.cycles["worse"].code == 0, taken.cycles["worse"].printed
-    assert "is refused" in taken.cycles["worse"].printed
+    assert remotes.cycles["worse"].code == 0, remotes.cycles["worse"].printed
+    assert "is refused" in remotes.cycles["worse"].printed
     assert states["worse"] == states["completed"]
-    assert taken.git("status", "--porcelain", "--untracked-files=no", cwd=taken.cycles["worse"].clone) == ""
+    assert remotes.git("status", "--porcelain", "--untracked-files=no", cwd=remotes.cycles["worse"].clone) == ""
 
 
-def test_the_job_page_says_how_each_cycle_ended(home: Taken) -> None:
+def test_the_job_page_shows_how_each_cycle_ended(home: Cycles) -> None:
     page = (home[0].folder / "summary.md").read_text(encoding="utf-8")
 
     heads = [line for line in page.splitlines() if line.startswith("# ")]
@@ -242,22 +242,22 @@ def test_the_job_page_says_how_each_cycle_ended(home: Taken) -> None:
     assert home[0].tracking in page
 
 
-def test_staleness_fails_loudly(home: Taken) -> None:
-    taken, _ = home
-    clone = taken.cycles["worse"].clone
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": taken.tracking}
+def test_make_stale_fails_after_max_age_days(home: Cycles) -> None:
+    remotes, _ = home
+    clone = remotes.cycles["worse"].clone
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": remotes.tracking}
 
     def stale() -> "subprocess.CompletedProcess[str]":
         return subprocess.run(["make", "stale"], cwd=clone, env=environment, capture_output=True, text=True, check=False)
 
     assert stale().returncode == 0
     edit_params(clone / "params.yaml", {"retrain.max_age_days": 1e-9})
-    late = stale()
-    assert late.returncode != 0
-    assert "refused" in late.stdout
+    result = stale()
+    assert result.returncode != 0
+    assert "refused" in result.stdout
 
 
-def test_two_cycles_at_once_are_refused(home: Taken) -> None:
+def test_a_second_concurrent_cycle_is_refused(home: Cycles) -> None:
     from filelock import FileLock
 
     clone = home[0].cycles["worse"].clone
@@ -270,7 +270,7 @@ def test_two_cycles_at_once_are_refused(home: Taken) -> None:
     assert "found another retraining cycle running" in done.stderr
 
 
-def test_an_interrupted_cycle_with_a_seed_leaves_the_seed_as_it_was(home: Taken) -> None:
+def test_an_interrupted_cycle_restores_the_seed(home: Cycles) -> None:
     clone = home[0].cycles["bad"].clone
     params = clone / "params.yaml"
     before = params.read_text()
@@ -287,7 +287,7 @@ def test_an_interrupted_cycle_with_a_seed_leaves_the_seed_as_it_was(home: Taken)
     assert params.read_text() == before
 
 
-def test_a_checkout_with_other_changes_is_left_alone_and_told_without_a_store_too(home: Taken) -> None:
+def test_a_checkout_with_other_changes_is_refused_even_without_a_store(home: Cycles) -> None:
     clone = home[0].cycles["idle"].clone
     (clone / "README.md").write_text("mine")
 
