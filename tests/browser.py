@@ -1,4 +1,4 @@
-"""Real Chromium, driven as a person would: what it shows, what it asks for, and what it complains about."""
+"""Drive real Chromium like a user, and read its console and its requests."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from selenium.webdriver.chrome.service import Service
 
 @contextmanager
 def chromium(width: int = 1200, height: int = 1000) -> Iterator[Any]:
-    """A browser without a window; skips the test where there is none."""
+    """Start a browser without a window; skip the test if none is installed."""
     binary = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     driver = shutil.which("chromedriver")
     if not binary or not driver:
@@ -24,7 +24,7 @@ def chromium(width: int = 1200, height: int = 1000) -> Iterator[Any]:
     for argument in ("--headless=new", "--disable-gpu", "--disable-dev-shm-usage", f"--window-size={width},{height}"):
         options.add_argument(argument)
     if os.getuid() == 0:
-        options.add_argument("--no-sandbox")  # which does not start for root
+        options.add_argument("--no-sandbox")  # the sandbox does not start for root
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     browser = webdriver.Chrome(options=options, service=Service(driver))
     browser.set_script_timeout(60)
@@ -35,11 +35,11 @@ def chromium(width: int = 1200, height: int = 1000) -> Iterator[Any]:
 
 
 def complaints(browser: Any) -> list[str]:
-    """Warnings and errors on the console since the last call."""
+    """The warnings and errors on the console since the last call."""
     return [entry["message"] for entry in browser.get_log("browser") if entry["level"] in ("WARNING", "SEVERE")]
 
 
 def requested(browser: Any) -> list[str]:
-    """The addresses that pages asked for since the last call."""
+    """The addresses that pages requested since the last call."""
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     return [each["params"]["request"]["url"] for each in messages if each["method"] == "Network.requestWillBeSent"]

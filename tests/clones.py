@@ -1,4 +1,4 @@
-"""Clones of the working tree, with the parameters for the subset, in which commands run as a person runs them."""
+"""Clones of the working tree with parameters for the subset, in which tests run commands like a user."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from pipeline.core.paths import Paths
 from pipeline.data.datasets import Split
-from tests.conftest import SMALL, edit_params, write_source
+from tests.conftest import SMALL, Repository, edit_params, write_source
 from tests.imports import ROOT, outputs
 
 
@@ -22,7 +22,7 @@ class Clone:
     paths: Paths
 
     def run(self, *command: str) -> "subprocess.CompletedProcess[str]":
-        """Run a Python module in the clone, as `make` does: with this environment's interpreter first on the path."""
+        """Run a Python module in the clone like `make`: with this environment's interpreter first on the path."""
         environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "120"}
         return subprocess.run(
             [sys.executable, "-m", *command],
@@ -34,21 +34,21 @@ class Clone:
         )
 
     def repro(self, *options: str) -> str:
-        """`dvc repro`, which must succeed; return what it prints."""
+        """Run `dvc repro`, which must succeed; return its output."""
         done = self.run("dvc", "repro", *options)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     def digests(self) -> dict[str, str]:
-        """SHA-256 of every file below the outputs that dvc.yaml declares."""
+        """SHA-256 of every file in the outputs that dvc.yaml declares."""
         stages = YAML(typ="safe").load(self.paths.root / "dvc.yaml")["stages"].values()
-        found = [self.paths.root / out for stage in stages for out in sorted(outputs(stage))]
-        whole = [file for path in found for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()]
-        return {file.relative_to(self.paths.root).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in whole}
+        paths = [self.paths.root / out for stage in stages for out in sorted(outputs(stage))]
+        files = [file for path in paths for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()]
+        return {file.relative_to(self.paths.root).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 def ran(printed: str) -> list[str]:
-    """The stages that DVC says it ran."""
+    """The stages that DVC ran, according to its output."""
     return [line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage")]
 
 
@@ -58,7 +58,7 @@ def git(root: Path, *arguments: str) -> None:
 
 
 def borrow_environment(clone: Path) -> None:
-    """Give the clone the environment that the tests run in, so that make need not set one up."""
+    """Link the environment of the tests into the clone, so that make does not set one up."""
     (clone / ".venv").mkdir()
     for entry in Path(sys.prefix).iterdir():
         if entry.name != ".ready":
@@ -67,7 +67,7 @@ def borrow_environment(clone: Path) -> None:
 
 
 def make_clone(root: Path, subset: dict[str, Split], changes: dict[str, Any]) -> Clone:
-    """What a clone of the working tree would hold, with the parameters for the subset, and `changes`, committed."""
+    """Commit the working tree in a new repository at `root`, with parameters for the subset and `changes` to them."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout.splitlines()
@@ -81,3 +81,17 @@ def make_clone(root: Path, subset: dict[str, Split], changes: dict[str, Any]) ->
     git(root, "add", "--all")
     git(root, "commit", "--quiet", "--message", "Clone")
     return Clone(Paths(root))
+
+
+def reproduced(built: Repository, root: Path, subset: dict[str, Split], changes: dict[str, Any], *stages: str) -> Clone:
+    """A clone in which DVC has the outputs of `stages` from `built`, so that it does not run them.
+
+    By default that is all stages, and the clone has the MLflow store, too. The outputs' hashes are in dvc.lock, which is not
+    committed yet.
+    """
+    clone = make_clone(root, subset, changes)
+    for folder in ("data",) if stages else ("data", "mlruns"):
+        shutil.copytree(built.paths.root / folder, root / folder, dirs_exist_ok=True)
+    done = clone.run("dvc", "commit", "--force", "--quiet", *stages)
+    assert done.returncode == 0, done.stderr
+    return clone

@@ -1,4 +1,4 @@
-"""What the modules of pipeline/ import, read from their source."""
+"""The imports of the modules in pipeline/, read from their source."""
 
 import ast
 from pathlib import Path
@@ -13,7 +13,7 @@ MODULES = {
 
 
 def imported(path: Path) -> set[str]:
-    """Every module that the source at `path` names in an import, wherever in the file that stands."""
+    """Every module that an import in the source at `path` names, also inside functions."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -25,12 +25,12 @@ def imported(path: Path) -> set[str]:
 
 
 def direct(module: str) -> set[str]:
-    """The modules of the pipeline that `module` imports itself."""
+    """The modules of the pipeline that `module` imports directly."""
     return imported(MODULES[module]) & MODULES.keys()
 
 
 def closure(module: str) -> set[str]:
-    """`module` and every module of the pipeline that importing it leads to."""
+    """`module` and every module of the pipeline that it imports, directly or indirectly."""
     found, left = set(), {module}
     while left:
         found.add(name := left.pop())
@@ -39,11 +39,11 @@ def closure(module: str) -> set[str]:
 
 
 def outputs(stage: dict[str, Any]) -> set[str]:
-    """What a stage of dvc.yaml writes, whoever keeps it."""
+    """The outputs of a stage of dvc.yaml: outs, metrics and plots."""
     entries = [entry for kind in ("outs", "metrics", "plots") for entry in stage.get(kind, [])]
     return {entry if isinstance(entry, str) else next(iter(entry)) for entry in entries}
 
 
 def files(modules: set[str]) -> set[str]:
-    """The paths of `modules` from the root, as dvc.yaml writes them."""
+    """The paths of `modules` relative to the root, like in dvc.yaml."""
     return {MODULES[module].relative_to(ROOT).as_posix() for module in modules}

@@ -1,4 +1,4 @@
-"""Servers that are really started, for tests that really talk to them."""
+"""Start real servers for tests."""
 
 import os
 import shutil
@@ -27,9 +27,9 @@ def free_port() -> int:
 def mlflow_server(
     folder: Path, store: str = "", workers: int = 1, password: str = "", port: int = 0
 ) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
-    """An MLflow server with artifacts in `folder`: its address and its process.
+    """Start an MLflow server with artifacts in `folder`; yield its address and its process.
 
-    Its store is SQLite in `folder`, or the database at `store`; with a password it asks for it, of the user admin.
+    The store is SQLite in `folder` unless `store` names another. With a password, the server asks for it, for the user admin.
     """
     uri = f"http://127.0.0.1:{(port := port or free_port())}"
     store, artifacts = store or f"sqlite:///{folder}/server.db", str(folder / "artifacts")
@@ -57,7 +57,7 @@ def mlflow_server(
 def verb(
     module: str, root: Path, port: int, *arguments: str, host: str = "127.0.0.1", **settings: str
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """`python -m pipeline.<module> --port <port>` on the tree at `root` and its own store, once it answers at `host`."""
+    """Run `python -m pipeline.<module> --port <port>` on the tree at `root` and its store; yield when it answers at `host`."""
     environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
     process = subprocess.Popen(
         [sys.executable, "-m", f"pipeline.{module}", "--port", str(port), *arguments],
@@ -78,7 +78,7 @@ def verb(
 
 @contextmanager
 def postgres(folder: Path) -> Iterator[str]:
-    """A PostgreSQL cluster of our own with an empty database: its URI."""
+    """Start a PostgreSQL cluster with an empty database; yield its URI."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not programs:
         pytest.skip("no PostgreSQL server is installed (Debian: apt install postgresql)")
@@ -102,12 +102,12 @@ def postgres(folder: Path) -> Iterator[str]:
         _wait_until_open(port, process, folder)
         address = ["--host=127.0.0.1", f"--port={port}", "--username=mlflow"]
         while subprocess.run([str(binaries / "pg_isready"), *address, "--quiet"], check=False).returncode:
-            assert process.poll() is None, "the server ended"  # its port is open before it takes anybody
+            assert process.poll() is None, "the server ended"  # its port opens before it accepts clients
             time.sleep(0.05)
         subprocess.run([str(binaries / "createdb"), *address, "mlflow"], **quiet)
         yield f"postgresql://mlflow@127.0.0.1:{port}/mlflow"
     finally:
-        process.send_signal(signal.SIGINT)  # at once, whoever is connected
+        process.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown: it disconnects clients
         process.wait()
 
 
@@ -125,7 +125,7 @@ def wait_until_healthy(uri: str, process: "subprocess.Popen[bytes]") -> None:
 
 @contextmanager
 def ssh_server(folder: Path) -> Iterator[tuple[int, Path]]:
-    """An OpenSSH server of our own, for the user who runs the tests: its port, and the key that it lets in."""
+    """Start an OpenSSH server for the user who runs the tests; yield its port and the key that it accepts."""
     sshd = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
     if not sshd or not shutil.which("ssh-keygen"):
         pytest.skip("no OpenSSH server is installed (Debian: apt install openssh-server)")
@@ -147,7 +147,7 @@ def ssh_server(folder: Path) -> Iterator[tuple[int, Path]]:
     }
     (folder / "sshd_config").write_text("".join(f"{key} {value}\n" for key, value in settings.items()))
     if os.getuid() == 0:
-        Path("/run/sshd").mkdir(exist_ok=True)  # where a server of root's parts its privileges
+        Path("/run/sshd").mkdir(exist_ok=True)  # sshd needs it to drop its privileges
     with (folder / "sshd.log").open("wb") as log:
         process = subprocess.Popen([sshd, "-D", "-e", "-f", str(folder / "sshd_config")], stdout=log, stderr=log)
     try:

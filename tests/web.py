@@ -1,4 +1,4 @@
-"""A web site on this machine: each test chooses what it answers."""
+"""A web site on this machine whose answers each test chooses."""
 
 import datetime
 import ipaddress
@@ -17,7 +17,7 @@ Answer = Callable[["Handler"], None]
 
 
 class Site(ThreadingHTTPServer):
-    """Answers a GET of each path in `answers` as that says, and any other with 404."""
+    """Answers a GET of a path in `answers` with that answer, and of any other path with 404."""
 
     daemon_threads = True
     block_on_close = False
@@ -35,7 +35,7 @@ class Site(ThreadingHTTPServer):
         self.closing = threading.Event()
 
     def handle_error(self, *_: Any) -> None:
-        """Say nothing: that clients break off is what is tested."""
+        """Print nothing: tests close connections on purpose."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -56,7 +56,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving(certificate: Path | None = None) -> Iterator[Site]:
-    """A site at work; its address is `url`, of https where a file with a certificate and its key is given."""
+    """Start a site; its address is `url`: https if `certificate` is a file with a certificate and its key, otherwise http."""
     with Site(certificate) as site:
         threading.Thread(target=site.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         try:
@@ -67,7 +67,7 @@ def serving(certificate: Path | None = None) -> Iterator[Site]:
 
 
 def write_certificate(path: Path) -> Path:
-    """Write a certificate for 127.0.0.1 that vouches for itself, and its key, to one file."""
+    """Write a self-signed certificate for 127.0.0.1 and its key to one file."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -87,7 +87,7 @@ def write_certificate(path: Path) -> Path:
 
 @contextmanager
 def silent() -> Iterator[str]:
-    """The address of a server that takes connections and never answers."""
+    """The address of a server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}/"
 
@@ -104,12 +104,12 @@ def content(body: bytes) -> Answer:
 
 
 def truncated(body: bytes, sent: int | None = None) -> Answer:
-    """The connection closes half-way, or after `sent` bytes."""
+    """Close the connection half-way, or after `sent` bytes."""
     return _sent(body[: len(body) // 2 if sent is None else sent], len(body))
 
 
 def reset(body: bytes, sent: int) -> Answer:
-    """The connection is reset after `sent` bytes."""
+    """Reset the connection after `sent` bytes."""
 
     def answer(handler: Handler) -> None:
         truncated(body, sent)(handler)
@@ -120,7 +120,7 @@ def reset(body: bytes, sent: int) -> Answer:
 
 
 def chunked(parts: Iterable[bytes], *headers: tuple[str, str], code: int = 200, whole: bool = True) -> Answer:
-    """Chunks, as they come; without the last, empty one unless `whole`."""
+    """Send chunks; the last, empty one only if `whole`."""
 
     def answer(handler: Handler) -> None:
         handler.protocol_version, handler.close_connection = "HTTP/1.1", True
@@ -141,7 +141,7 @@ def status(code: int) -> Answer:
 
 
 def to_whom(authorization: str, answer: Answer) -> Answer:
-    """The answer for who brings this Authorization, and 401 for others."""
+    """Send `answer` to requests with this Authorization, and 401 to others."""
     return lambda handler: (answer if handler.headers.get("Authorization") == authorization else status(401))(handler)
 
 
@@ -155,7 +155,7 @@ def redirect(address: str) -> Answer:
 
 
 def stalling(body: bytes, sent: int | None = None) -> Answer:
-    """Half of the body, or `sent` bytes, then nothing, with the connection kept open."""
+    """Send half of the body, or `sent` bytes, and keep the connection open."""
 
     def answer(handler: Handler) -> None:
         truncated(body, sent)(handler)
@@ -166,12 +166,12 @@ def stalling(body: bytes, sent: int | None = None) -> Answer:
 
 
 def stalling_head(handler: Handler) -> None:
-    """Not a byte, with the connection kept open."""
+    """Send nothing and keep the connection open."""
     handler.server.closing.wait(60)
 
 
 def dripping(body: bytes) -> Answer:
-    """A byte now and then: never long enough apart for a timeout between two reads."""
+    """Send a byte now and then, so that no read times out."""
 
     def answer(handler: Handler) -> None:
         _head(handler, len(body))
@@ -184,7 +184,7 @@ def dripping(body: bytes) -> Answer:
 
 
 def dripping_head(handler: Handler) -> None:
-    """A head without end, a byte now and then: there is never a response to break off."""
+    """Send an endless head, a byte now and then, so that the response never begins."""
     handler.wfile.write(b"HTTP/1.0 200 OK\r\n")
     while not handler.server.closing.wait(0.02):
         handler.wfile.write(b"x")

@@ -14,7 +14,7 @@ FILLER = "filler"
 
 @contextmanager
 def disk(folder: Path, size: str = "64m") -> Iterator[None]:
-    """A disk of its own under `folder`, with what is in it, which is there again in the end."""
+    """Mount a disk at `folder` with a copy of its content. At the end, the original content is back in place."""
     aside = folder.with_name(f"{folder.name}-aside")
     folder.mkdir(parents=True, exist_ok=True)
     folder.rename(aside)
@@ -38,7 +38,7 @@ def resize(folder: Path, size: str) -> None:
 
 @contextmanager
 def full(folder: Path, left: int) -> Iterator[None]:
-    """The disk at `folder` with `left` bytes of room, in whole pages."""
+    """Fill the disk at `folder` up to `left` free bytes, in whole pages."""
     filler, found = folder / FILLER, os.statvfs(folder)
     with filler.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, found.f_bavail * found.f_bsize - left)
@@ -50,7 +50,7 @@ def full(folder: Path, left: int) -> Iterator[None]:
 
 @contextmanager
 def read_only(folder: Path) -> Iterator[None]:
-    """Root may write where permissions forbid it, but not to a disk that is read-only."""
+    """Make the disk at `folder` read-only, which stops root too, unlike permissions."""
     subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
     try:
         yield

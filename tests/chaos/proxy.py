@@ -1,4 +1,4 @@
-"""A proxy before a server, by which the server can be made slow, or to fail."""
+"""A proxy that makes a server slow or lets it fail."""
 
 import threading
 import time
@@ -12,7 +12,7 @@ _OF_A_HOP = {"connection", "content-encoding", "content-length", "date", "server
 
 
 class Proxy(ThreadingHTTPServer):
-    """Hands requests on to `target`: each after `delay` seconds; or answers `status` to all, where it is not 0."""
+    """Forwards requests to `target`, each after `delay` seconds; if `status` is not 0, it answers that instead."""
 
     daemon_threads = True
 
@@ -23,7 +23,7 @@ class Proxy(ThreadingHTTPServer):
         self.uri = f"http://127.0.0.1:{self.server_address[1]}"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Whoever asked did not wait for the answer."""
+        """Print nothing: the client did not wait for the answer."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -49,7 +49,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_DELETE = do_GET = do_PATCH = do_POST = do_PUT = _hand_on  # noqa: N815 - http.server names them
 
     def log_message(self, *arguments: object) -> None:
-        """Nothing: the test says what came of it."""
+        """Print nothing."""
 
 
 @contextmanager

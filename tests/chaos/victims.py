@@ -1,4 +1,4 @@
-"""Stages under DVC that are killed, and what has to be as if nothing had happened."""
+"""Kill stages under DVC, and compare the result with an undisturbed run."""
 
 import os
 import random
@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 from pipeline.core.paths import TIME_DEPENDENT
 from pipeline.promotion import dvc_cache
 from tests.chaos.conftest import Chaos
-from tests.clones import Clone, git, make_clone
+from tests.clones import Clone, git, reproduced
 from tests.conftest import Repository, Split
 
 KIND = "Killed processes"
@@ -27,20 +27,16 @@ BEFORE_CHANGE = Path(__file__).parent / "before_change"
 
 
 class Undisturbed(NamedTuple):
-    """What a stage does if it is left alone."""
+    """An undisturbed run of a stage."""
 
     seconds: float  # from its start to the end of DVC
     changes: int  # of files
-    digests: dict[str, str]  # of every output, and of nothing else
+    digests: dict[str, str]  # of every output
 
 
 def clone_of(built: Repository, root: Path, subset: dict[str, Split]) -> Clone:
-    """A clone in which DVC finds everything as `built` made it."""
-    clone = make_clone(root, subset, {})
-    for folder in ("data", "mlruns"):
-        shutil.copytree(built.paths.root / folder, root / folder, dirs_exist_ok=True)
-    done = clone.run("dvc", "commit", "--force", "--quiet")
-    assert done.returncode == 0, done.stderr
+    """A clone in which DVC has every output of `built`."""
+    clone = reproduced(built, root, subset, {})
     commit(clone)
     return clone
 
@@ -51,7 +47,7 @@ def commit(clone: Clone) -> None:
 
 
 def content(clone: Clone) -> dict[str, str]:
-    """SHA-256 of every file in the folders of outputs, but for those that differ from run to run, whose names count."""
+    """SHA-256 of every file in the folders of outputs; "" for outputs that differ from run to run."""
     found = {name: "" if name in TIME_DEPENDENT else digest for name, digest in clone.digests().items()}
     outputs = {clone.paths.root / name for name in found}
     others = (file for file in clone.paths.data.rglob("*") if file.is_file() and file not in outputs)
@@ -60,7 +56,7 @@ def content(clone: Clone) -> dict[str, str]:
 
 
 def undisturbed(clone: Clone, stage: str) -> Undisturbed:
-    """Run `stage` and what follows from it, and remember what came of it."""
+    """Run `stage` and the stages after it, and record the result."""
     with victim(clone, stage) as dvc:
         begun = time.monotonic()
         assert dvc.wait() == 0, output(clone)
@@ -73,8 +69,8 @@ def undisturbed(clone: Clone, stage: str) -> Undisturbed:
 
 @contextmanager
 def victim(clone: Clone, stage: str, before: int = 0, whole_group: bool = False) -> Iterator["subprocess.Popen[bytes]"]:
-    """DVC in a session of its own, once it has started `stage`, as in a tree where it has never run to its end."""
-    shutil.rmtree(clone.paths.root / ".dvc" / "cache" / "runs", ignore_errors=True)  # else DVC would restore what it made
+    """Start DVC in a new session; yield when it has started `stage`, which DVC does not know as complete."""
+    shutil.rmtree(clone.paths.root / ".dvc" / "cache" / "runs", ignore_errors=True)  # otherwise DVC would restore the outputs
     yaml, lock = YAML(typ="safe"), clone.paths.root / "dvc.lock"
     known = yaml.load(lock)
     known["stages"].pop(stage, None)
@@ -104,12 +100,12 @@ def victim(clone: Clone, stage: str, before: int = 0, whole_group: bool = False)
 
 
 def output(clone: Clone) -> str:
-    """What DVC and the stage have printed up to now."""
+    """The output of DVC and of the stage so far."""
     return (clone.paths.root / "printed").read_text(encoding="utf-8")
 
 
 def kill(dvc: "subprocess.Popen[bytes]", what: str) -> bool:
-    """Send SIGKILL to `what`: the stage, DVC, or everything; return whether it was alive."""
+    """Send SIGKILL to `what`: stage, dvc or everything; return whether it was alive."""
     if what == "everything":
         alive = dvc.poll() is None
         os.killpg(dvc.pid, signal.SIGKILL)
@@ -128,7 +124,7 @@ def kill(dvc: "subprocess.Popen[bytes]", what: str) -> bool:
 
 
 def lost(clone: Clone, expected: dict[str, str]) -> list[str]:
-    """What is not as it is if nothing happens: outputs, files left behind, the MLflow store."""
+    """Differences from an undisturbed run in outputs and the MLflow store, and files left behind."""
     found = content(clone)
     differing = [name for name in sorted({*found, *expected}) if found.get(name) != expected.get(name)]
     with closing(sqlite3.connect(clone.paths.database)) as store:
@@ -140,17 +136,17 @@ def lost(clone: Clone, expected: dict[str, str]) -> list[str]:
 
 
 class Tally:
-    """Counts tries, and keeps what went wrong."""
+    """Counts tries, survivals and losses."""
 
     def __init__(self, name: str) -> None:
         self.rng = random.Random(name)
         self.tries = self.survived = self.lost = self.cut_off = 0
 
     def recover(self, clone: Clone, expected: dict[str, str], moment: str) -> None:
-        """A plain `dvc repro` after a fault at `moment` has to make everything whole.
+        """Check that `dvc repro` after a fault at `moment` completes everything.
 
-        Where DVC was killed as it wrote a file of its own, it refuses; what `make repro` does then has to. The row says how
-        often.
+        If DVC was killed while it wrote one of its own files, `dvc repro` refuses, and the repair of `make repro` must help.
+        The row says how often.
         """
         done = clone.run("dvc", "repro")
         if done.returncode and clone.run("pipeline.check", "--lock").returncode == 0:
@@ -163,7 +159,7 @@ class Tally:
 
 
 def survive(stage: str, clone: Clone, chaos: Chaos) -> None:
-    """Kill the stage at random moments, then just before random ones of its changes of files."""
+    """Kill the stage at random moments, then just before random changes that it makes to files."""
     whole = undisturbed(clone, stage)
     moments, tally = chaos.tries(1, 22), Tally(f"moments of {stage}")
     while tally.tries < moments:
@@ -181,13 +177,13 @@ def survive(stage: str, clone: Clone, chaos: Chaos) -> None:
         number = next(numbers)
         with victim(clone, stage, before=number, whole_group=tally.rng.random() < 0.5) as dvc:
             if dvc.wait() == 0:
-                continue  # this time it changed fewer, as the store does when it is asked less often
+                continue  # this time the stage changed fewer files, because it asked the store less often
         tally.recover(clone, whole.digests, f"killed before change {number} of {whole.changes} of {stage}")
     chaos.count(KIND, f"SIGKILL before a change of files by {stage}", tally.tries, tally.survived, tally.lost)
 
 
 def _wait(dvc: "subprocess.Popen[bytes]", seconds: float) -> bool:
-    """Whether `dvc` is still at work after so long."""
+    """Whether `dvc` still runs after `seconds`."""
     try:
         dvc.wait(seconds)
     except subprocess.TimeoutExpired:
