@@ -27,7 +27,7 @@ RIGHT = "return Number(document.querySelector('#answer .first .figure').textCont
 def explored(subset: dict[str, Split], tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """A tree whose network has learnt enough to read handwriting."""
     made = small_repository(tmp_path_factory.mktemp("explored"), subset, {"train.epochs": 25})
-    build(made)
+    build(made, registered=False)
     return made
 
 
@@ -285,7 +285,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Repository:
         images[np.arange(count), 5 * labels, :] = 255
         data[split] = Split(images, labels)
     made = small_repository(tmp_path_factory.mktemp("other"), data, OTHER)
-    build(made)
+    build(made, registered=False)
     return made
 
 

@@ -31,13 +31,10 @@ LOW = {
 
 @pytest.fixture
 def repository(built: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
-    """A copy of the built tree with a new store, whose only version is the challenger."""
+    """A copy of the built tree and its store, whose only version is the challenger."""
     monkeypatch.delenv("CI", raising=False)
-    shutil.copytree(built.paths.root / "data", tmp_path / "data")
-    shutil.copy(built.paths.params, tmp_path)
-    copied = Repository(edit_params(tmp_path / "params.yaml", LOW), Paths(tmp_path))
-    register.run(copied.params, copied.paths)
-    return copied
+    shutil.copytree(built.paths.root, tmp_path, ignore=shutil.ignore_patterns("source"), dirs_exist_ok=True)
+    return Repository(edit_params(tmp_path / "params.yaml", LOW), Paths(tmp_path))
 
 
 @pytest.fixture

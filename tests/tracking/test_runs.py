@@ -27,11 +27,14 @@ from tests.imports import ROOT
 
 
 @pytest.fixture
-def repository(built: Repository, tmp_path: Path) -> Repository:
+def repository(built: Repository, empty_store: Path, tmp_path: Path) -> Repository:
     """A copy of the built tree with an empty store."""
-    shutil.copytree(built.paths.root / "data", tmp_path / "data")
+    paths = Paths(tmp_path)
+    shutil.copytree(built.paths.data, paths.data)
     shutil.copy(built.paths.params, tmp_path)
-    return Repository(built.params, Paths(tmp_path))
+    paths.store.mkdir()
+    shutil.copy(empty_store, paths.database)
+    return Repository(built.params, paths)
 
 
 @pytest.fixture
