@@ -246,7 +246,7 @@ def full_backlog() -> Iterator[str]:
 
 def test_a_wrong_password_is_reported_as_such(repository: Repository, chaos: Chaos, monkeypatch: pytest.MonkeyPatch) -> None:
     if not LONG:
-        pytest.skip("tests/test_team.py tries it once")
+        pytest.skip("tests/chaos/test_security.py tries it once")
     tries = chaos.tries(1, 20)
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "a wrong secret")
