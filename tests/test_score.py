@@ -1,5 +1,6 @@
 """Bulk scoring on a real Ray: every image once, whatever the file, and gone on with after a kill."""
 
+import argparse
 import os
 import shutil
 import signal
@@ -12,10 +13,12 @@ import numpy as np
 import pytest
 from pyarrow import Table, parquet
 
-from pipeline.core import files
+from pipeline import score
+from pipeline.core import files, params
 from pipeline.core.paths import Paths
 from pipeline.data.datasets import Pixels, Split
 from pipeline.distributed.blocks import read_block, split_into_blocks
+from pipeline.distributed.errors import ScoreError
 from pipeline.inference.onnx_model import OnnxModel
 from pipeline.serving.errors import UnreadableImageError
 from tests.conftest import Repository, idx
@@ -56,7 +59,7 @@ def started(tree: Paths, *arguments: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, cwd=tree.root, env=environment, text=True, start_new_session=True, **pipes)
 
 
-def score(tree: Paths, *arguments: str) -> tuple[int, str, str]:
+def run_score(tree: Paths, *arguments: str) -> tuple[int, str, str]:
     process = started(tree, *arguments)
     out, err = process.communicate(timeout=300)
     return process.returncode, out, err
@@ -70,7 +73,7 @@ def test_every_image_of_every_kind_of_file_is_scored_once_as_one_process_does(
     source: tuple[Path, Pixels], tree: Paths, tmp_path: Path
 ) -> None:
     folder, images = source
-    code, printed, error = score(tree, str(folder), "--out", str(tmp_path / "out"))
+    code, printed, error = run_score(tree, str(folder), "--out", str(tmp_path / "out"))
 
     assert code == 0, error
     found = scored(tmp_path / "out")
@@ -82,23 +85,50 @@ def test_every_image_of_every_kind_of_file_is_scored_once_as_one_process_does(
     assert "same    confidence" in printed
     assert "outside" not in printed
 
+
+def score_here(tree: Paths, source: Path, out: Path) -> int:
+    """Score without Ray, where every part is there or none is needed."""
+    return score.run(argparse.Namespace(source=source, out=out, model=None), params.load(tree.params), tree)
+
+
+def write_parts(tree: Paths, source: Path, out: Path) -> None:
+    """Write every part in this process, as Ray's workers do."""
+    from pipeline.distributed.batch_predict import Scorer
+
+    out.mkdir()
+    scorer = Scorer(tree.onnx.read_bytes(), OnnxModel(tree.onnx).names, str(out))
+    for block in split_into_blocks(source, score._ROWS, (28, 28)):
+        scorer(block._asdict())
+
+
+def test_what_has_been_scored_is_left_and_other_images_are_refused(
+    source: tuple[Path, Pixels], tree: Paths, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, images = source
+    write_parts(tree, folder, tmp_path / "out")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.parquet")}
-    code, printed, error = score(tree, str(folder), "--out", str(tmp_path / "out"))
-    assert code == 0, error
-    assert "1,000 images have been scored before" in printed
-    assert {path: path.stat().st_mtime_ns for path in before} == before
 
-    (tmp_path / "other").mkdir()
-    np.save(tmp_path / "other" / "images.npy", 255 - images)
-    code, _, error = score(tree, str(tmp_path / "other"), "--out", str(tmp_path / "out"))
-    assert code == 1
-    assert "expected a new folder, or the scores of these images by this model" in error
+    assert score_here(tree, folder, tmp_path / "out") == 0
 
-    code, printed, error = score(tree, str(tmp_path / "other"), "--out", str(tmp_path / "inverted"))
-    assert code == 0, error
+    assert "1,000 images have been scored before" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.parquet")} == before
+    np.save(tmp_path / "other.npy", 255 - images)
+    with pytest.raises(ScoreError, match="expected a new folder, or the scores of these images by this model"):
+        score_here(tree, tmp_path / "other.npy", tmp_path / "out")
+
+
+def test_images_unlike_the_training_data_are_reported(
+    source: tuple[Path, Pixels], tree: Paths, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "inverted.npy", 255 - source[1])
+    write_parts(tree, tmp_path / "inverted.npy", tmp_path / "out")
+
+    assert score_here(tree, tmp_path / "inverted.npy", tmp_path / "out") == 0
+
+    printed = capsys.readouterr().out
     assert "ink fraction: 1,000 images are outside" in printed
     assert "drifted ink_fraction" in printed
-    assert files.read_json(tmp_path / "inverted" / "checks.json")["out_of_bounds"]["ink fraction"] == 1000
+    assert files.read_json(tmp_path / "out" / "checks.json")["out_of_bounds"]["ink fraction"] == 1000
 
 
 def test_a_kill_leaves_whole_parts_and_the_next_call_scores_the_rest(
@@ -118,7 +148,7 @@ def test_a_kill_leaves_whole_parts_and_the_next_call_scores_the_rest(
     time.sleep(1)  # for Ray's processes to see that they are alone
     left = len(list(out.glob("*.parquet")))
 
-    code, printed, error = score(tree, str(source), "--out", str(out))
+    code, printed, error = run_score(tree, str(source), "--out", str(out))
 
     assert code == 0, error
     assert f"{1000 * left:,} images have been scored before" in printed
