@@ -261,6 +261,7 @@ def test_bad_data_is_refused_and_named(
     assert "Failed" in page(Paths(), split)
 
 
+@pytest.mark.usefixtures("without_pages")
 def test_a_wrong_number_of_images_is_refused(params: Params, edit: Edit) -> None:
     changed = edit({"validate.rows": {"train": [4000, 1_000_000], "test": [999, 999]}})
 
@@ -270,6 +271,7 @@ def test_a_wrong_number_of_images_is_refused(params: Params, edit: Edit) -> None
     ]
 
 
+@pytest.mark.usefixtures("without_pages")
 def test_a_single_leaked_test_image_is_found_by_its_number(params: Params, subset: Splits, tmp_path: Path) -> None:
     leaking = subset["train"].images.copy()
     leaking[17] = subset["test"].images[5]
@@ -299,6 +301,7 @@ def copied_under_another_label(images: Any, labels: Any) -> None:
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.usefixtures("without_pages")
 def test_wrong_labels_are_found_and_some_are_named(split: str, params: Params, subset: Splits, tmp_path: Path) -> None:
     write_source(tmp_path / "source", poisoned(subset, split, mislabelled))
     rows = len(subset[split].labels)
@@ -325,6 +328,7 @@ def test_wrong_labels_are_found_and_some_are_named(split: str, params: Params, s
         ),
     ],
 )
+@pytest.mark.usefixtures("without_pages")
 def test_a_copy_that_is_shifted_is_a_copy(
     change: Any, lines: list[str], params: Params, subset: Splits, tmp_path: Path
 ) -> None:
@@ -333,6 +337,7 @@ def test_a_copy_that_is_shifted_is_a_copy(
     assert refused(params, Paths()) == [f"train split, {line}" for line in lines]
 
 
+@pytest.mark.usefixtures("without_pages")
 def test_a_test_image_that_is_shifted_is_a_leak(params: Params, subset: Splits, tmp_path: Path) -> None:
     def leaking(images: Any, _: Any) -> None:
         images[17] = np.roll(subset["test"].images[5], 1, axis=1)
@@ -350,6 +355,7 @@ def test_a_test_image_that_is_shifted_is_a_leak(params: Params, subset: Splits, 
         (copied_under_another_label, {"validate.duplicates": 0.004, "validate.conflicting_labels": 1 / 3000}),
     ],
 )
+@pytest.mark.usefixtures("without_pages")
 def test_every_bound_on_what_images_are_to_each_other_can_be_opened(
     change: Any, bounds: dict[str, float], params: Params, edit: Edit, subset: Splits, tmp_path: Path
 ) -> None:
@@ -362,6 +368,7 @@ def test_every_bound_on_what_images_are_to_each_other_can_be_opened(
     assert files.read_json(Paths().report)["success"] is True
 
 
+@pytest.mark.usefixtures("without_pages")
 def test_the_divergence_is_that_of_kullback_and_leibler(params: Params, subset: Splits, tmp_path: Path) -> None:
     changed = poisoned(subset, "train", imbalanced)
     write_source(tmp_path / "source", changed)
@@ -373,6 +380,7 @@ def test_the_divergence_is_that_of_kullback_and_leibler(params: Params, subset: 
     assert f"test split, {KL}: expected at most 0.01, found {(test * np.log(test / train)).sum():.5g}" in lines
 
 
+@pytest.mark.usefixtures("without_pages")
 def test_as_many_repeated_images_as_the_bound_are_accepted(params: Params, edit: Edit, subset: Splits, tmp_path: Path) -> None:
     write_source(tmp_path / "source", poisoned(subset, "train", repeated))
 
@@ -383,6 +391,7 @@ def test_as_many_repeated_images_as_the_bound_are_accepted(params: Params, edit:
     assert files.read_json(Paths().report)["train"]["repeated_images"] == 10
 
 
+@pytest.mark.usefixtures("without_pages")
 def test_classes_go_by_their_names(params: Params, edit: Edit) -> None:
     names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
     changed = edit({"fetch.classes": names, "validate.class_share": [0.08, 0.12]})
@@ -491,6 +500,7 @@ def test_chance_is_no_drift_whatever_the_size(count: int, params: Params, mnist:
     assert alarms <= 4  # 200 rounds at a rate of a thousandth exceed 4 in less than one case of a million
 
 
+@pytest.mark.usefixtures("without_pages")
 def test_an_inverted_set_has_drifted(params: Params, edit: Edit, mnist: Splits) -> None:
     extra(mnist, change=inverted)
 
@@ -507,6 +517,7 @@ def test_an_inverted_set_has_drifted(params: Params, edit: Edit, mnist: Splits) 
     assert files.read_json(Paths().report)["success"] is False
 
 
+@pytest.mark.usefixtures("without_pages")
 def test_a_set_of_few_classes_has_drifted(params: Params, edit: Edit, mnist: Splits, subset: Splits) -> None:
     extra(mnist, 1000, lambda images, labels: (images[labels < 3], labels[labels < 3]))
     further = np.load("more.npz")["labels"]
@@ -519,6 +530,7 @@ def test_a_set_of_few_classes_has_drifted(params: Params, edit: Edit, mnist: Spl
     assert observed(line)[1] == pytest.approx((mix * np.log(mix / base[:3])).sum(), rel=1e-4)
 
 
+@pytest.mark.usefixtures("without_pages")
 def test_a_leaked_test_image_is_named_by_the_set_and_its_number(
     params: Params, edit: Edit, mnist: Splits, subset: Splits
 ) -> None:
@@ -532,6 +544,7 @@ def test_a_leaked_test_image_is_named_by_the_set_and_its_number(
     ]
 
 
+@pytest.mark.usefixtures("without_pages")
 def test_labels_outside_the_classes_are_named_by_the_set_and_their_number(params: Params, edit: Edit, mnist: Splits) -> None:
     extra(mnist, change=unknown_label)
 
@@ -541,6 +554,7 @@ def test_labels_outside_the_classes_are_named_by_the_set_and_their_number(params
     assert lines[0] == f"train split, label of each image: expected 0 to 9, found {found}"
 
 
+@pytest.mark.usefixtures("without_pages")
 def test_wrong_labels_in_a_further_set_are_told_of_the_set(params: Params, edit: Edit, mnist: Splits) -> None:
     extra(mnist, 600, mislabelled)
 
@@ -550,6 +564,7 @@ def test_wrong_labels_in_a_further_set_are_told_of_the_set(params: Params, edit:
     assert lines[0].startswith(f"extra more, {DOUBTED}: expected at most 0.002, and ")
 
 
+@pytest.mark.usefixtures("without_pages")
 def test_a_set_that_repeats_the_base_is_refused(params: Params, edit: Edit, mnist: Splits, subset: Splits) -> None:
     def copies(images: Any, labels: Any) -> None:
         images[:2], labels[:2] = subset["train"].images[:2], subset["train"].labels[:2]
@@ -561,6 +576,7 @@ def test_a_set_that_repeats_the_base_is_refused(params: Params, edit: Edit, mnis
     ]
 
 
+@pytest.mark.usefixtures("without_pages")
 def test_a_base_cut_short_is_not_made_up_for_by_a_further_set(params: Params, edit: Edit, mnist: Splits) -> None:
     extra(mnist)
     changed = edit(MORE | {"validate.rows": {"train": [3200, 4000], "test": [1000, 1000]}})
@@ -579,6 +595,7 @@ def test_bands_hold_a_tenth_of_the_base_each_unless_images_are_equal() -> None:
     assert list(equal["band"][20:]) == [0, 9, 9]
 
 
+@pytest.mark.usefixtures("without_pages")
 def test_a_check_that_cannot_run_fails_and_says_why(params: Params, subset: Splits, tmp_path: Path) -> None:
     table = image_table.summarise(subset["test"], 10).drop(columns="mean")
     suite = expectations.suite("test", 1000, [0.1] * 10, [str(label) for label in range(10)], params.validate_)

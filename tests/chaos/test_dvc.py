@@ -20,7 +20,7 @@ from pipeline.core.paths import TIME_DEPENDENT, Paths
 from pipeline.data.datasets import Split
 from pipeline.promotion import dvc_cache
 from tests.chaos.conftest import LONG, Chaos
-from tests.clones import Clone, borrow_environment, git, make_clone, ran
+from tests.clones import Clone, borrow_environment, git, ran, reproduced
 from tests.conftest import Repository
 
 CHANCE = random.Random(0)
@@ -31,13 +31,12 @@ QUICK = ("data/explorer",)  # built again in a second
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory, built: Repository, subset: dict[str, Split]) -> Clone:
     """A clone in which DVC has every output, like after `dvc repro`."""
-    ready = make_clone(tmp_path_factory.mktemp("dvc") / "clone", subset, {})
+    ready = reproduced(built, tmp_path_factory.mktemp("dvc") / "clone", subset, {})
     borrow_environment(ready.paths.root)
-    shutil.copytree(built.paths.root / "data", ready.paths.root / "data", dirs_exist_ok=True)
-    shutil.copytree(built.paths.root / "mlruns", ready.paths.root / "mlruns", dirs_exist_ok=True)
-    for command in (("commit", "--force"), ("repro", "--force", "--single-item", "validate"), ("commit", "--force")):
-        done = ready.run("dvc", *command)  # validate runs because the built tree has a placeholder for its pages
-        assert done.returncode == 0, done.stderr
+    if LONG:  # damages the Data Docs too, of which the built tree has a placeholder
+        for command in (("repro", "--force", "--single-item", "validate"), ("commit", "--force")):
+            done = ready.run("dvc", *command)
+            assert done.returncode == 0, done.stderr
     git(ready.paths.root, "add", "--all")
     git(ready.paths.root, "commit", "--quiet", "--message", "Results")
     return ready
@@ -69,7 +68,10 @@ def a_file(clone: Clone, out: str) -> Path:
     return path if path.is_file() else CHANCE.choice(sorted(file for file in path.rglob("*") if file.is_file()))
 
 
-@pytest.mark.parametrize("where", ["in the cache", "in the cache and the tree", "in the tree"])
+PLACES = ["in the cache and the tree", "in the cache", "in the tree"]
+
+
+@pytest.mark.parametrize("where", PLACES if LONG else PLACES[:1])
 def test_a_flipped_bit_is_detected_and_the_file_is_restored(where: str, clone: Clone, chaos: Chaos) -> None:
     by_dvc = [out for out in recorded(clone) if not out.endswith(("parity.json", "metrics.json"))]
     outs = CHANCE.sample(by_dvc, 8) if LONG else QUICK
@@ -104,7 +106,7 @@ def test_a_truncated_lock_file_is_restored(clone: Clone, chaos: Chaos) -> None:
     git(clone.paths.root, "commit", "--quiet", "--all", "--allow-empty", "--message", "Rebuilt")
     lock, before = clone.paths.root / "dvc.lock", clone.digests()
     content, known, survived, lost = lock.read_bytes(), recorded(clone), 0, 0
-    sizes = (0, *CHANCE.sample(range(len(content)), chaos.tries(1, 12)))  # DVC empties the file before it writes
+    sizes = (0, *CHANCE.sample(range(len(content)), chaos.tries(0, 12)))  # DVC empties the file before it writes
     for size in sizes:
         # After a cut between two lines DVC takes the missing entries for new, so it must run after the check.
         for repair in ("make repro", f"{sys.executable} -m pipeline.check && {sys.executable} -m dvc repro"):
@@ -129,7 +131,7 @@ def test_a_truncated_lock_file_is_restored(clone: Clone, chaos: Chaos) -> None:
 def test_a_truncated_rwlock_is_removed(clone: Clone, chaos: Chaos) -> None:
     rwlock, content = clone.paths.root / ".dvc/tmp/rwlock", '{"write": {"data/raw": {"pid": 1, "cmd": ""}}}'
     before = clone.digests()
-    sizes, survived = (0, *CHANCE.sample(range(1, len(content)), chaos.tries(1, 8))), 0
+    sizes, survived = (0, *CHANCE.sample(range(1, len(content)), chaos.tries(0, 8))), 0
     for size in sizes:
         rwlock.write_text(content[:size])
         assert "Unable to read RWLock-file" in clone.run("dvc", "repro", "--force", "--single-item", "explain").stderr
@@ -160,6 +162,7 @@ def test_a_lock_file_in_a_merge_conflict_is_not_changed(clone: Clone, tmp_path: 
     assert lock.read_text() == conflict
 
 
+@pytest.mark.skipif(not LONG, reason="starts DVC five times for each try")
 def test_the_next_push_completes_a_killed_one(clone: Clone, chaos: Chaos, tmp_path: Path) -> None:
     wanted, tries, survived, lost = chaos.tries(1, 20), 0, 0, 0
     command = [sys.executable, "-m", "dvc", "push", "--quiet", "--run-cache", "--remote", "store"]
@@ -187,6 +190,7 @@ def test_the_next_push_completes_a_killed_one(clone: Clone, chaos: Chaos, tmp_pa
     chaos.count(KIND, "SIGKILL of `dvc push`: the next one completes it", tries, survived, lost)
 
 
+@pytest.mark.skipif(not LONG, reason="starts DVC five times")
 def test_an_empty_file_left_by_a_killed_push_is_not_taken_for_the_object(clone: Clone, tmp_path: Path) -> None:
     remote, other, target = tmp_path / "remote", Clone(Paths(tmp_path / "other")), "data/model/model.onnx"
     git(clone.paths.root, "clone", "--quiet", ".", str(other.paths.root))

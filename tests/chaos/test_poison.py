@@ -284,6 +284,7 @@ def broken(made: Repository) -> list[str]:
     return []
 
 
+@pytest.mark.usefixtures("without_pages")
 @pytest.mark.parametrize("poison", [each for each in POISONS if LONG or each.small], ids=lambda poison: poison.name)
 def test_validate_stops(poison: Poison, chaos: Chaos, mnist: Data, subset: Data, tmp_path: Path) -> None:
     data, tries, survived, lost = clean(mnist, subset, poison.name.startswith("a further set")), chaos.tries(1, 2), 0, 0
@@ -296,6 +297,7 @@ def test_validate_stops(poison: Poison, chaos: Chaos, mnist: Data, subset: Data,
     chaos.count(KIND, f"{poison.name}: stopped by validate", tries, survived, lost)
 
 
+@pytest.mark.usefixtures("without_pages")
 @pytest.mark.parametrize("further", [False, True] if LONG else [True], ids=lambda further: f"further set: {further}")
 def test_clean_data_passes(further: bool, chaos: Chaos, mnist: Data, subset: Data, tmp_path: Path) -> None:
     data, tries, survived = clean(mnist, subset, further), chaos.tries(1, 2), 0

@@ -62,8 +62,8 @@ def read(text: str) -> list[Recipe]:
     return recipes
 
 
-# tests/test_retrain.py runs such cycles in `make test`.
-ONLY_IN_CHAOS = {"A retraining cycle was interrupted"}
+# Each of the others is a minute of commands, and the faults of most are made to happen elsewhere in `make test`, too.
+IN_SHORT = {"Roll back the champion", "Back up the tracking store", "dvc.lock is cut off", "Credentials are leaked"}
 RECIPES = {recipe.title: recipe for recipe in read(RUNBOOK.read_text(encoding="utf-8"))}
 
 
@@ -209,7 +209,7 @@ def fault(title: str) -> Callable[[Fault], Fault]:
     return add
 
 
-@pytest.mark.parametrize("title", [title for title in RECIPES if LONG or title not in ONLY_IN_CHAOS])
+@pytest.mark.parametrize("title", [title for title in RECIPES if LONG or title in IN_SHORT])
 def test_a_recipe_shows_the_message_of_its_fault_and_fixes_it(title: str, site: Site, tmp_path: Path, chaos: Chaos) -> None:
     recipe, tries = RECIPES[title], chaos.tries(1, 2)
     assert recipe.commands, "a recipe needs commands"
