@@ -13,7 +13,7 @@ SUMMARY = ROOT / "docs" / "reliability.md"
 HEADER = ["fault", "tries", "survived", "lost"]
 SUMMARY_HEADER = ["cause", "cases", "tries", "survived", "lost"]
 
-_TABLE = re.compile(r"(?:^Printed by .*\n\n)?(?:^\|.*\n)+", re.MULTILINE)
+_TABLE = re.compile(r"(?:^Measured by .*\n\n)?(?:^\|.*\n)+", re.MULTILINE)
 _COUNTS = re.compile(r"\| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|$", re.MULTILINE)
 
 

@@ -27,7 +27,7 @@ def test_a_table_replaces_the_one_in_its_section_and_the_text_stays(results: Pat
     write(results, Entry("Kills", "SIGKILL in fetch", 30, 29, 1), Entry("New", "a fault", 1, 1, 0))
 
     text = results.read_text()
-    assert text.startswith("# Title\n\nFirst.\n\n## Kills\n\nA promise.\n\nPrinted by `make chaos` on 20")
+    assert text.startswith("# Title\n\nFirst.\n\n## Kills\n\nA promise.\n\nMeasured by `make chaos` on 20")
     assert "| SIGKILL in fetch | 30 | 29 | 1 |\n\n## Disk\n\nAnother.\n\n## New\n\n" in text
     assert text.endswith("| a fault | 1 | 1 | 0 |\n")
     assert "1,200" not in text
@@ -35,7 +35,7 @@ def test_a_table_replaces_the_one_in_its_section_and_the_text_stays(results: Pat
 
 def test_rows_of_the_same_day_and_machine_stay_and_older_ones_go(results: Path) -> None:
     results.write_text(
-        "# Title\n\n## Kills\n\nPrinted by `make chaos` on 1999-12-31: a machine.\n\n| fault | 1 |\n| old | 1 |\n"
+        "# Title\n\n## Kills\n\nMeasured by `make chaos` on 1999-12-31: a machine.\n\n| fault | 1 |\n| old | 1 |\n"
     )
 
     for fault, tries in (("in fetch", 3), ("in train", 4), ("in fetch (2 of them late)", 5)):
