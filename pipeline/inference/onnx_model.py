@@ -1,7 +1,7 @@
-"""The one place that opens an ONNX file and predicts. The only importer of onnxruntime.
+"""Open an ONNX file and predict. No other module does.
 
-The contract of the files: `image`, `(batch, height, width)` uint8 of 0 to 255 -> `probabilities`, `(batch, classes)` float32.
-Nothing is outside the file: its hash stands for all that it computes.
+Input: `image`, `(batch, height, width)` uint8, 0 to 255. Output: `probabilities`, `(batch, classes)` float32.
+A file must contain all its weights, so that its hash identifies the model.
 """
 
 import json
@@ -23,26 +23,26 @@ INPUT, OUTPUT = "image", "probabilities"
 
 Probabilities = npt.NDArray[np.float32]
 
-_BATCH = 2000  # images a call: as floats they stay near the processor, which makes it a tenth faster than five times as many
-_FATAL = 4  # onnxruntime's severity: its errors arrive as exceptions, in one line
-_MOST_PIXELS = 50_000_000  # of an image
+_BATCH = 2000  # images per call: their floats stay in the cache, a tenth faster than 10,000
+_FATAL = 4  # log severity: errors are raised as exceptions, so onnxruntime need not print them
+_MOST_PIXELS = 50_000_000  # per image
 _MOST_CLASSES = 256  # labels are uint8
 
-# Name, type, and which of the dimensions have a size that the file fixes.
+# Name, type, and for each dimension whether the file fixes its size.
 _INPUTS = [(INPUT, "tensor(uint8)", [False, True, True])]
 _OUTPUTS = [(OUTPUT, "tensor(float)", [False, True])]
 
 
 class OnnxModel:
-    """An ONNX file that keeps the contract, ready to predict on the CPU.
+    """An ONNX file with the expected input and output, ready to predict on the CPU.
 
     Raises:
         MissingInputError: there is no such file.
-        UnusableInputError: it is not an ONNX file, keeps weights in another, or keeps another contract.
+        UnusableInputError: it is not an ONNX file, stores weights outside it, or has another input or output.
     """
 
     def __init__(self, path: Path, threads: int = 0) -> None:
-        """Open `path`; `threads` of 0 takes as many as there are cores."""
+        """Open `path`. With `threads=0` there is one thread per core."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = _FATAL
@@ -51,15 +51,15 @@ class OnnxModel:
         self._path = path
         try:
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-            self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)  # what the file says of itself
+            self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)
             inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        except Exception as error:  # onnxruntime raises a class of its own for each status, none of them public
+        except Exception as error:  # onnxruntime raises private classes, one for each status
             raise UnusableInputError(path, "an ONNX model", first_line(error)) from error
-        self.image_shape, self.classes = _contract(inputs, outputs, path)
+        self.image_shape, self.classes = _sizes(inputs, outputs, path)
         self.names = self._names()
 
     def _names(self) -> list[str]:
-        """What the classes are called, by the file's metadata; their numbers where it does not say."""
+        """The names of the classes, from the metadata; their numbers if it has none."""
         try:
             names = json.loads(self.metadata.get("classes", "null"))
         except (ValueError, RecursionError):
@@ -67,59 +67,59 @@ class OnnxModel:
         if names is None:
             return [str(number) for number in range(self.classes)]
         if not isinstance(names, list) or len(names) != self.classes or not all(isinstance(name, str) for name in names):
-            raise UnusableInputError(self._path, f"metadata with {self.classes} names as classes", "others")
+            raise UnusableInputError(self._path, f"metadata with the names of {self.classes} classes", "something else")
         return names
 
     def predict(self, images: Pixels) -> Probabilities:
-        """Images `(n, height, width)` uint8 -> probabilities `(n, classes)` float32, rows of which sum to 1."""
+        """Images `(n, height, width)` uint8 -> probabilities `(n, classes)` float32. Rows sum to 1."""
         starts = range(0, len(images), _BATCH)
-        parts = [self._run(images[start : start + _BATCH]) for start in starts]
-        return np.concatenate(parts) if parts else np.empty((0, self.classes), np.float32)
+        batches = [self._run(images[start : start + _BATCH]) for start in starts]
+        return np.concatenate(batches) if batches else np.empty((0, self.classes), np.float32)
 
     def _run(self, images: Pixels) -> Probabilities:
         try:
             (probabilities,) = self._session.run([OUTPUT], {INPUT: np.ascontiguousarray(images)})
         except Exception as error:  # as above
-            raise UnusableInputError(self._path, "a model that computes", first_line(error)) from error
+            raise UnusableInputError(self._path, "a model that can predict", first_line(error)) from error
         if probabilities.shape != (expected := (len(images), self.classes)):
             raise UnusableInputError(self._path, f"probabilities of shape {expected}", str(probabilities.shape))
         return np.asarray(probabilities, dtype=np.float32)
 
     def latency(self, image: Pixels, calls: int) -> npt.NDArray[np.float64]:
-        """Microseconds that each of `calls` calls on a single image `(height, width)` takes, after as many to warm up."""
+        """Microseconds of each of `calls` calls on one image `(height, width)`, after as many warm-up calls."""
         batch = image[None].copy()
-        taken = np.empty(2 * calls)
+        times = np.empty(2 * calls)
         for call in range(2 * calls):
             start = time.perf_counter_ns()
             self._session.run([OUTPUT], {INPUT: batch})
-            taken[call] = (time.perf_counter_ns() - start) / 1000
-        return taken[calls:]
+            times[call] = (time.perf_counter_ns() - start) / 1000
+        return times[calls:]
 
 
 def _parsed(content: bytes, path: Path) -> onnx.ModelProto:
     try:
         proto = onnx.load_model_from_string(content)
-        outside = next(_outside(proto), None)
-    except Exception as error:  # protobuf's, and of text that is none
+        location = next(_external_data(proto), None)
+    except Exception as error:  # protobuf raises several classes, and text can fail to decode
         raise UnusableInputError(path, "an ONNX model", first_line(error)) from error
-    if outside is not None:
-        raise UnusableInputError(path, "an ONNX model in one file", f"weights outside it, in {outside!r}")
+    if location is not None:
+        raise UnusableInputError(path, "an ONNX model in one file", f"weights outside it, in {location!r}")
     return proto
 
 
-def _outside(message: Any) -> Iterator[str]:
-    """Where the tensors lie that are not in the file, wherever in it they are spoken of."""
+def _external_data(message: Any) -> Iterator[str]:
+    """The locations of tensors that are stored outside the file."""
     if isinstance(message, onnx.TensorProto) and (message.external_data or message.data_location):
         yield next((entry.value for entry in message.external_data if entry.key == "location"), "")
     for field, value in message.ListFields():
         if field.message_type:
             for part in value if field.is_repeated else [value]:
-                yield from _outside(part)
+                yield from _external_data(part)
 
 
-def _contract(inputs: Sequence[Any], outputs: Sequence[Any], path: Path) -> tuple[tuple[int, int], int]:
-    """The image's size and the number of classes."""
-    if _kinds(inputs) != _INPUTS or _kinds(outputs) != _OUTPUTS:
+def _sizes(inputs: Sequence[Any], outputs: Sequence[Any], path: Path) -> tuple[tuple[int, int], int]:
+    """The size of the images and the number of classes. Raises UnusableInputError if input or output are not as expected."""
+    if _signature(inputs) != _INPUTS or _signature(outputs) != _OUTPUTS:
         expected = f"uint8 {INPUT} (batch, height, width) in, float {OUTPUT} (batch, classes) out"
         raise UnusableInputError(path, expected, f"{_described(inputs)} in, {_described(outputs)} out")
     (_, height, width), (_, classes) = inputs[0].shape, outputs[0].shape
@@ -129,28 +129,28 @@ def _contract(inputs: Sequence[Any], outputs: Sequence[Any], path: Path) -> tupl
     return (height, width), classes
 
 
-def _kinds(values: Sequence[Any]) -> list[tuple[str, str, list[bool]]]:
+def _signature(values: Sequence[Any]) -> list[tuple[str, str, list[bool]]]:
     return [(value.name, value.type, [isinstance(size, int) and size > 0 for size in value.shape]) for value in values]
 
 
 def _described(values: Sequence[Any]) -> str:
-    """`uint8 image (batch, 28, 28)`: what a person needs to know of inputs or outputs."""
-    parts = [(value.type.removeprefix("tensor(").removesuffix(")"), value.name, value.shape) for value in values]
-    return " and ".join(f"{kind} {name} ({', '.join(str(size or '?') for size in shape)})" for kind, name, shape in parts)
+    """Inputs or outputs as text, such as `uint8 image (batch, 28, 28)`."""
+    described = [(value.type.removeprefix("tensor(").removesuffix(")"), value.name, value.shape) for value in values]
+    return " and ".join(f"{kind} {name} ({', '.join(str(size or '?') for size in shape)})" for kind, name, shape in described)
 
 
 def versions(path: Path) -> tuple[int, int]:
-    """The opset and the IR version of an ONNX file: what a runtime must know to read it."""
+    """The opset and the IR version of an ONNX file. A runtime must support both."""
     proto = _parsed(require(path).read_bytes(), path)
     return next(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), proto.ir_version
 
 
 class Dense(NamedTuple):
-    """A dense layer as it stands in an ONNX file."""
+    """A dense layer of an ONNX file."""
 
     kernel: npt.NDArray[np.float32]  # (inputs, units)
     bias: npt.NDArray[np.float32]  # (units,)
-    activation: str  # the names of ONNX's operators, such as Relu, or Sigmoid Mul
+    activation: str  # names of ONNX operators, such as Relu, or Sigmoid Mul
 
 
 def dense_layers(path: Path) -> list[Dense]:
@@ -158,7 +158,7 @@ def dense_layers(path: Path) -> list[Dense]:
     graph = _parsed(require(path).read_bytes(), path).graph
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     layers: list[Dense] = []
-    product = ""  # what the bias is added to: a layer whose bias is zero has no such Add, but its activation may have others
+    product = ""  # the output of the last MatMul; an Add to it is the bias, other Adds belong to the activation
     for node in graph.node:
         weights = [constants[name] for name in node.input if name in constants]
         if node.op_type == "MatMul" and weights:
@@ -172,7 +172,7 @@ def dense_layers(path: Path) -> list[Dense]:
 
 
 def open_for(path: Path, images: Pixels, classes: Sequence[str]) -> OnnxModel:
-    """Open the model at `path`, or raise UnusableInputError unless it is for images of this size and as many classes."""
+    """Open the model at `path`. Raises UnusableInputError unless it takes images of this size and has as many classes."""
     model = OnnxModel(path)
     expected, found = (
         f"a model for images of {height}x{width} and {count} classes"

@@ -1,4 +1,4 @@
-"""On small ONNX models that are built here: no TensorFlow, and numpy says what must come out."""
+"""Small ONNX models built without TensorFlow; the expected values come from NumPy."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from pipeline.inference import onnx_model
 from pipeline.inference.onnx_model import OnnxModel
 
 Floats = npt.NDArray[np.float32]
-Layer = tuple[Floats, Floats | None, str]  # kernel, bias (None: no Add for it, as the converter leaves out zeros), activation
+Layer = tuple[Floats, Floats | None, str]  # kernel, bias (None: no Add, because the converter omits zeros), activation
 
 ACTIVATIONS = {
     "Relu": lambda values: np.maximum(values, 0),
@@ -93,7 +93,7 @@ def test_predict_equals_the_computation_in_numpy(path: Path) -> None:
     assert probabilities.dtype == np.float32
 
 
-def test_predict_takes_more_images_than_one_batch_holds_and_keeps_their_order(path: Path) -> None:
+def test_predict_splits_many_images_into_batches_and_keeps_their_order(path: Path) -> None:
     images = np.random.default_rng(4).integers(0, 256, (2 * onnx_model._BATCH + 7, *SIZE)).astype(np.uint8)
 
     probabilities = OnnxModel(path).predict(images)
@@ -101,13 +101,13 @@ def test_predict_takes_more_images_than_one_batch_holds_and_keeps_their_order(pa
     np.testing.assert_allclose(probabilities, forward(LAYERS, images), atol=1e-6)
 
 
-def test_predict_takes_images_that_do_not_lie_in_memory_in_order(path: Path) -> None:
+def test_predict_takes_images_that_are_not_contiguous_in_memory(path: Path) -> None:
     model = OnnxModel(path)
 
-    turned = model.predict(IMAGES[:, ::-1])
+    flipped = model.predict(IMAGES[:, ::-1])
 
-    np.testing.assert_array_equal(turned, model.predict(IMAGES[:, ::-1].copy()))
-    assert np.abs(turned - model.predict(IMAGES)).max() > 0.1
+    np.testing.assert_array_equal(flipped, model.predict(IMAGES[:, ::-1].copy()))
+    assert np.abs(flipped - model.predict(IMAGES)).max() > 0.1
 
 
 def test_no_images_give_no_probabilities(path: Path) -> None:
@@ -116,7 +116,7 @@ def test_no_images_give_no_probabilities(path: Path) -> None:
     assert (probabilities.shape, probabilities.dtype) == ((0, 3), np.float32)
 
 
-def test_a_model_tells_its_image_shape_classes_and_metadata(path: Path) -> None:
+def test_a_model_has_an_image_shape_classes_and_metadata(path: Path) -> None:
     model = OnnxModel(path)
 
     assert (model.image_shape, model.classes, model.metadata) == (SIZE, 3, {"dataset": "random"})
@@ -134,7 +134,7 @@ def test_a_model_tells_its_image_shape_classes_and_metadata(path: Path) -> None:
     ],
     ids=["input name", "input type", "rank", "fixed batch", "unknown size", "output name"],
 )
-def test_a_model_of_another_contract_is_refused(changes: dict[str, Any], found: str, tmp_path: Path) -> None:
+def test_a_model_with_another_input_or_output_is_refused(changes: dict[str, Any], found: str, tmp_path: Path) -> None:
     path = write_network(tmp_path / "model.onnx", LAYERS, SIZE, **changes)
 
     with pytest.raises(UnusableInputError) as raised:
@@ -152,7 +152,7 @@ def test_a_truncated_file_is_refused(path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"not a model", b""])
-def test_a_file_that_is_no_onnx_model_is_refused(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_onnx_model_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
 
@@ -161,13 +161,13 @@ def test_a_file_that_is_no_onnx_model_is_refused(content: bytes, tmp_path: Path)
 
 
 @pytest.mark.parametrize("location", ["weights", "../weights", "/etc/hostname", ""])
-@pytest.mark.parametrize("place", ["initializer", "attribute"])
-def test_weights_outside_the_file_are_refused(location: str, place: str, path: Path) -> None:
+@pytest.mark.parametrize("kind", ["initializer", "attribute"])
+def test_weights_outside_the_file_are_refused(location: str, kind: str, path: Path) -> None:
     proto = onnx.load(path)
     tensor = next(tensor for tensor in proto.graph.initializer if tensor.name == "kernel_0")
     content = tensor.raw_data
     path.with_name("weights").write_bytes(content)
-    if place == "attribute":
+    if kind == "attribute":
         proto.graph.node.append(helper.make_node("Constant", [], ["kernel_0"], value=tensor))
         proto.graph.node.insert(0, proto.graph.node.pop())
         proto.graph.initializer.remove(tensor)
@@ -183,14 +183,14 @@ def test_weights_outside_the_file_are_refused(location: str, place: str, path: P
         assert f"expected an ONNX model in one file, found weights outside it, in {location!r}" in str(raised.value)
 
 
-def test_a_model_that_opens_but_cannot_compute_is_refused(tmp_path: Path) -> None:
-    path = write_network(tmp_path / "model.onnx", LAYERS, SIZE, shape=["batch", 4, 2])  # and goes on to take 20 pixels
+def test_a_model_that_opens_but_cannot_predict_is_refused(tmp_path: Path) -> None:
+    path = write_network(tmp_path / "model.onnx", LAYERS, SIZE, shape=["batch", 4, 2])  # but the kernel has 20 rows
 
-    with pytest.raises(UnusableInputError, match=r"model\.onnx: expected a model that computes, found .*Reshape"):
+    with pytest.raises(UnusableInputError, match=r"model\.onnx: expected a model that can predict, found .*Reshape"):
         OnnxModel(path).predict(np.zeros((3, 4, 2), np.uint8))
 
 
-def test_an_answer_of_another_shape_than_the_contract_tells_is_refused(path: Path) -> None:
+def test_probabilities_of_another_shape_are_refused(path: Path) -> None:
     proto = onnx.load(path)
     proto.graph.node.append(helper.make_node("Concat", ["raw", "raw"], ["probabilities"], axis=0))
     proto.graph.node[-2].output[0] = "raw"
@@ -203,7 +203,7 @@ def test_an_answer_of_another_shape_than_the_contract_tells_is_refused(path: Pat
 @pytest.mark.parametrize(
     ("size", "classes", "found"), [((10_000, 10_000), 3, "10000x10000 and 3"), (SIZE, 300, "5x4 and 300")]
 )
-def test_what_would_take_all_memory_is_refused(size: tuple[int, int], classes: int, found: str, tmp_path: Path) -> None:
+def test_a_model_that_would_exhaust_memory_is_refused(size: tuple[int, int], classes: int, found: str, tmp_path: Path) -> None:
     path = write_network(tmp_path / "model.onnx", [drawn(20, classes, "Softmax")], size)
 
     with pytest.raises(
@@ -215,9 +215,9 @@ def test_what_would_take_all_memory_is_refused(size: tuple[int, int], classes: i
 @pytest.mark.parametrize(
     ("classes", "names"),
     [(None, ["0", "1", "2"]), ('["a", "b", "c"]', ["a", "b", "c"])],
-    ids=["not told", "told"],
+    ids=["without names", "with names"],
 )
-def test_a_model_tells_what_its_classes_are_called(classes: str | None, names: list[str], path: Path) -> None:
+def test_a_model_has_the_class_names_of_its_metadata(classes: str | None, names: list[str], path: Path) -> None:
     proto = onnx.load(path)
     helper.set_model_props(proto, {"classes": classes} if classes else {})
     onnx.save(proto, path)
@@ -226,22 +226,22 @@ def test_a_model_tells_what_its_classes_are_called(classes: str | None, names: l
 
 
 @pytest.mark.parametrize("classes", ["[", '["a"]', "[1, 2, 3]", "{}", "[" * 100_000])
-def test_names_that_are_not_those_of_the_classes_are_refused(classes: str, path: Path) -> None:
+def test_class_names_that_do_not_fit_are_refused(classes: str, path: Path) -> None:
     proto = onnx.load(path)
     helper.set_model_props(proto, {"classes": classes})
     onnx.save(proto, path)
 
-    with pytest.raises(UnusableInputError, match="expected metadata with 3 names as classes, found others"):
+    with pytest.raises(UnusableInputError, match="expected metadata with the names of 3 classes, found something else"):
         OnnxModel(path)
 
 
 @settings(deadline=None, max_examples=100, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4))
-def test_a_damaged_model_answers_or_is_refused(edits: list[tuple[float, int]], tmp_path: Path) -> None:
+def test_a_damaged_model_predicts_or_is_refused(edits: list[tuple[float, int]], tmp_path: Path) -> None:
     path = write_network(tmp_path / "model.onnx", LAYERS, SIZE)
     content = bytearray(path.read_bytes())
-    for place, byte in edits:
-        content[int(place * len(content))] = byte
+    for position, byte in edits:
+        content[int(position * len(content))] = byte
     path.write_bytes(content)
 
     try:
@@ -252,7 +252,7 @@ def test_a_damaged_model_answers_or_is_refused(edits: list[tuple[float, int]], t
     assert found.shape == (2, len(model.names))
 
 
-def test_an_absent_file_is_missed_by_name(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match=r"absent\.onnx"):
         OnnxModel(tmp_path / "absent.onnx")
 
@@ -290,7 +290,7 @@ def test_a_bias_of_zeros_is_read_as_zeros(written: bool, tmp_path: Path) -> None
     assert (hidden.activation, last.activation) == ("Relu", "Softmax")
 
 
-def test_a_constant_in_an_activation_is_no_bias(tmp_path: Path) -> None:
+def test_a_constant_in_an_activation_is_not_a_bias(tmp_path: Path) -> None:
     kernel, _, _ = drawn(20, 3, "", 1)
     path = write_network(tmp_path / "model.onnx", [(kernel, None, "Erf Add Softmax")], SIZE)
 
@@ -300,7 +300,7 @@ def test_a_constant_in_an_activation_is_no_bias(tmp_path: Path) -> None:
 
 
 def test_latency_is_measured_for_each_call(path: Path) -> None:
-    taken = OnnxModel(path, threads=1).latency(IMAGES[0], 25)
+    times = OnnxModel(path, threads=1).latency(IMAGES[0], 25)
 
-    assert taken.shape == (25,)
-    assert (taken > 0).all()
+    assert times.shape == (25,)
+    assert (times > 0).all()
