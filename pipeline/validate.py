@@ -7,7 +7,7 @@ Example:
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,42 +18,43 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 from pipeline.data import datasets
-from pipeline.validation.image_table import band, class_shares, compare, row_names, summarise
+from pipeline.data.datasets import Split
+from pipeline.validation.image_table import add_intensity_bands, class_shares, compare, row_names, summarise
 
 
 class InvalidDataError(PipelineError):
-    """The data broke expectations; the report and the Data Docs are kept."""
+    """The data broke expectations. The report and the Data Docs are kept."""
 
     def __init__(self, failures: Sequence[str], report: Path, docs: Path) -> None:
         lines = "".join(f"\n  {failure}" for failure in failures)
         noun = "expectation" if len(failures) == 1 else "expectations"
         super().__init__(
             f"the data broke {len(failures)} {noun}:{lines}\n"
-            f"Nothing is trained on it. See {docs}, mend the data or `validate:` in params.yaml ({report} keeps the figures)."
+            f"Training does not start. See {docs}, then fix the data or `validate:` in params.yaml (numbers: {report})."
         )
 
 
 def report(
     fingerprint: str, tables: dict[str, pd.DataFrame], outcomes: Sequence[Any], classes: Sequence[str]
 ) -> dict[str, Any]:
-    """What data/validation/report.json holds. `fingerprint` ties it to the arrays that it is about."""
+    """The content of data/validation/report.json; `fingerprint` identifies the arrays that it describes."""
     broken = [describe(outcome) for outcome in outcomes if not outcome.success]
     return {
         "success": not broken,
         "fingerprint": fingerprint,
         "expectations": {"met": len(outcomes) - len(broken), "broken": len(broken)},
-        **{name: _figures(table, classes) for name, table in tables.items()},
+        **{name: _metrics(table, classes) for name, table in tables.items()},
         "outcomes": {f"{outcome.suite}: {outcome.expectation}": outcome.observed for outcome in outcomes},
         "broken": broken,
     }
 
 
-def _figures(table: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
+def _metrics(table: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
     return {
         "rows": len(table),
         "mean_intensity": round(float(table["mean"].mean()), 4),
         "ink_fraction": round(float(table["ink"].mean()), 6),
-        "repeated_images": int(table["repeated"].sum()),
+        "repeated_images": int(table["duplicate"].sum()),
         "classes": {name: int(table[f"is_{label}"].sum()) for label, name in enumerate(classes)},
     }
 
@@ -63,31 +64,40 @@ def describe(outcome: Any) -> str:
 
 
 def run(params: Params, paths: Paths) -> str:
-    from pipeline.validation import expectations  # Great Expectations takes seconds: after the parameters have proved right
+    from pipeline.validation import expectations  # Great Expectations takes seconds to import: only with valid parameters
 
     manifest, classes = datasets.read_manifest(paths), params.fetch.classes
     splits = {name: datasets.load(paths, name) for name in ("train", "test")}
+    base, *extra = datasets.segments(manifest, "train")
     tables = {name: summarise(split, len(classes)) for name, split in splits.items()}
-    train = tables["train"]
-    base, *parts = datasets.segments(manifest, "train")
     compare(splits, tables, base.rows, len(classes), params.validate_.near_duplicate_distance)
-    shares = {name: class_shares(split.labels, len(classes)) for name, split in splits.items()}
-    suites = {
-        "train": expectations.suite("train", len(train), shares["test"], classes, params.validate_, len(train) - base.rows),
-        "test": expectations.suite("test", len(tables["test"]), shares["train"], classes, params.validate_),
-    }
-    class_mix, intensities = class_shares(splits["train"].labels[: base.rows], len(classes)), band(train, base.rows)
-    for part, rows in zip(parts, datasets.slices([part.rows for part in (base, *parts)])[1:], strict=True):
-        name, counts = expectations.extra_name(part.name), (base.rows, part.rows)
-        tables[name] = train[rows].reset_index(drop=True)
-        suites[name] = expectations.extra_suite(counts, class_mix, intensities, params.validate_)
-    tables["train"] = train.set_axis(row_names(base, parts))
+    suites = _split_suites(splits, base.rows, params)
+    class_mix = class_shares(splits["train"].labels[: base.rows], len(classes))
+    intensities = add_intensity_bands(tables["train"], base.rows)
+    for segment, rows in zip(extra, datasets.slices([each.rows for each in (base, *extra)])[1:], strict=True):
+        name = expectations.extra_name(segment.name)
+        tables[name] = tables["train"][rows].reset_index(drop=True)
+        suites[name] = expectations.extra_suite((base.rows, segment.rows), class_mix, intensities, params.validate_)
+    tables["train"] = tables["train"].set_axis(row_names(base, extra))
     outcomes = expectations.check(tables, suites, f"data-{manifest['fingerprint'][:12]}", paths.data_docs)
     content = report(manifest["fingerprint"], tables, outcomes, classes)
     files.write_json(paths.report, content)
     if content["broken"]:
         raise InvalidDataError(content["broken"], paths.report, paths.data_docs / "index.html")
     return f"{len(outcomes)} expectations met on {sum(len(split.labels) for split in splits.values()):,} images"
+
+
+def _split_suites(splits: Mapping[str, Split], base: int, params: Params) -> dict[str, list[Any]]:
+    from pipeline.validation import expectations
+
+    classes = params.fetch.classes
+    shares = {name: class_shares(split.labels, len(classes)) for name, split in splits.items()}
+    rows = {name: len(split.labels) for name, split in splits.items()}
+    added = rows["train"] - base
+    return {
+        "train": expectations.suite("train", rows["train"], shares["test"], classes, params.validate_, added),
+        "test": expectations.suite("test", rows["test"], shares["train"], classes, params.validate_),
+    }
 
 
 if __name__ == "__main__":

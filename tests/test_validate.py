@@ -1,4 +1,4 @@
-"""The gate before training, with the real Great Expectations: good data passes, each kind of bad data is named."""
+"""Stage validate with the real Great Expectations: good data passes, each kind of bad data is named."""
 
 import os
 import re
@@ -65,7 +65,7 @@ def poisoned(subset: Splits, split: str, change: Callable[[Any, Any], Any]) -> S
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory, subset: Splits) -> Repository:
-    """A tree in which good data has been validated. Its report and Data Docs are not to be changed."""
+    """A tree in which good data was validated. Do not change its report and Data Docs."""
     made = small_repository(tmp_path_factory.mktemp("good"), subset, WIDER_CLASSES)
     validate.run(made.params, made.paths)
     return made
@@ -80,7 +80,7 @@ def test_good_data_passes(good: Repository) -> None:
     assert report["fingerprint"] == files.read_json(good.paths.manifest)["fingerprint"]
 
 
-def test_the_report_tells_what_the_data_is(good: Repository, subset: Splits) -> None:
+def test_the_report_describes_the_data(good: Repository, subset: Splits) -> None:
     report = files.read_json(good.paths.report)
 
     for name, split in subset.items():
@@ -115,7 +115,7 @@ def test_the_index_leads_to_both_splits_without_scripts(good: Repository) -> Non
     assert all((good.paths.data_docs / target).is_file() for target in linked)
 
 
-def test_the_data_docs_are_open_to_whom_the_folder_around_them_is(good: Repository) -> None:
+def test_the_data_docs_have_the_permissions_of_the_folder_around_them(good: Repository) -> None:
     assert good.paths.data_docs.stat().st_mode == good.paths.validation.stat().st_mode
 
 
@@ -209,7 +209,7 @@ KL = "KL divergence of the classes from the other split's"
             {
                 "train split, ink fraction of each image",
                 "train split, pixel maximum of each image",
-                "train split, images that repeat an earlier one under another label",
+                "train split, conflicting labels",
             },
         ),
         (
@@ -229,7 +229,7 @@ KL = "KL divergence of the classes from the other split's"
         (
             "train",
             repeated,
-            "share of images that repeat an earlier one: expected at most 0.001, found 0.0033333",
+            "share of duplicate images: expected at most 0.001, found 0.0033333",
             set(),
         ),
     ],
@@ -282,8 +282,8 @@ def test_a_single_leaked_test_image_is_found_by_its_number(params: Params, subse
     assert lines == ["train split, leaked test images: expected none, found 1 of 3,000 images: #17"]
 
 
-DOUBTED = "images surely of another class than their label"
-CONFLICTING = "images that repeat an earlier one under another label"
+LABEL_ISSUES = "label issues"
+CONFLICTING = "conflicting labels"
 
 
 def mislabelled(_: Any, labels: Any) -> None:
@@ -302,14 +302,14 @@ def copied_under_another_label(images: Any, labels: Any) -> None:
 
 @pytest.mark.parametrize("split", ["train", "test"])
 @pytest.mark.usefixtures("without_pages")
-def test_wrong_labels_are_found_and_some_are_named(split: str, params: Params, subset: Splits, tmp_path: Path) -> None:
+def test_wrong_labels_are_counted_and_some_are_named(split: str, params: Params, subset: Splits, tmp_path: Path) -> None:
     write_source(tmp_path / "source", poisoned(subset, split, mislabelled))
     rows = len(subset[split].labels)
 
     lines = refused(params, Paths())
 
-    (line,) = (line for line in lines if line.startswith(f"{split} split, {DOUBTED}: expected at most 0.002, and "))
-    count, total, examples = re.search(r"for chance, found (\d+) of ([0-9,]+) images: (.*), …$", line).groups()  # type: ignore[union-attr]
+    (line,) = (line for line in lines if line.startswith(f"{split} split, {LABEL_ISSUES}: expected at most 0.002, plus "))
+    count, total, examples = re.search(r"sampling tolerance, found (\d+) of ([0-9,]+) images: (.*), …$", line).groups()  # type: ignore[union-attr]
     assert 0.2 * rows / 20 < int(count) < 0.9 * rows / 20
     assert total == f"{rows:,}"
     assert sum(int(number) % 20 == 0 for number in re.findall(r"#(\d+)", examples)) >= 2  # of three
@@ -318,27 +318,25 @@ def test_wrong_labels_are_found_and_some_are_named(split: str, params: Params, s
 @pytest.mark.parametrize(
     ("change", "lines"),
     [
-        (copied_shifted, ["share of images that repeat an earlier one: expected at most 0.001, found 0.0033333"]),
+        (copied_shifted, ["share of duplicate images: expected at most 0.001, found 0.0033333"]),
         (
             copied_under_another_label,
             [
-                "share of images that repeat an earlier one: expected at most 0.001, found 0.0033333",
+                "share of duplicate images: expected at most 0.001, found 0.0033333",
                 f"{CONFLICTING}: expected none, found 1 of 3,000 images: #102",
             ],
         ),
     ],
 )
 @pytest.mark.usefixtures("without_pages")
-def test_a_copy_that_is_shifted_is_a_copy(
-    change: Any, lines: list[str], params: Params, subset: Splits, tmp_path: Path
-) -> None:
+def test_a_shifted_copy_is_a_duplicate(change: Any, lines: list[str], params: Params, subset: Splits, tmp_path: Path) -> None:
     write_source(tmp_path / "source", poisoned(subset, "train", change))
 
     assert refused(params, Paths()) == [f"train split, {line}" for line in lines]
 
 
 @pytest.mark.usefixtures("without_pages")
-def test_a_test_image_that_is_shifted_is_a_leak(params: Params, subset: Splits, tmp_path: Path) -> None:
+def test_a_shifted_test_image_is_a_leak(params: Params, subset: Splits, tmp_path: Path) -> None:
     def leaking(images: Any, _: Any) -> None:
         images[17] = np.roll(subset["test"].images[5], 1, axis=1)
 
@@ -356,7 +354,7 @@ def test_a_test_image_that_is_shifted_is_a_leak(params: Params, subset: Splits, 
     ],
 )
 @pytest.mark.usefixtures("without_pages")
-def test_every_bound_on_what_images_are_to_each_other_can_be_opened(
+def test_every_bound_on_comparisons_between_images_can_be_loosened(
     change: Any, bounds: dict[str, float], params: Params, edit: Edit, subset: Splits, tmp_path: Path
 ) -> None:
     write_source(tmp_path / "source", poisoned(subset, "train", change))
@@ -392,7 +390,7 @@ def test_as_many_repeated_images_as_the_bound_are_accepted(params: Params, edit:
 
 
 @pytest.mark.usefixtures("without_pages")
-def test_classes_go_by_their_names(params: Params, edit: Edit) -> None:
+def test_error_lines_name_classes(params: Params, edit: Edit) -> None:
     names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
     changed = edit({"fetch.classes": names, "validate.class_share": [0.08, 0.12]})
 
@@ -400,7 +398,7 @@ def test_classes_go_by_their_names(params: Params, edit: Edit) -> None:
     assert list(files.read_json(Paths().report)["test"]["classes"]) == names
 
 
-def test_mended_data_takes_the_place_of_what_was_refused(params: Params, subset: Splits, tmp_path: Path) -> None:
+def test_fixed_data_replaces_refused_data(params: Params, subset: Splits, tmp_path: Path) -> None:
     write_source(tmp_path / "source", poisoned(subset, "train", blank))
     refused(params, Paths())
     write_source(tmp_path / "source", subset)
@@ -429,12 +427,12 @@ def test_the_command_exits_with_1_says_why_and_gives_the_same_bytes_in_another_p
     assert contents(Paths().validation) == here
 
 
-def test_pages_that_cannot_be_written_are_one_error_and_never_half_of_them(good: Repository, tmp_path: Path) -> None:
+def test_pages_that_cannot_be_written_are_one_error_and_leave_the_old_pages(good: Repository, tmp_path: Path) -> None:
     root = shutil.copytree(good.paths.root, tmp_path / "copy")
     before = contents(Paths(root).validation)
 
     def allow_small_files() -> None:
-        limit = 50_000  # bytes, which the longest pages are above
+        limit = 50_000  # bytes; the longest pages are larger
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     command, environment = [sys.executable, "-m", "pipeline.validate"], os.environ | {"PYTHONPATH": str(ROOT)}
@@ -449,7 +447,7 @@ def test_pages_that_cannot_be_written_are_one_error_and_never_half_of_them(good:
 
 
 def extra(mnist: Splits, count: int = 300, change: Callable[[Any, Any], Any] | None = None) -> None:
-    """Write `count` further images of MNIST, changed as `poisoned` does, as the npz file `more.npz`."""
+    """Write `count` other images of MNIST, changed as by `poisoned`, to `more.npz`."""
     further = Split(mnist["train"].images[5000 : 5000 + count], mnist["train"].labels[5000 : 5000 + count])
     split = poisoned({"train": further}, "train", change)["train"] if change else further
     np.savez("more.npz", images=split.images, labels=split.labels)
@@ -460,16 +458,14 @@ MIX, INTENSITIES = (f"KL divergence of the {what} from the base's" for what in (
 
 
 def observed(line: str) -> tuple[float, float]:
-    """What a line says was expected at most, chance included, and what was found."""
-    bound, allowed, found = re.fullmatch(r".*at most (\S+), and (\S+) for chance, found (\S+)", line).groups()  # type: ignore[union-attr]
+    """The bound in a line, sampling tolerance included, and the value found."""
+    bound, allowed, found = re.fullmatch(r".*at most (\S+), plus (\S+) sampling tolerance, found (\S+)", line).groups()  # type: ignore[union-attr]
     return float(bound) + float(allowed), float(found)
 
 
-def test_a_further_set_of_the_same_kind_passes_by_itself_and_in_the_training_split(
-    params: Params, edit: Edit, mnist: Splits
-) -> None:
+def test_an_extra_data_set_of_the_same_kind_passes(params: Params, edit: Edit, mnist: Splits) -> None:
     extra(mnist)
-    changed = edit(MORE)  # validate.rows.train is still 3,000: it is of the base
+    changed = edit(MORE)  # validate.rows.train is still 3,000, for the base alone
     fetch.run(changed, Paths())
 
     result = validate.run(changed, Paths())
@@ -478,7 +474,7 @@ def test_a_further_set_of_the_same_kind_passes_by_itself_and_in_the_training_spl
     assert result == "49 expectations met on 4,300 images"
     assert (report["train"]["rows"], report["extra-more"]["rows"]) == (3300, 300)
     assert report["outcomes"]["train: rows"] == "3,300"
-    assert f"{MIX}: at most 0.1, and " in page(Paths(), "extra-more")
+    assert f"{MIX}: at most 0.1, plus " in page(Paths(), "extra-more")
     assert ">extra more</a>" in (Paths().data_docs / "index.html").read_text()
     first = contents(Paths().validation)
     validate.run(changed, Paths())
@@ -486,7 +482,7 @@ def test_a_further_set_of_the_same_kind_passes_by_itself_and_in_the_training_spl
 
 
 @pytest.mark.parametrize("count", [12, 60, 300, 2000])
-def test_chance_is_no_drift_whatever_the_size(count: int, params: Params, mnist: Splits) -> None:
+def test_sampling_variation_raises_no_alarm_at_any_size(count: int, params: Params, mnist: Splits) -> None:
     base = mnist["train"].labels[:3000]
     labels = mnist["train"].labels[3000:]
     shares = np.bincount(base, minlength=10) / len(base)
@@ -495,7 +491,7 @@ def test_chance_is_no_drift_whatever_the_size(count: int, params: Params, mnist:
     for start in np.random.default_rng(0).integers(0, len(labels) - count, rounds):
         drawn = np.bincount(labels[start : start + count], minlength=10) / count
         divergence = sum(share * np.log(share / shares[label]) for label, share in enumerate(drawn) if share)
-        alarms += divergence > params.validate_.extra.class_divergence + expectations.divergence(10, (3000, count))
+        alarms += divergence > params.validate_.extra.class_divergence + expectations.divergence_tolerance(10, (3000, count))
 
     assert alarms <= 4  # 200 rounds at a rate of a thousandth exceed 4 in less than one case of a million
 
@@ -507,7 +503,7 @@ def test_an_inverted_set_has_drifted(params: Params, edit: Edit, mnist: Splits) 
     lines = refused(edit(MORE), Paths())
 
     (line,) = (line for line in lines if line.startswith("extra more, "))
-    assert line.startswith(f"extra more, {INTENSITIES}: expected at most 0.1, and ")
+    assert line.startswith(f"extra more, {INTENSITIES}: expected at most 0.1, plus ")
     allowed, found = observed(line)
     assert allowed < found == pytest.approx(np.log(10), abs=0.02)  # all in one band of ten
     assert any(
@@ -555,13 +551,13 @@ def test_labels_outside_the_classes_are_named_by_the_set_and_their_number(params
 
 
 @pytest.mark.usefixtures("without_pages")
-def test_wrong_labels_in_a_further_set_are_told_of_the_set(params: Params, edit: Edit, mnist: Splits) -> None:
+def test_wrong_labels_in_an_extra_data_set_are_reported_for_that_set(params: Params, edit: Edit, mnist: Splits) -> None:
     extra(mnist, 600, mislabelled)
 
     lines = refused(edit(MORE), Paths())
 
     assert len(lines) == 1
-    assert lines[0].startswith(f"extra more, {DOUBTED}: expected at most 0.002, and ")
+    assert lines[0].startswith(f"extra more, {LABEL_ISSUES}: expected at most 0.002, plus ")
 
 
 @pytest.mark.usefixtures("without_pages")
@@ -571,28 +567,26 @@ def test_a_set_that_repeats_the_base_is_refused(params: Params, edit: Edit, mnis
 
     extra(mnist, change=copies)
 
-    assert refused(edit(MORE), Paths()) == [
-        "extra more, share of images that repeat an earlier one: expected at most 0.001, found 0.0066667"
-    ]
+    assert refused(edit(MORE), Paths()) == ["extra more, share of duplicate images: expected at most 0.001, found 0.0066667"]
 
 
 @pytest.mark.usefixtures("without_pages")
-def test_a_base_cut_short_is_not_made_up_for_by_a_further_set(params: Params, edit: Edit, mnist: Splits) -> None:
+def test_an_extra_data_set_does_not_make_up_for_a_truncated_base(params: Params, edit: Edit, mnist: Splits) -> None:
     extra(mnist)
     changed = edit(MORE | {"validate.rows": {"train": [3200, 4000], "test": [1000, 1000]}})
 
     assert refused(changed, Paths()) == ["train split, rows: expected 3,200 to 4,000 and 300 extra, found 3,300"]
 
 
-def test_bands_hold_a_tenth_of_the_base_each_unless_images_are_equal() -> None:
+def test_each_band_holds_a_tenth_of_the_base_unless_images_are_equal() -> None:
     table = pd.DataFrame({"mean": [*np.random.default_rng(0).permutation(100.0 + np.arange(50)), 0, 200]})
-    assert image_table.band(table, 50) == [0.1] * 10
-    assert list(table["band"][50:]) == [0, 9]
+    assert image_table.add_intensity_bands(table, 50) == [0.1] * 10
+    assert list(table["intensity_band"][50:]) == [0, 9]
 
     equal = pd.DataFrame({"mean": [5.0] * 20 + [4, 5, 6]})
-    shares = image_table.band(equal, 20)
+    shares = image_table.add_intensity_bands(equal, 20)
     assert sum(shares) == max(shares) == 1
-    assert list(equal["band"][20:]) == [0, 9, 9]
+    assert list(equal["intensity_band"][20:]) == [0, 9, 9]
 
 
 @pytest.mark.usefixtures("without_pages")
@@ -608,7 +602,7 @@ def test_a_check_that_cannot_run_fails_and_says_why(params: Params, subset: Spli
     assert '"mean"' in outcome.observed
 
 
-def test_an_image_is_summarised_by_ink_mean_extremes_and_repetition() -> None:
+def test_an_image_is_summarised_by_ink_mean_extremes_and_duplication() -> None:
     images = np.array([[[0, 0], [10, 30]], [[5, 5], [5, 5]], [[0, 0], [10, 30]]], np.uint8)
 
     table = image_table.summarise(Split(images, np.array([1, 0, 1], np.uint8)), 2)
@@ -619,7 +613,7 @@ def test_an_image_is_summarised_by_ink_mean_extremes_and_repetition() -> None:
         "mean": [10, 5, 10],
         "minimum": [0, 5, 0],
         "maximum": [30, 5, 30],
-        "repeated": [False, False, True],
+        "duplicate": [False, False, True],
         "is_0": [0, 1, 0],
         "is_1": [1, 0, 1],
     }
@@ -627,13 +621,13 @@ def test_an_image_is_summarised_by_ink_mean_extremes_and_repetition() -> None:
     assert table["content_hash"].nunique() == 2
 
 
-def test_a_summary_in_several_parts_is_the_summary_of_the_whole(subset: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_summary_in_several_chunks_equals_one_in_a_single_chunk(subset: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = image_table.summarise(subset["test"], 10)
 
-    monkeypatch.setattr(validate, "_CHUNK", 300)
+    monkeypatch.setattr(image_table, "_CHUNK", 300)
 
     pd.testing.assert_frame_equal(image_table.summarise(subset["test"], 10), whole)
 
 
-def test_class_shares_are_of_all_labels_known_or_not() -> None:
+def test_class_shares_are_relative_to_all_labels_known_or_not() -> None:
     assert image_table.class_shares(np.array([0, 0, 2, 7], np.uint8), 4) == [0.5, 0, 0.25, 0]

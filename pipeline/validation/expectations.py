@@ -1,4 +1,4 @@
-"""What the data must be: Great Expectations suites over one row an image. The only importer of great_expectations."""
+"""The Great Expectations suites of the data, over one row per image. The only module that imports great_expectations."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,16 +17,14 @@ from pipeline.validation import data_docs
 
 _EXTRA = "extra-"
 _SMALLEST_SHARE = 1e-9
-_NONE = "none"  # images, of what must not be
-_ROUNDING = 1e-12  # of a share: as many images as the bound are accepted
+_NONE = "none"
+_ROUNDING = 1e-12  # of a share, so that exactly as many images as the bound pass
 _EXAMPLES = 3  # images that an error line names
-
-
-_RARELY = 0.001
+_FALSE_ALARMS = 0.001  # the probability that the sampling tolerance allows
 
 
 class Outcome(NamedTuple):
-    """One expectation and what came of it: `observed` and `expected` are for a person to read."""
+    """The result of one expectation; `expected` and `observed` are texts for people."""
 
     suite: str
     expectation: str
@@ -36,13 +34,13 @@ class Outcome(NamedTuple):
 
     @property
     def subject(self) -> str:
-        """What the expectation is about, in words."""
+        """The split or the extra data set, in words."""
         return _subject(self.suite)
 
 
-def extra_name(part: str) -> str:
-    """The name of the suite, and of the table, of a further set."""
-    return f"{_EXTRA}{part}"
+def extra_name(dataset: str) -> str:
+    """The name of the suite and of the table of an extra data set."""
+    return f"{_EXTRA}{dataset}"
 
 
 def _subject(suite: str) -> str:
@@ -55,19 +53,19 @@ def suite(
     """The expectations of the `train` or `test` split.
 
     Args:
-        rows: of the split.
+        rows: the number of images.
         other: the class shares of the other split.
-        added: how many of `rows` are of further sets. They do not count for the bounds on rows, which are to tell a base that
-            is cut short, and that is not to be raised with each further set.
+        added: the number of `rows` that come from extra data sets. The bounds on rows are for the base alone, so that they
+            detect a truncated base and need no change for an extra data set.
     """
     labels = list(range(len(classes)))
     low, high = getattr(params.rows, split)
-    wanted = f"{_figure(low)} to {_figure(high)}" if low < high else _figure(low)
+    expected_rows = _range(low, high)
     expectations = [
         gxe.ExpectTableRowCountToBeBetween(
             min_value=low + added,
             max_value=high + added,
-            **_words("rows", f"{wanted} and {_figure(added)} extra" if added else wanted),
+            **_words("rows", f"{expected_rows} and {_number(added)} extra" if added else expected_rows),
         ),
         gxe.ExpectColumnValuesToBeInSet(
             column="label", value_set=labels, **_words("label of each image", f"0 to {labels[-1]}")
@@ -81,12 +79,12 @@ def suite(
         _between(gxe.ExpectColumnValuesToBeBetween, "ink fraction of each image", params.ink_fraction, column="ink"),
         gxe.ExpectColumnValuesToBeBetween(column="ink", min_value=0, strict_min=True, **_words("blank images", _NONE, True)),
         _between(gxe.ExpectColumnMeanToBeBetween, "mean intensity", params.mean_intensity, column="mean"),
-        _repeated(params),
-        _flagged("conflicting", "images that repeat an earlier one under another label", params.conflicting_labels),
-        _doubtful(rows, params),
+        _duplicates(params),
+        _flagged("conflicting_label", "conflicting labels", params.conflicting_labels),
+        _label_issues(rows, params),
     ]
     if split == "train":
-        expectations.append(_flagged("in_test", "leaked test images", 0))
+        expectations.append(_flagged("leaked", "leaked test images", 0))
     return expectations + [
         _between(gxe.ExpectColumnMeanToBeBetween, f"share of class {name}", params.class_share, column=f"is_{label}")
         for label, name in enumerate(classes)
@@ -96,19 +94,19 @@ def suite(
 def extra_suite(
     rows: tuple[int, int], classes: Sequence[float], intensities: Sequence[float], params: ValidateParams
 ) -> list[Any]:
-    """The expectations of a further set, beside those that it has to meet as a part of the training split.
+    """The expectations of an extra data set by itself; those of the training split apply to it too.
 
     Args:
-        rows: of the base, and of the set.
+        rows: the number of images in the base, and in the extra data set.
         classes: the class shares of the base.
-        intensities: the shares of the base in the bands of mean intensity that the column `band` numbers.
+        intensities: the shares of the base in each `intensity_band`.
     """
     return [
-        _repeated(params),
-        _doubtful(rows[1], params),
+        _duplicates(params),
+        _label_issues(rows[1], params),
         _diverging("label", "KL divergence of the classes from the base's", classes, params.extra.class_divergence, rows),
         _diverging(
-            "band",
+            "intensity_band",
             "KL divergence of the mean intensities from the base's",
             intensities,
             params.extra.intensity_divergence,
@@ -118,58 +116,68 @@ def extra_suite(
 
 
 def _diverging(column: str, name: str, other: Sequence[float], bound: float, rows: tuple[int, int] | None = None) -> Any:
-    """The distribution of the values 0, 1 ... is as the shares `other`, within the bound, and chance where `rows` are few."""
-    # A value that the other lacks would make the divergence infinite whatever the bound; labels that are no class would
-    # leave the shares short of 1, which Great Expectations refuses.
+    """Bound the divergence of the values 0, 1 ... from the shares `other`, plus a sampling tolerance if `rows` are given."""
+    # A share of 0 would make the divergence infinite. Labels outside the classes would leave the sum of the shares below 1,
+    # which Great Expectations refuses.
     shares = [max(share, _SMALLEST_SHARE) for share in other]
-    allowed = divergence(len(shares), rows) if rows else 0
-    expected = f"at most {_figure(bound)}" + (f", and {_figure(allowed)} for chance" if rows else "")
+    tolerance = divergence_tolerance(len(shares), rows) if rows else 0
+    expected = _at_most(bound, tolerance) if rows else _at_most(bound)
     return gxe.ExpectColumnKLDivergenceToBeLessThan(
         column=column,
         partition_object={"values": list(range(len(shares))), "weights": [share / sum(shares) for share in shares]},
-        threshold=bound + allowed,
+        threshold=bound + tolerance,
         **_words(name, expected),
     )
 
 
-def _repeated(params: ValidateParams) -> Any:
+def _at_most(bound: float, tolerance: float | None = None) -> str:
+    text = f"at most {_number(bound)}"
+    return text if tolerance is None else f"{text}, plus {_number(tolerance)} sampling tolerance"
+
+
+def _duplicates(params: ValidateParams) -> Any:
     return gxe.ExpectColumnMeanToBeBetween(
-        column="repeated",
+        column="duplicate",
         max_value=params.duplicates,
-        **_words("share of images that repeat an earlier one", f"at most {_figure(params.duplicates)}"),
+        **_words("share of duplicate images", _at_most(params.duplicates)),
     )
 
 
-def _doubtful(rows: int, params: ValidateParams) -> Any:
-    allowed, name = count(params.label_issues, rows) / rows, "images surely of another class than their label"
-    more = f", and {_figure(allowed - params.label_issues)} for chance"
-    return _flagged("doubtful", name, allowed, f"at most {_figure(params.label_issues)}{more}")
+def _label_issues(rows: int, params: ValidateParams) -> Any:
+    allowed = max_count(params.label_issues, rows) / rows
+    return _flagged("label_issue", "label issues", allowed, _at_most(params.label_issues, allowed - params.label_issues))
 
 
 def _flagged(column: str, name: str, bound: float, expected: str | None = None) -> Any:
-    """At most the share `bound` of the images is flagged in `column`."""
-    words = expected or (f"at most {_figure(bound)}" if bound else _NONE)
+    """Bound the share of images flagged in `column`."""
+    words = expected or (_at_most(bound) if bound else _NONE)
     mostly = max(0.0, 1 - bound - _ROUNDING)
     return gxe.ExpectColumnValuesToBeInSet(column=column, value_set=[False], mostly=mostly, **_words(name, words, True))
 
 
 def _words(name: str, expected: str, flag: bool = False) -> dict[str, Any]:
-    """The description that Data Docs show, the two halves of it that the report and the error lines show, and whether an
-    image that breaks it has no value worth showing."""
+    """The description in Data Docs, and its two halves for the report and the error lines.
+
+    Args:
+        flag: the column is a flag, so that its value is not shown for an image that breaks the expectation.
+    """
     return {"description": f"{name}: {expected}", "meta": {"name": name, "expected": expected, "flag": flag}}
 
 
 def _between(kind: Any, name: str, bounds: Bounds, **options: Any) -> Any:
     low, high = bounds
-    expected = _figure(low) if low == high else f"{_figure(low)} to {_figure(high)}"
-    return kind(min_value=low, max_value=high, **options, **_words(name, expected))
+    return kind(min_value=low, max_value=high, **options, **_words(name, _range(low, high)))
+
+
+def _range(low: float, high: float) -> str:
+    return _number(low) if low == high else f"{_number(low)} to {_number(high)}"
 
 
 def check(tables: Mapping[str, pd.DataFrame], suites: Mapping[str, list[Any]], run: str, docs: Path) -> list[Outcome]:
     """Run each suite on the table of the same name, and write the Data Docs to the folder `docs`.
 
     Args:
-        run: names the validation in the Data Docs.
+        run: the name of the validation in the Data Docs.
     """
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
@@ -206,7 +214,7 @@ def _outcome(suite: str, result: Any) -> Outcome:
 
 
 def _observed(result: Any, flag: bool) -> str:
-    # Flat where all went well, and keyed by the metrics that failed where not.
+    # A flat dictionary if the check ran, else keyed by the metrics that failed.
     for failure in result.exception_info.values():
         if isinstance(failure, dict):
             return f"a check that could not run: {failure['exception_message']}"
@@ -215,15 +223,15 @@ def _observed(result: Any, flag: bool) -> str:
         return _images(found, with_values=not flag)
     if "missing_count" in found:
         return ", ".join(f"no {label}" for label in found["partial_missing_list"]) or "each"
-    return "infinite" if found["observed_value"] is None else _figure(found["observed_value"])
+    return "infinite" if found["observed_value"] is None else _number(found["observed_value"])
 
 
 def _images(found: Mapping[str, Any], with_values: bool) -> str:
-    """How many images broke an expectation of each, and which: `2 of 3,000 images outside: #17 (0), #40 (12)`."""
+    """The number of images that break an expectation, with examples: `2 of 3,000 images outside: #17 (0), #40 (12)`."""
     count = f"{found['unexpected_count']:,} of {found['element_count']:,} images"
     indices, values = found["partial_unexpected_index_list"], found["partial_unexpected_list"]
     examples = [
-        f"#{index} ({_figure(value)})" if with_values else f"#{index}"
+        f"#{index} ({_number(value)})" if with_values else f"#{index}"
         for index, value in zip(indices[:_EXAMPLES], values, strict=False)
     ]
     if not examples:
@@ -232,21 +240,21 @@ def _images(found: Mapping[str, Any], with_values: bool) -> str:
     return f"{count}{' outside' if with_values else ''}: {', '.join(examples + more)}"
 
 
-def _figure(value: float) -> str:
-    """A number as a person reads it; five digits tell apart what matters and are the same on every machine."""
+def _number(value: float) -> str:
+    """A number for people; five digits are enough, and the same on every machine."""
     return f"{int(value):,}" if value == int(value) else f"{value:.5g}"
 
 
-def divergence(categories: int, rows: tuple[int, int]) -> float:
-    """The KL divergence, in nats, that two samples of one distribution exceed in a case of a thousand.
+def divergence_tolerance(categories: int, rows: tuple[int, int]) -> float:
+    """The KL divergence, in nats, that two samples of one distribution exceed in one of a thousand cases.
 
-    By Wilks' theorem twice the number of samples times the divergence is distributed as chi-squared (S. S. Wilks 1938, The
-    Large-Sample Distribution of the Likelihood Ratio); of two samples, half their harmonic mean counts.
+    By Wilks' theorem, twice the number of samples times the divergence is chi-squared (S. S. Wilks, The Large-Sample
+    Distribution of the Likelihood Ratio, 1938). For two samples, half their harmonic mean is the number.
     """
     first, second = rows
-    return float(chi2.ppf(1 - _RARELY, categories - 1)) / 2 * (1 / first + 1 / second)
+    return float(chi2.ppf(1 - _FALSE_ALARMS, categories - 1)) / 2 * (1 / first + 1 / second)
 
 
-def count(share: float, rows: int) -> int:
-    """How many of `rows` are exceeded in a case of a thousand by what happens to each with the probability `share`."""
-    return int(binom.ppf(1 - _RARELY, rows, share))
+def max_count(share: float, rows: int) -> int:
+    """The number of `rows` flagged, each with probability `share`, that is exceeded in one of a thousand cases."""
+    return int(binom.ppf(1 - _FALSE_ALARMS, rows, share))

@@ -1,4 +1,4 @@
-"""One row an image: what the expectations look at instead of pixels."""
+"""Summarise images in a table with one row per image, which the expectations check instead of pixels."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -10,25 +10,25 @@ import pandas as pd
 from pipeline.data import datasets
 from pipeline.data.datasets import Segment, Split
 from pipeline.validation import label_issues, near_duplicates
+from pipeline.validation.label_issues import Labelled
+from pipeline.validation.near_duplicates import Candidates
 
-_BANDS = 10  # of mean intensity, each with as many images of the base
-
-
-_CHUNK = 10_000  # images summarised at a time: memory does not grow with the data's size
+_BANDS = 10  # of mean intensity, each with a tenth of the base
+_CHUNK = 10_000  # images summarised at a time, so that memory does not grow with the pixels
 
 
 def summarise(split: Split, classes: int) -> pd.DataFrame:
-    """One row an image: what the expectations look at instead of pixels.
+    """Describe each image of a split by itself, in 40 bytes for MNIST.
 
     Returns:
-        Columns label; ink, the share of pixels above 0; mean, minimum and maximum, of pixels of 0 to 255; content_hash, of 64
-        bits, by which two of a million different images are the same with probability 3e-8; repeated, whether an earlier
-        image is the same; and is_0, is_1 ... for each of `classes`. Types are narrow: forty bytes an image of MNIST.
+        Columns: label; ink, the share of pixels above 0; mean, minimum and maximum of the pixels, 0 to 255; content_hash, 64
+        bits, equal for two of a million different images with probability 3e-8; duplicate, whether an earlier image is the
+        same; and is_0, is_1 ... for each of `classes`.
     """
     chunks = [_summarise(split.images[start : start + _CHUNK]) for start in range(0, len(split.images), _CHUNK)]
     table = pd.concat(chunks, ignore_index=True)
     table.insert(0, "label", np.asarray(split.labels))
-    table["repeated"] = table["content_hash"].duplicated()
+    table["duplicate"] = table["content_hash"].duplicated()
     for label in range(classes):
         table[f"is_{label}"] = (table["label"] == label).astype(np.uint8)
     return table
@@ -36,71 +36,73 @@ def summarise(split: Split, classes: int) -> pd.DataFrame:
 
 def _summarise(images: datasets.Pixels) -> pd.DataFrame:
     flat = np.ascontiguousarray(images).reshape(len(images), -1)
+    hashes = b"".join(hashlib.blake2b(row.data, digest_size=8).digest() for row in flat)
     return pd.DataFrame(
         {
             "ink": np.count_nonzero(flat, axis=1) / flat.shape[1],
             "mean": flat.mean(axis=1),
             "minimum": flat.min(axis=1),
             "maximum": flat.max(axis=1),
-            "content_hash": np.frombuffer(
-                b"".join(hashlib.blake2b(row.data, digest_size=8).digest() for row in flat), np.uint64
-            ),
+            "content_hash": np.frombuffer(hashes, np.uint64),
         }
     )
 
 
 def compare(splits: Mapping[str, Split], tables: Mapping[str, pd.DataFrame], base: int, classes: int, radius: float) -> None:
-    """Add to the summaries what images are to each other.
+    """Add columns that compare images with each other.
 
-    `conflicting`: it repeats an earlier image under another label; `repeated` is set too where it does so but nearly.
-    `in_test`, of a training image: a test image is the same, or nearly. `doubtful`: it is surely of another class than its
-    label, by what the base teaches.
+    `conflicting_label`: it duplicates an earlier image under another label. `duplicate` is also set for near-duplicates.
+    `leaked`, of a training image: it duplicates a test image. `label_issue`: a classifier fitted on the base disagrees with
+    its label.
 
     Args:
-        base: how many training images are no further sets.
-        radius: how far apart images are at most that are nearly the same.
+        base: the number of training images without the extra data sets.
+        radius: images closer than this count as near-duplicates.
     """
-    space = near_duplicates.fit(splits["train"].images[:base])
-    places = {name: near_duplicates.place(split.images, space) for name, split in splits.items()}
-    views = {
-        name: near_duplicates.View(splits[name].images, places[name].shape, np.flatnonzero(~table["repeated"]))
+    embedder = near_duplicates.fit(splits["train"].images[:base])
+    embeddings = {name: near_duplicates.embed(split.images, embedder) for name, split in splits.items()}
+    candidates = {
+        name: Candidates(splits[name].images, embeddings[name].magnitudes, np.flatnonzero(~table["duplicate"]))
         for name, table in tables.items()
     }
     for name, table in tables.items():
-        label = table["label"].to_numpy()
-        table["conflicting"] = label != table.groupby("content_hash")["label"].transform("first")
-        earlier, later = np.sort(near_duplicates.twins(views[name], views[name], radius), axis=0)
-        table.loc[later, "repeated"] = True
-        table.loc[later[label[earlier] != label[later]], "conflicting"] = True
+        _flag_duplicates(table, candidates[name], radius)
     train, test = tables["train"], tables["test"]
-    train["in_test"] = train["content_hash"].isin(test["content_hash"])
-    train.loc[near_duplicates.twins(views["train"], views["test"], radius)[0], "in_test"] = True
-    of_base, *others = [
-        label_issues.Sample(places[name].look[rows], splits[name].labels[rows])
+    train["leaked"] = train["content_hash"].isin(test["content_hash"])
+    train.loc[near_duplicates.duplicate_pairs(candidates["train"], candidates["test"], radius)[0], "leaked"] = True
+    labelled = [
+        Labelled(embeddings[name].coefficients[rows], splits[name].labels[rows])
         for name, rows in (("train", slice(base)), ("train", slice(base, None)), ("test", slice(None)))
     ]
-    doubted = label_issues.doubtful(of_base, others, classes)
-    train["doubtful"], test["doubtful"] = np.concatenate(doubted[:2]), doubted[2]
+    of_base, of_extra, of_test = label_issues.find_label_issues(labelled[0], labelled[1:], classes)
+    train["label_issue"], test["label_issue"] = np.concatenate([of_base, of_extra]), of_test
 
 
-def class_shares(given: datasets.Pixels, classes: int) -> list[float]:
-    """The share of each label of 0 to `classes` - 1 among those `given`."""
-    counts: list[float] = (np.bincount(given, minlength=classes)[:classes] / len(given)).tolist()
-    return counts
+def _flag_duplicates(table: pd.DataFrame, candidates: Candidates, radius: float) -> None:
+    label = table["label"].to_numpy()
+    table["conflicting_label"] = label != table.groupby("content_hash")["label"].transform("first")
+    earlier, later = np.sort(near_duplicates.duplicate_pairs(candidates, candidates, radius), axis=0)
+    table.loc[later, "duplicate"] = True
+    table.loc[later[label[earlier] != label[later]], "conflicting_label"] = True
 
 
-def band(train: pd.DataFrame, base: int) -> list[float]:
-    """Add the column `band` to the summary of the training split: the tenth of the base's mean intensities it falls in.
-
-    Returns:
-        The share of the first `base` images in each band: a tenth, but for images of equal mean.
-    """
-    edges = np.quantile(train["mean"][:base], np.arange(1, _BANDS) / _BANDS)
-    train["band"] = np.searchsorted(edges, train["mean"], side="right").astype(np.uint8)
-    shares: list[float] = (np.bincount(train["band"][:base], minlength=_BANDS) / base).tolist()
+def class_shares(labels: datasets.Pixels, classes: int) -> list[float]:
+    """The share of each label of 0 to `classes` - 1."""
+    shares: list[float] = (np.bincount(labels, minlength=classes)[:classes] / len(labels)).tolist()
     return shares
 
 
-def row_names(base: Segment, parts: Sequence[Segment]) -> list[Any]:
-    """How error lines call the rows of the training split: by number, in a further set by its name too."""
-    return [*range(base.rows), *(f"{number} of {part.name}" for part in parts for number in range(part.rows))]
+def add_intensity_bands(train: pd.DataFrame, base: int) -> list[float]:
+    """Add the column `intensity_band`: which tenth of the base's mean intensities an image falls into.
+
+    Returns:
+        The share of the first `base` images in each band: a tenth, unless many images have the same mean.
+    """
+    edges = np.quantile(train["mean"][:base], np.arange(1, _BANDS) / _BANDS)
+    train["intensity_band"] = np.searchsorted(edges, train["mean"], side="right").astype(np.uint8)
+    return class_shares(train["intensity_band"].to_numpy()[:base], _BANDS)
+
+
+def row_names(base: Segment, extra: Sequence[Segment]) -> list[Any]:
+    """The names of training images in error lines: the index, and in an extra data set its name too."""
+    return [*range(base.rows), *(f"{number} of {segment.name}" for segment in extra for number in range(segment.rows))]

@@ -1,8 +1,7 @@
-"""How images are alike: what is left of them at a low resolution, and which are nearly the same. Numpy and SciPy only.
+"""Find near-duplicate images, and embed images at a low resolution. NumPy and SciPy only.
 
-An image is told by its coarsest waves, the lowest frequencies of its two-dimensional Fourier transform. How strong each wave
-is does not change when the image is shifted or inverted, or is darker or brighter by a factor, and changes little by a few
-pixels or faint noise.
+An image is described by the lowest frequencies of its two-dimensional Fourier transform. Their magnitudes stay
+the same when an image is shifted, inverted or scaled in brightness, and change little with faint noise or a few other pixels.
 """
 
 from collections.abc import Callable
@@ -16,11 +15,11 @@ from pipeline.data.datasets import Pixels
 
 Floats = npt.NDArray[np.float32]
 
-_WAVES = 5  # along each axis at most: what digits are told apart by, and what noise adds little to
-_LOOK, _SHAPE = 30, 12  # principal axes that are kept: by which classes are told apart, and by which twins are looked for
+_MAX_FREQUENCY = 5  # along each axis: enough to tell digits apart, and little affected by noise
+_COEFFICIENT_AXES, _MAGNITUDE_AXES = 30, 12  # principal axes kept
 _SAMPLE = 10_000  # images that the axes are fitted on
 _CHUNK = 10_000  # images at a time
-_FAINT = 1e-2  # grey values: rounding gives an image of one grey as much, which has no waves
+_MIN_NORM = 1e-2  # grey values; rounding gives an image of one grey value about as much
 
 
 class Axes(NamedTuple):
@@ -29,104 +28,110 @@ class Axes(NamedTuple):
     mean: Floats
     directions: Floats
 
-    def of(self, features: Floats) -> Floats:
+    def project(self, features: Floats) -> Floats:
         return cast(Floats, (features - self.mean) @ self.directions)
 
 
-class Space(NamedTuple):
-    """What images are placed in: by their waves, and by how strong these are alone."""
+class Embedder(NamedTuple):
+    """The principal axes of the Fourier coefficients and of their magnitudes."""
 
-    look: Axes
-    shape: Axes
-
-
-class Places(NamedTuple):
-    """Where images lie: `look` is `(n, 30)` at most and `shape` `(n, 12)` at most, float32."""
-
-    look: Floats
-    shape: Floats
+    coefficients: Axes
+    magnitudes: Axes
 
 
-class View(NamedTuple):
-    """Images, their `Places.shape`, and the numbers of those to look at, no two of which may be the same: a tree of equal
-    points is none."""
+class Embeddings(NamedTuple):
+    """Images on the axes of an `Embedder`, float32: up to `(n, 30)` to tell classes apart, up to `(n, 12)` for duplicates."""
+
+    coefficients: Floats
+    magnitudes: Floats
+
+
+class Candidates(NamedTuple):
+    """Images, their `Embeddings.magnitudes`, and the indices of those to search, which must all differ: a tree of equal points
+    is degenerate."""
 
     images: Pixels
-    shapes: Floats
+    embeddings: Floats
     rows: npt.NDArray[np.intp]
 
 
-def waves(images: Pixels) -> Floats:
-    """The coarsest waves of each image, in grey values: `(n, 2 * frequencies)` float32, real and then imaginary parts."""
+def fourier_coefficients(images: Pixels) -> Floats:
+    """The lowest Fourier coefficients of each image, in grey values: `(n, 2 * frequencies)`, real then imaginary parts."""
     height, width = images.shape[1:]
-    most_down, most_right = (min(_WAVES, side // 2) for side in (height, width))
-    # Of each pair of opposite waves one, since pixels are real; and not the mean, which is no wave.
-    down, right = np.mgrid[-most_down : most_down + 1, 0 : most_right + 1].reshape(2, -1)
+    max_down, max_right = (min(_MAX_FREQUENCY, side // 2) for side in (height, width))
+    # One of each pair of opposite frequencies, since pixels are real; without the mean.
+    down, right = np.mgrid[-max_down : max_down + 1, 0 : max_right + 1].reshape(2, -1)
     kept = (right > 0) | (down > 0)
     rows, columns = np.mgrid[:height, :width].reshape(2, -1)
-    turns = np.outer(rows / height, down[kept]) + np.outer(columns / width, right[kept])
-    basis = np.concatenate([np.cos(2 * np.pi * turns), np.sin(2 * np.pi * turns)], axis=1) / len(rows)
+    cycles = np.outer(rows / height, down[kept]) + np.outer(columns / width, right[kept])
+    basis = np.concatenate([np.cos(2 * np.pi * cycles), np.sin(2 * np.pi * cycles)], axis=1) / len(rows)
     return _by_chunks(images, lambda chunk: chunk.reshape(len(chunk), -1).astype(np.float32) @ basis.astype(np.float32))
 
 
-def strengths(found: Floats) -> Floats:
-    """How strong each wave of `waves` is, `(n, frequencies)`, of length 1 in all: two images are 0 to the root of 2 apart."""
-    half = found.shape[1] // 2
-    sizes = np.hypot(found[:, :half], found[:, half:])
-    return cast(Floats, sizes / np.maximum(np.linalg.norm(sizes, axis=1, keepdims=True), _FAINT))
+def fourier_magnitudes(coefficients: Floats) -> Floats:
+    """The magnitudes `(n, frequencies)`, scaled to length 1: two images are 0 to the square root of 2 apart."""
+    half = coefficients.shape[1] // 2
+    magnitudes = np.hypot(coefficients[:, :half], coefficients[:, half:])
+    return cast(Floats, magnitudes / np.maximum(np.linalg.norm(magnitudes, axis=1, keepdims=True), _MIN_NORM))
 
 
-def fit(images: Pixels) -> Space:
-    """The space that tells `images` apart best, of which evenly spread ones are looked at where there are many."""
-    found = waves(images[:: -(-len(images) // _SAMPLE)])
-    return Space(_principal(found, _LOOK), _principal(strengths(found), _SHAPE))
+def fit(images: Pixels) -> Embedder:
+    """Fit principal axes to `images`, or to an evenly spaced sample of many images."""
+    coefficients = fourier_coefficients(images[:: -(-len(images) // _SAMPLE)])
+    return Embedder(
+        _principal_axes(coefficients, _COEFFICIENT_AXES), _principal_axes(fourier_magnitudes(coefficients), _MAGNITUDE_AXES)
+    )
 
 
-def _principal(features: Floats, kept: int) -> Axes:
+def _principal_axes(features: Floats, kept: int) -> Axes:
     mean = features.mean(axis=0)
     _, directions = np.linalg.eigh((features - mean).T @ (features - mean))
     return Axes(mean, directions[:, ::-1][:, :kept].astype(np.float32))
 
 
-def place(images: Pixels, space: Space) -> Places:
-    look, shape = space
-    both = _by_chunks(images, lambda chunk: _both(waves(chunk), space))
-    return Places(both[:, : look.directions.shape[1]], both[:, -shape.directions.shape[1] :])
+def embed(images: Pixels, embedder: Embedder) -> Embeddings:
+    both = _by_chunks(images, lambda chunk: _embed(fourier_coefficients(chunk), embedder))
+    return Embeddings(*np.split(both, [embedder.coefficients.directions.shape[1]], axis=1))
 
 
-def _both(found: Floats, space: Space) -> Floats:
-    return np.concatenate([space.look.of(found), space.shape.of(strengths(found))], axis=1)
+def _embed(coefficients: Floats, embedder: Embedder) -> Floats:
+    magnitudes = fourier_magnitudes(coefficients)
+    return np.concatenate([embedder.coefficients.project(coefficients), embedder.magnitudes.project(magnitudes)], axis=1)
 
 
-def _by_chunks(images: Pixels, work: Callable[[Pixels], Floats]) -> Floats:
-    """Memory does not grow with the number of images, but for the result."""
-    return np.concatenate([work(images[start : start + _CHUNK]) for start in range(0, len(images), _CHUNK)])
+def _by_chunks(images: Pixels, compute: Callable[[Pixels], Floats]) -> Floats:
+    """Apply `compute` to some images at a time, so that memory grows with the result only."""
+    return np.concatenate([compute(images[start : start + _CHUNK]) for start in range(0, len(images), _CHUNK)])
 
 
-def twins(images: View, others: View, radius: float) -> npt.NDArray[np.intp]:
-    """Which images nearly repeat one of the others, and the one of these that each is nearest to: `(2, n)` numbers of rows.
+def duplicate_pairs(images: Candidates, others: Candidates, radius: float) -> npt.NDArray[np.intp]:
+    """Pair each near-duplicate among `images` with the nearest of `others`: indices `(2, pairs)`.
 
-    Looked for along the few axes of `shapes`, in which two images are no farther apart than in all, and then measured in all.
+    The search uses the embeddings, in which no distance is larger than between the full magnitudes; these decide.
 
     Args:
-        others: where to look; `images` itself to look for pairs in it.
-        radius: how far apart the `strengths` of twins are at most; 0 finds none.
+        others: the images to compare with; `images` itself to find pairs within it.
+        radius: near-duplicates are closer than this, 0 to 1.4; 0 finds none.
     """
-    itself = others is images
-    nearest = min(2 if itself else 1, len(others.rows))  # nearest to itself is an image itself
-    tree = KDTree(others.shapes[others.rows], balanced_tree=False, compact_nodes=False)
-    apart, places = tree.query(images.shapes[images.rows], k=[nearest], distance_upper_bound=radius, workers=-1)
-    near = np.flatnonzero(np.isfinite(apart[:, 0]))
-    pairs = np.array([images.rows[near], others.rows[places[near, 0]]])
-    if itself:
+    within = others is images
+    nearest = min(2 if within else 1, len(others.rows))  # within one set, the nearest image is the image itself
+    tree = KDTree(others.embeddings[others.rows], balanced_tree=False, compact_nodes=False)
+    distances, indices = tree.query(images.embeddings[images.rows], k=[nearest], distance_upper_bound=radius, workers=-1)
+    near = np.flatnonzero(np.isfinite(distances[:, 0]))
+    pairs = np.array([images.rows[near], others.rows[indices[near, 0]]])
+    if within:
         pairs = pairs[:, pairs[0] != pairs[1]]
-    return pairs[:, _apart(images.images, others.images, pairs) < radius]
+    return pairs[:, _distances(images.images, others.images, pairs) < radius]
 
 
-def _apart(images: Pixels, others: Pixels, pairs: npt.NDArray[np.intp]) -> Floats:
-    found = np.empty(pairs.shape[1], np.float32)
-    for start in range(0, len(found), _CHUNK):
+def _distances(images: Pixels, others: Pixels, pairs: npt.NDArray[np.intp]) -> Floats:
+    distances = np.empty(pairs.shape[1], np.float32)
+    for start in range(0, len(distances), _CHUNK):
         first, second = pairs[:, start : start + _CHUNK]
-        difference = strengths(waves(images[first])) - strengths(waves(others[second]))
-        found[start : start + _CHUNK] = np.linalg.norm(difference, axis=1)
-    return found
+        differences = _magnitudes(images[first]) - _magnitudes(others[second])
+        distances[start : start + _CHUNK] = np.linalg.norm(differences, axis=1)
+    return distances
+
+
+def _magnitudes(images: Pixels) -> Floats:
+    return fourier_magnitudes(fourier_coefficients(images))

@@ -32,10 +32,10 @@ WHOLE = {  # what the bounds are for, and a training of which the model is good 
     "train.learning_rate": 0.008,
 }
 
-DOUBTED = "images surely of another class than their label"
+LABEL_ISSUES = "label issues"
 LEAKED = "train split, leaked test images"
-REPEATED = "share of images that repeat an earlier one"
-CONFLICTING = "train split, images that repeat an earlier one under another label"
+DUPLICATES = "train split, share of duplicate images"
+CONFLICTING = "train split, conflicting labels"
 
 
 def some(count: int, share: float, rng: Rng) -> Any:
@@ -205,7 +205,7 @@ class Poison(NamedTuple):
     small: bool = False  # whether the subset is enough to tell
 
 
-TRAIN, TEST, EXTRA = (f"{subject}, {DOUBTED}" for subject in ("train split", "test split", "extra more"))
+TRAIN, TEST, EXTRA = (f"{subject}, {LABEL_ISSUES}" for subject in ("train split", "test split", "extra more"))
 
 POISONS = [
     Poison("labels shuffled", relabelled(1, shuffled), TRAIN, small=True),
@@ -226,13 +226,11 @@ POISONS = [
     Poison("1 % test images, a pixel changed", leaking(0.01, one_pixel), LEAKED),
     Poison("1 % test images, shifted by a pixel", leaking(0.01, shifted), LEAKED, small=True),
     Poison("1 % test images, with faint noise", leaking(0.01, faint_noise), LEAKED),
-    Poison(
-        "copies of one image, 5 % of the split", copies(0.05, unchanged, lambda labels, _: labels), f"train split, {REPEATED}"
-    ),
+    Poison("copies of one image, 5 % of the split", copies(0.05, unchanged, lambda labels, _: labels), DUPLICATES),
     Poison(
         "copies of one image with faint noise, 5 % of the split",
         copies(0.05, faint_noise, lambda labels, _: labels),
-        f"train split, {REPEATED}",
+        DUPLICATES,
     ),
     Poison(
         "copies of one image with wrong labels, 5 % of the split", copies(0.05, faint_noise, flipped), CONFLICTING, small=True
@@ -246,7 +244,7 @@ POISONS = [
     Poison("an extra data set, transposed", redrawn(1, transposed, "extra"), EXTRA),
     Poison("an extra data set, a white corner labelled 0 on 10 %", backdoor(0.1, 25, "extra"), EXTRA),
     Poison("an extra data set with shifted test images", leaking(0.1, shifted, "extra"), LEAKED),
-    Poison("an extra data set with the base inverted", repeated_inverted, f"extra more, {REPEATED}"),
+    Poison("an extra data set with the base inverted", repeated_inverted, "extra more, share of duplicate images"),
 ]
 
 
