@@ -37,7 +37,7 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
 
 def decide(first: bool, params: Params, paths: Paths) -> "tuple[Version, Decision | None]":
     """Decide on the challenger, record the decision, and move the aliases if it is promoted."""
-    from pipeline.promotion import assessment, champions  # these import MLflow, which takes seconds: after the parameters
+    from pipeline.promotion import assessment, champions  # MLflow takes seconds to import: only with valid parameters
     from pipeline.tracking.connection import connected
 
     with connected(params, paths):

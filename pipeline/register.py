@@ -14,7 +14,7 @@ from pipeline.core.paths import Paths
 
 
 def run(params: Params, paths: Paths) -> str:
-    from pipeline.tracking import registry, runs  # MLflow takes seconds: after the parameters have proved right
+    from pipeline.tracking import registry, runs  # MLflow takes seconds to import: only with valid parameters
 
     with runs.completed_run(params, paths) as run_id:
         registration = registry.register(run_id, params, paths)
@@ -26,8 +26,8 @@ def run(params: Params, paths: Paths) -> str:
         "onnx_sha256": files.sha256(paths.onnx),
     }
     files.write_json(paths.registration, content)
-    found = "" if registration.created else ", registered before"
-    return f"{name} version {registration.version} is {registry.CHALLENGER}{found}"
+    before = "" if registration.created else ", registered before"
+    return f"{name} version {registration.version} is {registry.CHALLENGER}{before}"
 
 
 if __name__ == "__main__":

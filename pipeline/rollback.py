@@ -15,7 +15,7 @@ from pipeline.core.paths import Paths
 
 
 def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
-    from pipeline.promotion import champion_tag, champions  # these import MLflow, which takes seconds: after the parameters
+    from pipeline.promotion import champion_tag, champions  # MLflow takes seconds to import: only with valid parameters
     from pipeline.tracking.connection import connected
 
     name = params.tracking.model
