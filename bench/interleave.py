@@ -1,4 +1,4 @@
-"""Interleaved measurements: each contender runs in a process of its own, one round of each after the other (A B A B)."""
+"""Interleaved measurements: each contender runs in a separate process, one round of each after the other (A B A B)."""
 
 import statistics
 import subprocess

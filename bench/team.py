@@ -23,14 +23,14 @@ PIPELINES = 8
 
 def clones(folder: Path, store: Path | None) -> list[Path]:
     """Clones of the current commit that share the MLflow store `store`, if given."""
-    made = [folder / f"clone-{number}" for number in range(PIPELINES)]
-    for clone in made:
+    trees = [folder / f"clone-{number}" for number in range(PIPELINES)]
+    for clone in trees:
         timed(Path(), "git", "clone", "--quiet", ".", str(clone))
         if store:
             (clone / "mlruns" / ".gitignore").unlink()
             (clone / "mlruns").rmdir()
             (clone / "mlruns").symlink_to(store)
-    return made
+    return trees
 
 
 def reproduced(trees: list[Path], environment: Mapping[str, str]) -> float:
