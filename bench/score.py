@@ -33,7 +33,7 @@ def on_ray(source: Path, model: OnnxModel, onnx: Path) -> float:
     with tempfile.TemporaryDirectory() as out:
         start = time.perf_counter()
         blocks = split_into_blocks(source, ROWS, model.image_shape)
-        sum(batch_predict.score(blocks, onnx, [str(number) for number in range(model.classes)], Path(out)))
+        sum(batch_predict.predict_blocks(blocks, onnx, Path(out)))
         return time.perf_counter() - start
 
 

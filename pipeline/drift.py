@@ -9,68 +9,17 @@ Example:
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from pipeline.core import console, files
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 from pipeline.data import datasets
-from pipeline.data.datasets import Pixels
 from pipeline.inference import onnx_model
-from pipeline.monitoring import drift
-from pipeline.monitoring.drift import Check, Features, TooFewImagesError
+from pipeline.monitoring import drift, report
+from pipeline.monitoring.drift import TooFewImagesError
 from pipeline.serving import image_files
 
 DRIFTED = 3  # exit code of --check
-
-
-def report(expected: Features, served: Features, checks: list[Check], onnx_sha256: str, params: Params) -> dict[str, Any]:
-    """What data/drift/report.json holds."""
-    classes, both = params.fetch.classes, {"reference": expected, "served": served}
-    return {
-        "drifted": any(check.drifted for check in checks),
-        "onnx_sha256": onnx_sha256,
-        "bounds": params.drift.model_dump(),
-        "images": {role: {name: len(values) for name, values in found.items()} for role, found in both.items()},
-        "checks": {check.check: {key: value for key, value in check._asdict().items() if key != "check"} for check in checks},
-        "medians": {
-            role: {name: float(np.median(values)) for name, values in found.items() if name != drift.DECIDED}
-            for role, found in both.items()
-        },
-        "class_shares": {
-            role: dict(zip(classes, drift.shares(found[drift.DECIDED], len(classes)).tolist(), strict=True))
-            for role, found in both.items()
-        },
-    }
-
-
-def draw(expected: Features, served: Features, checks: list[Check], images: Pixels, params: Params, paths: Paths) -> None:
-    """Draw the pictures into data/drift."""
-    from pipeline.evaluation import style
-    from pipeline.monitoring import plots  # matplotlib takes a second: after the figures are there
-
-    figures = {
-        paths.drift_distributions: plots.distributions(expected, served, checks, params.fetch.classes),
-        paths.drift_gallery: plots.gallery(expected, served, images, params.fetch.classes, params.drift.gallery),
-    }
-    for path, figure in figures.items():
-        with files.replacing(path) as part:
-            style.save(figure, part)
-
-
-def say(checks: list[Check], images: int, params: Params, paths: Paths) -> None:
-    """Print each check with what was found and from where on it is drift, and the verdict."""
-    for mark, text in drift.lines(checks, params.drift):
-        console.echo(mark, text)
-    if not any(check.check == drift.CONFIDENCE for check in checks):
-        console.echo(
-            "  left out", f"{drift.CONFIDENCE}: train.validation_split holds no images out that would tell what is usual"
-        )
-    drifted = [check.check for check in checks if check.drifted]
-    verdict = f"{', '.join(drifted)} drifted" if drifted else "no drift"
-    console.echo("drift", f"{verdict} in {images:,} images; report and pictures: {paths.drift}")
 
 
 def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
@@ -79,20 +28,17 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     images = image_files.read_arrays(Path(options.source), model.image_shape)
     if len(images) < params.drift.min_images:
         raise TooFewImagesError(options.source, params.drift.min_images, len(images))
-    expected = drift.reference(model, train, params, paths)
-    served = {**drift.of_images(images), **drift.of_decisions(model.predict(images))}
-    checks = drift.compare(expected, served, model.classes, params.drift)
-    content = report(expected, served, checks, files.sha256(paths.onnx), params)
+    reference, served = drift.reference_features(model, train, params, paths), drift.served_features(model, images)
+    checks = drift.compare(reference, served, model.classes, params.drift)
+    content = report.content(reference, served, checks, files.sha256(paths.onnx), params)
     files.write_json(paths.drift_report, content)
-    draw(expected, served, checks, images, params, paths)
-    say(checks, len(images), params, paths)
+    report.write_plots(reference, served, checks, images, params, paths)
+    report.echo(checks, len(images), params.drift, paths)
 
-    from pipeline.tracking import run_content, runs  # MLflow takes seconds: after all else is done
+    from pipeline.tracking import run_content, runs  # importing MLflow takes seconds, so the verdict comes first
 
-    figures = {f"drift/{check.check}/{name}": getattr(check, name) for check in checks for name in ("effect", "p_value")}
-    figures["drift/images"] = len(images)
     tags = {"drifted": str(content["drifted"]).lower(), run_content.ONNX_SHA256: content["onnx_sha256"]}
-    runs.log_report("drift", figures, tags, paths.drift, params, paths)
+    runs.log_report("drift", report.metrics(checks, len(images)), tags, paths.drift, params, paths)
     return DRIFTED if options.check and content["drifted"] else 0
 
 

@@ -1,4 +1,4 @@
-"""Bulk scoring on a real Ray: every image once, whatever the file, and gone on with after a kill."""
+"""Batch prediction on Ray: every image once, from every file format, and resumed after a kill."""
 
 import argparse
 import os
@@ -18,7 +18,7 @@ from pipeline.core import files, params
 from pipeline.core.paths import Paths
 from pipeline.data.datasets import Pixels, Split
 from pipeline.distributed.blocks import read_block, split_into_blocks
-from pipeline.distributed.errors import ScoreError
+from pipeline.distributed.errors import OutputFolderError
 from pipeline.inference.onnx_model import OnnxModel
 from pipeline.serving.errors import UnreadableImageError
 from tests.conftest import Repository, idx
@@ -34,7 +34,7 @@ def write_parquet(path: Path, images: Pixels, rows: int) -> None:
 
 @pytest.fixture
 def source(tmp_path: Path, subset: dict[str, Split]) -> tuple[Path, Pixels]:
-    """The test images in files of every kind, and all of them in the order of the files' names."""
+    """The test images in files of every format, and as an array in the order of the file names."""
     folder, images = tmp_path / "source", subset["test"].images
     folder.mkdir()
     np.save(folder / "a.npy", images[:300])
@@ -65,55 +65,55 @@ def run_score(tree: Paths, *arguments: str) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def scored(folder: Path) -> Table:
+def predictions(folder: Path) -> Table:
     return parquet.read_table([str(path) for path in sorted(folder.glob("*.parquet"))])
 
 
-def test_every_image_of_every_kind_of_file_is_scored_once_as_one_process_does(
+def test_every_image_of_every_format_is_predicted_once_as_in_one_process(
     source: tuple[Path, Pixels], tree: Paths, tmp_path: Path
 ) -> None:
     folder, images = source
     code, printed, error = run_score(tree, str(folder), "--out", str(tmp_path / "out"))
 
     assert code == 0, error
-    found = scored(tmp_path / "out")
+    found = predictions(tmp_path / "out")
     expected = OnnxModel(tree.onnx, threads=1).predict(images)
     np.testing.assert_allclose(np.array(found["probabilities"].to_pylist()), expected, rtol=0, atol=1e-6)
     assert found["label"].to_pylist() == [str(digit) for digit in expected.argmax(axis=1)]
     assert found["row"].to_pylist() == [*range(300), *range(200), *range(100), *range(400)]
-    assert "1,000 images in 6 part(s)" in printed
-    assert "same    confidence" in printed
+    assert "1,000 images in 6 file(s)" in printed
+    assert "ok      confidence" in printed
     assert "outside" not in printed
 
 
 def score_here(tree: Paths, source: Path, out: Path) -> int:
-    """Score without Ray, where every part is there or none is needed."""
+    """Run the verb in this process. It needs no Ray if every file exists already."""
     return score.run(argparse.Namespace(source=source, out=out, model=None), params.load(tree.params), tree)
 
 
-def write_parts(tree: Paths, source: Path, out: Path) -> None:
-    """Write every part in this process, as Ray's workers do."""
-    from pipeline.distributed.batch_predict import Scorer
+def write_predictions(tree: Paths, source: Path, out: Path) -> None:
+    """Write all files in this process, like Ray's workers."""
+    from pipeline.distributed.batch_predict import Predictor
 
     out.mkdir()
-    scorer = Scorer(tree.onnx.read_bytes(), OnnxModel(tree.onnx).names, str(out))
+    predictor = Predictor(tree.onnx.read_bytes(), str(out))
     for block in split_into_blocks(source, score._ROWS, (28, 28)):
-        scorer(block._asdict())
+        predictor(block._asdict())
 
 
-def test_what_has_been_scored_is_left_and_other_images_are_refused(
+def test_existing_predictions_are_kept_and_other_images_are_refused(
     source: tuple[Path, Pixels], tree: Paths, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, images = source
-    write_parts(tree, folder, tmp_path / "out")
+    write_predictions(tree, folder, tmp_path / "out")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.parquet")}
 
     assert score_here(tree, folder, tmp_path / "out") == 0
 
-    assert "1,000 images have been scored before" in capsys.readouterr().out
+    assert "1,000 images are done already" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.parquet")} == before
     np.save(tmp_path / "other.npy", 255 - images)
-    with pytest.raises(ScoreError, match="expected a new folder, or the scores of these images by this model"):
+    with pytest.raises(OutputFolderError, match="expected a new folder, or predictions for these images by this model"):
         score_here(tree, tmp_path / "other.npy", tmp_path / "out")
 
 
@@ -121,17 +121,17 @@ def test_images_unlike_the_training_data_are_reported(
     source: tuple[Path, Pixels], tree: Paths, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     np.save(tmp_path / "inverted.npy", 255 - source[1])
-    write_parts(tree, tmp_path / "inverted.npy", tmp_path / "out")
+    write_predictions(tree, tmp_path / "inverted.npy", tmp_path / "out")
 
     assert score_here(tree, tmp_path / "inverted.npy", tmp_path / "out") == 0
 
     printed = capsys.readouterr().out
-    assert "ink fraction: 1,000 images are outside" in printed
-    assert "drifted ink_fraction" in printed
-    assert files.read_json(tmp_path / "out" / "checks.json")["out_of_bounds"]["ink fraction"] == 1000
+    assert "ink_fraction: 1,000 images are outside" in printed
+    assert "drift   ink_fraction" in printed
+    assert files.read_json(tmp_path / "out" / "checks.json")["out_of_bounds"]["ink_fraction"] == 1000
 
 
-def test_a_kill_leaves_whole_parts_and_the_next_call_scores_the_rest(
+def test_after_a_kill_the_same_command_predicts_the_rest(
     tree: Paths, subset: dict[str, Split], tmp_path: Path
 ) -> None:
     source, out = tmp_path / "source", tmp_path / "out"
@@ -145,19 +145,19 @@ def test_a_kill_leaves_whole_parts_and_the_next_call_scores_the_rest(
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    time.sleep(1)  # for Ray's processes to see that they are alone
+    time.sleep(1)  # until Ray's processes notice that their driver is gone
     left = len(list(out.glob("*.parquet")))
 
     code, printed, error = run_score(tree, str(source), "--out", str(out))
 
     assert code == 0, error
-    assert f"{1000 * left:,} images have been scored before" in printed
-    found = scored(out)
+    assert f"{1000 * left:,} images are done already" in printed
+    found = predictions(out)
     assert found.num_rows == len(images)
-    np.testing.assert_array_equal(found["decided"].to_numpy(), OnnxModel(tree.onnx).predict(images).argmax(axis=1))
+    np.testing.assert_array_equal(found["predicted_class"].to_numpy(), OnnxModel(tree.onnx).predict(images).argmax(axis=1))
 
 
-def test_large_files_are_cut_into_blocks_that_are_read_by_themselves(source: tuple[Path, Pixels]) -> None:
+def test_large_files_are_cut_into_blocks_that_are_read_independently(source: tuple[Path, Pixels]) -> None:
     folder, images = source
 
     blocks = split_into_blocks(folder, 90, (28, 28))
@@ -171,12 +171,12 @@ def test_large_files_are_cut_into_blocks_that_are_read_by_themselves(source: tup
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("a.npy", b"no array", "an .npy file"),
+        ("a.npy", b"no array", "an npy file"),
         ("a.parquet", b"no table", "a Parquet file"),
         ("a-ubyte", b"\0\0\x08\x03" + b"\0" * 12, "an IDX file|at least one element"),
     ],
 )
-def test_what_holds_no_images_is_named(tmp_path: Path, name: str, content: bytes, expected: str) -> None:
+def test_a_file_without_images_is_named_in_the_error(tmp_path: Path, name: str, content: bytes, expected: str) -> None:
     (tmp_path / name).write_bytes(content)
 
     with pytest.raises(UnreadableImageError, match=f"{name}: expected ({expected})"):
@@ -187,8 +187,8 @@ def test_images_of_another_size_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((3, 5, 5), np.uint8))
     write_parquet(tmp_path / "b.parquet", np.zeros((3, 5, 5), np.uint8), 3)
 
-    with pytest.raises(UnreadableImageError, match=r"a.npy: expected uint8 images \(n, 28, 28\), found uint8 \(3, 5, 5\)"):
+    with pytest.raises(UnreadableImageError, match=r"a.npy: expected uint8 \(n, 28, 28\), found uint8 \(3, 5, 5\)"):
         split_into_blocks(tmp_path / "a.npy", 10, (28, 28))
     (block,) = split_into_blocks(tmp_path / "b.parquet", 10, (28, 28))
-    with pytest.raises(UnreadableImageError, match="expected 784 bytes an image"):
+    with pytest.raises(UnreadableImageError, match="expected 784 bytes per image"):
         read_block(block, (28, 28))

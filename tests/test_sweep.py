@@ -1,4 +1,4 @@
-"""Sweeps on real Rays: one that is interrupted and goes on, and one on two machines of which one dies."""
+"""Sweeps on Ray: one that is interrupted and resumed, and one on two machines of which one dies."""
 
 import csv
 import os
@@ -14,12 +14,12 @@ import mlflow
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline import fetch, sweep
+from pipeline import fetch
 from pipeline.core import files, params
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 from pipeline.data.datasets import Split
-from pipeline.distributed import search_space
+from pipeline.distributed import search_space, sweep_state
 from pipeline.distributed.errors import SweepError
 from tests.clones import Clone, git, make_clone
 from tests.conftest import edit_params
@@ -41,7 +41,7 @@ SMALL_SWEEP = {
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory, subset: dict[str, Split]) -> Clone:
-    """A clone whose data are fetched and validated, which no experiment needs to do again."""
+    """A clone with fetched and validated data, so that experiments skip these stages."""
     pytest.importorskip("ray", reason="Ray is not installed (make .venv/.sweep)")
     made = make_clone(tmp_path_factory.mktemp("sweep"), subset, SMALL_SWEEP)
     made.repro("validate")
@@ -86,9 +86,9 @@ def children(clone: Clone) -> tuple[Any, list[Any]]:
 
 
 def assert_all_accounted_for(clone: Clone, trials: int) -> None:
-    """Every trial of the table is finished in MLflow, once, with its parameters and a point for each epoch.
+    """Every trial of the table has one FINISHED run in MLflow, with its parameters and a point for each epoch.
 
-    What params.yaml says is among them, was not stopped, and is not better than the best.
+    The trial with the current params.yaml is among them, was not stopped early, and is not better than the best.
     """
     rows, (parent, runs) = table(clone), children(clone)
     finished = [run for run in runs if run.info.status == "FINISHED"]
@@ -110,22 +110,22 @@ def assert_all_accounted_for(clone: Clone, trials: int) -> None:
     assert float(rows[0]["val_loss"]) <= float(default["val_loss"])
 
 
-def test_there_is_nothing_to_resume_before_a_sweep(clone: Clone) -> None:
+def test_resuming_without_a_sweep_is_refused(clone: Clone) -> None:
     done = clone.run("pipeline.sweep", "--resume")
 
     assert done.returncode == 1
     assert "a sweep to resume" in done.stderr
 
 
-def test_a_sweep_that_is_interrupted_and_then_killed_goes_on_with_no_trial_run_again(clone: Clone) -> None:
+def test_an_interrupted_and_then_killed_sweep_resumes_without_repeating_a_trial(clone: Clone) -> None:
     written = clone.paths.params.read_bytes()
-    # A snapshot at every step: one is written between a trial's last epoch and its end, too.
+    # A checkpoint at every step, so that one is also written between a trial's last epoch and its end.
     process = started(clone, TUNE_GLOBAL_CHECKPOINT_S="0")
     read_until(process, "1 of 4")
     process.send_signal(signal.SIGINT)
     printed, _ = process.communicate(timeout=120)
     assert process.returncode == 130, printed
-    assert "goes on from here" in printed
+    assert "`make sweep RESUME=1` continues" in printed
     parent, runs = children(clone)
     assert parent.info.status == "KILLED"
     assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}
@@ -143,20 +143,20 @@ def test_a_sweep_that_is_interrupted_and_then_killed_goes_on_with_no_trial_run_a
     assert_all_accounted_for(clone, 4)
     again = {run.data.tags["trial"]: run.info.run_id for run in children(clone)[1] if run.info.status == "FINISHED"}
     assert ended.items() <= again.items()
-    assert clone.paths.params.read_bytes() == written  # offered, not applied
+    assert clone.paths.params.read_bytes() == written  # queued, not applied
 
 
-def test_the_queue_reproduces_the_best_and_all_its_runs_are_in_one_store_by_their_names(
+def test_queued_experiments_reproduce_the_best_trial_and_log_to_one_store_under_their_names(
     clone: Clone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After the sweep of the test before, whose best waits in the queue."""
+    """Runs after the previous test, whose best trial is queued."""
     best = table(clone)[0]
     name = f"sweep-{best['trial']}"
     for other, rate in (("slow", 0.001), ("fast", 0.004)):
         options = ["--queue", "--name", other, "--set-param", f"train.learning_rate={rate}"]
         done = clone.run("dvc", "exp", "run", *options, "train")
         assert done.returncode == 0, done.stderr
-    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")  # as a trial has
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")  # like a trial
 
     done = clone.run("dvc", "queue", "start", "--jobs", "2")
 
@@ -177,7 +177,7 @@ def test_the_queue_reproduces_the_best_and_all_its_runs_are_in_one_store_by_thei
     assert last["val_loss"] == f"{float(best['val_loss']):.9g}"
 
 
-def test_a_machine_that_dies_loses_no_trial(clone: Clone, tmp_path: Path) -> None:
+def test_no_trial_is_lost_when_a_machine_dies(clone: Clone, tmp_path: Path) -> None:
     from ray.cluster_utils import Cluster
 
     edit_params(clone.paths.params, {"sweep.trials": 12})
@@ -195,7 +195,7 @@ def test_a_machine_that_dies_loses_no_trial(clone: Clone, tmp_path: Path) -> Non
 
     assert process.returncode == 0, printed
     assert_all_accounted_for(clone, 12)
-    assert "KILLED" in {run.info.status for run in children(clone)[1]}  # what the machine was at
+    assert "KILLED" in {run.info.status for run in children(clone)[1]}  # the trials that the machine was running
 
 
 SABOTAGE = """
@@ -203,7 +203,7 @@ def _die(rate):
     import os
     for kind in ("always", "once"):
         path = f"{FOLDER}/{kind}"
-        if rate == 0.002:  # params.yaml's own
+        if rate == 0.002:  # the trial with the current params.yaml
             return
         if not os.path.exists(path):
             with open(path, "x") as file:
@@ -224,27 +224,27 @@ def _stumble():
 
 
 def sabotage(module: Path, function: str, before: str, call: str, folder: Path) -> None:
-    """Have `module` call one of `function` before the line `before`."""
+    """Add `function` to `module`, and `call` it before the line `before`."""
     text = module.read_text() + function.replace("{FOLDER}", str(folder))
     assert text.count(before) == 1
     module.write_text(text.replace(before, f"{call}{before}"))
 
 
-def test_a_trial_whose_process_dies_is_tried_again_and_then_reported(clone: Clone, tmp_path: Path) -> None:
-    """Of four trials, one kills its process whenever it begins, and one the first time. Tune itself stumbles once."""
+def test_a_trial_whose_process_dies_is_retried_and_then_reported(clone: Clone, tmp_path: Path) -> None:
+    """Of four trials, one kills its process at every start, and one at its first start. Tune itself fails once."""
     sick = Clone(Paths(tmp_path / "sick"))
     shutil.copytree(clone.paths.root, sick.paths.root, ignore=shutil.ignore_patterns("mlruns", "sweep", "tmp"), symlinks=True)
     edit_params(sick.paths.params, {"sweep.trials": 4})
-    core = sick.paths.root / "pipeline" / "core"
-    sabotage(core / "training.py", SABOTAGE, "    fitted, held_out = parts\n", "    _die(params.learning_rate)\n", tmp_path)
-    sabotage(core / "trials.py", STUMBLE, "        self.observer.epoch_ended(", "        _stumble()\n", tmp_path)
+    trials = sick.paths.root / "pipeline" / "distributed" / "trials.py"
+    sabotage(trials, SABOTAGE, "    model = network.build(", "    _die(chosen.train.learning_rate)\n", tmp_path)
+    sabotage(trials, STUMBLE, "        self.observer.epoch_ended(", "        _stumble()\n", tmp_path)
 
     process = started(sick)
     printed, _ = process.communicate(timeout=300)
 
     assert process.returncode == 0, printed
     assert "4 of 4" in printed
-    assert "1 of 4 trials failed, each 2 times" in printed
+    assert "1 of 4 trials failed in 2 attempts each" in printed
     always, once = (float((tmp_path / kind).read_text()) for kind in ("always", "once"))
     rows = {float(row["train.learning_rate"]): row for row in table(sick)}
     assert [rate for rate, row in rows.items() if not row["val_loss"]] == [always] == [list(rows)[-1]]
@@ -253,13 +253,13 @@ def test_a_trial_whose_process_dies_is_tried_again_and_then_reported(clone: Clon
         statuses.setdefault(float(run.data.params["train.learning_rate"]), []).append(run.info.status)
     assert set(statuses.pop(always)) == {"FAILED", "KILLED"}
     assert set(statuses.pop(once)) == {"FINISHED", "KILLED"}
-    for others in statuses.values():  # those at work as Tune stumbled were KILLED and begun again
+    for others in statuses.values():  # trials that ran when Tune failed were KILLED and restarted
         assert others.count("FINISHED") == 1
     assert (tmp_path / "stumbled").exists()
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:{port}", "ray://127.0.0.1:{port}"])
-def test_an_address_without_a_cluster_is_told_at_once(clone: Clone, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+def test_an_address_without_a_cluster_is_refused_at_once(clone: Clone, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("RAY_ADDRESS", address.format(port=free_port()))
 
     done = clone.run("pipeline.sweep")
@@ -273,7 +273,7 @@ def shipped(tmp_path: Path) -> Params:
     return params.load(ROOT / "params.yaml")
 
 
-def test_the_space_that_comes_with_the_repository_is_sound_and_holds_the_default(shipped: Params) -> None:
+def test_the_search_space_of_the_repository_is_valid_and_contains_the_current_values(shipped: Params) -> None:
     search_space.check(shipped)
 
     now = search_space.current(shipped)
@@ -282,7 +282,7 @@ def test_the_space_that_comes_with_the_repository_is_sound_and_holds_the_default
 
 
 @pytest.mark.parametrize("choices", [[128, 256], [[128], [256]]])
-def test_a_choice_is_what_is_now_however_it_is_written(tmp_path: Path, choices: list[Any]) -> None:
+def test_a_choice_equals_the_current_value_in_either_notation(tmp_path: Path, choices: list[Any]) -> None:
     shutil.copy(ROOT / "params.yaml", tmp_path)
     read = edit_params(tmp_path / "params.yaml", {"sweep.search_space": {"model.hidden_units": {"choices": choices}}})
 
@@ -291,21 +291,23 @@ def test_a_choice_is_what_is_now_however_it_is_written(tmp_path: Path, choices: 
     assert search_space.current(read) == {"model.hidden_units": choices[1]}
 
 
-def test_what_is_not_in_the_space_is_no_trial(tmp_path: Path) -> None:
+def test_current_values_outside_the_search_space_are_no_trial(tmp_path: Path) -> None:
     shutil.copy(ROOT / "params.yaml", tmp_path)
     searched = {"train.learning_rate": {"low": 0.1, "high": 0.2}, "train.batch_size": {"choices": [384]}}
 
     assert search_space.current(edit_params(tmp_path / "params.yaml", {"sweep.search_space": searched})) is None
 
 
-def test_a_sweep_of_other_parameters_or_data_is_not_resumed(shipped: Params, tree: Paths) -> None:
+def test_a_sweep_with_other_parameters_or_data_is_not_resumed(tree: Paths) -> None:
     small = params.load(tree.params)
     fetch.run(small, tree)
-    of = sweep.subject(small, tree)
+    sweep_state.write("r", small, tree)
 
-    assert sweep.resumed(of, {"run_id": "r", "of": of}) == "r"
-    with pytest.raises(SweepError, match="found another train and data"):
-        sweep.resumed(of, {"run_id": "r", "of": of | {"train": {}, "data": ""}})
+    assert sweep_state.resumed_run(small, tree) == "r"
+    record = files.read_json(tree.sweep_record)
+    files.write_json(tree.sweep_record, record | {"of": record["of"] | {"train": {}, "data": ""}})
+    with pytest.raises(SweepError, match="found changes of train and data"):
+        sweep_state.resumed_run(small, tree)
 
 
 @pytest.mark.parametrize(
@@ -316,11 +318,11 @@ def test_a_sweep_of_other_parameters_or_data_is_not_resumed(shipped: Params, tre
         ({"promote.alpha": {"low": 0.1, "high": 0.2}}, "found promote.alpha"),
         ({"train.learning_rate": {"low": -1, "high": 2}}, "learning_rate"),
         ({"model.activation": {"choices": ["relu", "no such"]}}, "activation"),
-        ({"train.learning_rate": {"low": 0.2, "high": 0.1}}, "a low below high, of train.learning_rate, found 0.2 and 0.1"),
+        ({"train.learning_rate": {"low": 0.2, "high": 0.1}}, "a low below high for train.learning_rate, found 0.2 and 0.1"),
         ({"train.augmentation.shift": {"low": 0, "high": 2, "log": True}}, "above 0 for log"),
     ],
 )
-def test_a_space_of_what_cannot_be_is_refused(tmp_path: Path, searched: dict[str, Any], expected: str) -> None:
+def test_an_invalid_search_space_is_refused(tmp_path: Path, searched: dict[str, Any], expected: str) -> None:
     YAML().dump(YAML().load(ROOT / "params.yaml"), tmp_path / "params.yaml")
     read = edit_params(tmp_path / "params.yaml", {"sweep.search_space": searched})
 

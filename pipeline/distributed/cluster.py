@@ -1,4 +1,4 @@
-"""Ray: on this machine alone, or the cluster that RAY_ADDRESS names."""
+"""Start Ray on this machine, or join the cluster that RAY_ADDRESS names."""
 
 import logging
 import os
@@ -8,33 +8,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# Said before ray is imported, which reads it then: no reports home, and no guess that this is the last Ray of its kind.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-
 import ray
-from ray._private import ray_constants
+from ray.util import get_node_ip_address
 
 from pipeline.core.errors import first_line
 from pipeline.distributed.errors import ClusterError
 
 _PACKAGE = Path(__file__).parent.parent
-_SECONDS = 10  # for the cluster's head to answer
-_STORE_BYTES = 1_000_000_000  # of memory for what trials and tasks share, on a machine of one's own
-_TOKEN = secrets.token_hex()  # of what this process starts
+_CONNECT_SECONDS = 10
+_STORE_BYTES = 1_000_000_000  # of memory that the tasks on this machine share
+_LOCALHOST = "127.0.0.1"
+_TOKEN = secrets.token_hex()  # only this process and the processes that it starts know it
 
 
 @contextmanager
 def connected() -> Iterator[int]:
-    """Start Ray on this machine, or join the cluster at RAY_ADDRESS; inside, how many machines it has.
+    """Start Ray on this machine, or join the cluster at RAY_ADDRESS; yield the number of machines.
 
-    What it starts listens on 127.0.0.1 alone, does nothing for who has not this process's token, and ends with the block. On a
-    cluster this process listens as the nodes do, and the cluster says who is answered. The nodes of a cluster get this
-    package's code, and need the libraries that it imports. This process has to be on one of them: Ray's client (ray://) would
-    run the search on the cluster's head, and its results and MLflow store would be there.
+    A Ray started here listens on 127.0.0.1 only, requires a token that only this process has, and ends with the block. On a
+    cluster, this process listens like the nodes, and the cluster decides who may connect. The nodes receive the code of this
+    package, and need the libraries that it imports. This process must run on one of the nodes: with Ray's client (ray://),
+    the search would run on the head node and leave its results and its MLflow store there.
 
     Raises:
-        ClusterError: there is no such cluster, or this machine is not of it.
+        ClusterError: there is no such cluster, or this machine does not belong to it.
     """
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address := os.environ.get("RAY_ADDRESS"):
@@ -44,41 +41,39 @@ def connected() -> Iterator[int]:
         except (OSError, RuntimeError, ValueError) as error:
             raise ClusterError(address, first_line(error)) from error
     else:
-        with _alone():
-            # "local", or it would join a cluster that someone else has started on this machine.
-            ray.init("local", include_dashboard=False, object_store_memory=_STORE_BYTES, **quiet)
+        _require_localhost_and_token()
+        # "local": without it Ray would join a cluster that someone else started on this machine.
+        ray.init("local", include_dashboard=False, object_store_memory=_STORE_BYTES, **quiet)
     try:
         yield sum(node["Alive"] for node in ray.nodes())
     finally:
         ray.shutdown()
 
 
-@contextmanager
-def _alone() -> Iterator[None]:
-    """Have the Ray that is started inside listen on 127.0.0.1 alone, and do nothing for who has not its token.
+def _require_localhost_and_token() -> None:
+    """Make the Ray that starts next listen on 127.0.0.1 only and refuse requests without the token.
 
-    Ray takes `_node_ip_address="127.0.0.1"` for the machine's outer address, and then listens on all. Where it is not to make
-    clusters, as on macOS, it takes 127.0.0.1 for the machine's. The variable that says so (RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER)
-    is read as ray is imported, which others may have done before; and a cluster needs the outer address.
+    pipeline.distributed sets the address. `ray.init(_node_ip_address="127.0.0.1")` does not: Ray replaces it by the outer
+    address and then listens on all addresses.
+
+    Raises:
+        RuntimeError: Ray was imported before pipeline.distributed, and would listen on another address.
     """
-    # Where it is unset Ray asks for a token, from a file in the home that all runs would share but for the variable.
+    # Unset, the mode is "token". Without RAY_AUTH_TOKEN, Ray would keep one token for all runs in the home folder.
     os.environ.pop("RAY_AUTH_MODE", None)
     os.environ["RAY_AUTH_TOKEN"] = _TOKEN
-    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
+    if (found := get_node_ip_address()) != _LOCALHOST:
+        raise RuntimeError(f"expected Ray to use {_LOCALHOST}, found {found}: import pipeline.distributed before ray")
 
 
 def _check(address: str) -> None:
-    """Raise ClusterError where nothing answers at `address`: Ray would ask again and again, for minutes, without a word."""
+    """Raise ClusterError if nothing listens at `address`; Ray would retry silently for minutes."""
     if "://" in address:
         raise ClusterError(address, "an address of Ray's client")
     host, _, port = address.rpartition(":")
-    if not host:  # auto, or local
+    if not host:  # "auto" or "local"
         return
     try:
-        socket.create_connection((host, int(port)), timeout=_SECONDS).close()
+        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
     except (OSError, ValueError) as error:
         raise ClusterError(address, str(error)) from error

@@ -1,4 +1,4 @@
-"""The space that a sweep searches: parameters by their dotted names, and what they may be."""
+"""The search space of a sweep: parameters by their dotted names, with their ranges or choices."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,14 +10,14 @@ from pipeline.core.params import Params, RangeParams
 from pipeline.distributed.errors import SweepError
 
 _SECTIONS = ("model.", "train.")
-_FIXED = ("train.epochs", "train.early_stopping", "train.validation_split")  # by which trials are compared
+_FIXED = ("train.epochs", "train.early_stopping", "train.validation_split")  # trials must agree in these to be comparable
 
 
 def override(params: Params, changes: Mapping[str, Any]) -> Params:
-    """The parameters with others in the place of those named.
+    """Return a copy of the parameters with the named ones changed.
 
     Raises:
-        SweepError: there is no such parameter, it is not of those that a sweep may change, or a value is out of range.
+        SweepError: a sweep may not change this parameter, there is no such parameter, or a value is out of range.
     """
     content = params.model_dump(by_alias=True)
     for name, value in changes.items():
@@ -26,33 +26,33 @@ def override(params: Params, changes: Mapping[str, Any]) -> Params:
         for each in sections:
             section = section.get(each) if isinstance(section, dict) else None
         if not isinstance(section, dict) or key not in section or not name.startswith(_SECTIONS) or name in _FIXED:
-            expected = f"parameters of model and train, without {' and '.join(_FIXED)}"
+            expected = f"parameters of model and train except {', '.join(_FIXED)}"
             raise SweepError(expected, name, "Correct sweep.search_space in params.yaml.")
         section[key] = value
     try:
         return Params.model_validate(content)
     except ValidationError as error:
         listed = "; ".join(params_errors.describe(error, Params))
-        raise SweepError("values that params.yaml may hold", listed, "Correct sweep.search_space in params.yaml.") from error
+        raise SweepError("valid values", listed, "Correct sweep.search_space in params.yaml.") from error
 
 
 def check(params: Params) -> None:
-    """Raise SweepError unless every corner of the space is a set of parameters that may be."""
+    """Raise SweepError if an end of a range or a choice is not a valid value."""
     for name, values in params.sweep.search_space.items():
         if isinstance(values, RangeParams):
             if not values.low < values.high or (values.log and values.low <= 0):
-                expected = f"a low below high{', and above 0 for log' if values.log else ''}, of {name}"
+                expected = f"a low below high{', and above 0 for log' if values.log else ''} for {name}"
                 raise SweepError(expected, f"{values.low:g} and {values.high:g}", "Correct sweep.search_space in params.yaml.")
-            corners: tuple[Any, ...] = (values.low, values.high)
+            values_to_try: tuple[Any, ...] = (values.low, values.high)
         else:
-            corners = values.choices
-        for value in corners:
+            values_to_try = values.choices
+        for value in values_to_try:
             override(params, {name: value})
 
 
 def current(params: Params) -> dict[str, Any] | None:
-    """What params.yaml says now of the parameters of the space, as the space has it; None where that is not in the space."""
-    found = {}
+    """Return the current values of the parameters in the search space, or None if one lies outside."""
+    values_now = {}
     for name, values in params.sweep.search_space.items():
         if isinstance(values, RangeParams):
             value: Any = params.model_dump(by_alias=True)
@@ -60,10 +60,10 @@ def current(params: Params) -> dict[str, Any] | None:
                 value = value[key]
             if not values.low <= value <= values.high:
                 return None
-        else:  # a choice may be written in more than one way: 256 and [256]
-            same = [choice for choice in values.choices if override(params, {name: choice}) == params]
-            if not same:
+        else:  # a choice can be written in two ways: 256 and [256]
+            equal = [choice for choice in values.choices if override(params, {name: choice}) == params]
+            if not equal:
                 return None
-            value = same[0]
-        found[name] = value
-    return found
+            value = equal[0]
+        values_now[name] = value
+    return values_now

@@ -1,4 +1,4 @@
-"""A sweep's trials on Ray Tune: each is the pipeline's own fit, with other parameters."""
+"""Run the trials of a sweep on Ray Tune: each fits the network with other hyperparameters."""
 
 import functools
 import json
@@ -23,61 +23,77 @@ from pipeline.distributed import search_space
 from pipeline.training import tensorflow_setup
 from pipeline.training.fit import DivergedError
 
-METRIC = "val_loss"
+METRIC = "val_loss"  # which the search minimizes
+METRICS = (METRIC, "val_accuracy", "loss", "accuracy")
 
 _NAME = "trials"
-_DIVERGED = 1e6  # the loss of a trial whose loss is not finite: worse than any
+_DIVERGED = 1e6  # reported as the loss of a trial whose loss is not finite
 
-# Seconds between two snapshots of a search, which is all that is left of it where its own process or machine dies.
+# Seconds between two checkpoints of the search, from which it resumes after its process or machine died.
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1")
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # its own lines, which `verbose=0` does not keep back
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # otherwise Tune prints lines despite `verbose=0`
 
 Config = dict[str, Any]
 
 
 class Trial(NamedTuple):
-    """What came of a trial: its parameters, and the figures of its last epoch; none if it failed."""
+    """A trial that ended: its parameters and the metrics of its last epoch. A failed trial has no metrics."""
 
     name: str
     config: Config
     epochs: int
-    figures: dict[str, float]
+    metrics: dict[str, float]
 
     @property
     def failed(self) -> bool:
-        return METRIC not in self.figures
+        return METRIC not in self.metrics
 
     @property
     def diverged(self) -> bool:
-        return self.figures.get(METRIC) == _DIVERGED
+        return self.metrics.get(METRIC) == _DIVERGED
+
+    @property
+    def successful(self) -> bool:
+        return not self.failed and not self.diverged
 
     @property
     def loss(self) -> float:
-        return self.figures.get(METRIC, math.inf)
+        return self.metrics.get(METRIC, math.inf)
+
+    @property
+    def outcome(self) -> str:
+        """For example `val_loss 0.0312 after 26 epochs`."""
+        if self.failed:
+            return "failed"
+        result = "diverged" if self.diverged else f"{METRIC} {self.loss:.4f}"
+        return f"{result} after {self.epochs} epoch{'s' * (self.epochs != 1)}"
 
 
 class Observer(Protocol):
-    """Is told what happens to trials, in the process that runs the search. It is pickled, for the search to be resumed."""
+    """Receives the events of trials in the process that runs the search. Checkpoints of the search pickle it."""
 
     def started(self, name: str, config: Config) -> None: ...
 
-    def epoch_ended(self, name: str, epoch: int, figures: Mapping[str, float]) -> None: ...
+    def epoch_ended(self, name: str, epoch: int, metrics: Mapping[str, float]) -> None: ...
 
     def ended(self, trial: Trial, count: int, best: float) -> None:
-        """A trial ended; `count` have by now, the best with that loss."""
+        """A trial ended. `count` trials have ended so far, the best with the loss `best`."""
 
 
-def run_trial(config: Config, data: Split, parts: Any, params: Params) -> None:
-    """Fit the network with the parameters of `config`, and report each epoch. Runs on any machine of the cluster.
+def run_trial(config: Config, data: Split, rows: Any, params: Params) -> None:
+    """Fit the network with the parameters of `config` and report each epoch. Runs on any machine of the cluster.
 
-    A process runs one trial after the other: TensorFlow takes as long to import as a trial that is stopped early.
+    A process is reused for the next trial, because importing TensorFlow takes as long as a trial that is stopped early.
+
+    Args:
+        rows: the indices of the images to fit on and of the images to validate on.
     """
     os.environ["TF_NUM_INTRAOP_THREADS"] = str(math.ceil(params.sweep.cpus_per_trial))
     network, fit = _libraries()
     chosen = search_space.override(params, config)
     model = network.build(chosen.model, data.images.shape[1:], len(chosen.fetch.classes), chosen.train.seed)
     try:
-        fit.fit(model, data, parts, chosen.train, lambda epoch, figures: tune.report(dict(figures)))
+        fit.fit(model, data, rows, chosen.train, lambda epoch, metrics: tune.report(dict(metrics)))
     except DivergedError:
         tune.report({METRIC: _DIVERGED})
 
@@ -89,17 +105,20 @@ def _libraries() -> tuple[ModuleType, ModuleType]:
     return network, fit
 
 
-def search(data: Split, parts: Any, params: Params, folder: Path, observer: Observer, resume: bool) -> list[Trial]:
-    """Run the trials of `params.sweep`; with `resume`, those that are left of the search whose state is in `folder`.
+def search(data: Split, rows: Any, params: Params, folder: Path, observer: Observer, resume: bool) -> list[Trial]:
+    """Run the trials of `params.sweep`. With `resume`, run only the remaining trials of the search in `folder`.
 
-    Optuna's tree-structured Parzen estimator proposes, and asynchronous successive halving stops what is worse than others.
-    The data go to each machine once, by Ray's object store.
+    Optuna's tree-structured Parzen estimator suggests parameters, and asynchronous successive halving stops bad trials early.
+    Ray's object store sends the data to each machine once.
+
+    Args:
+        rows: the indices of the images to fit on and of the images to validate on.
 
     Returns:
-        The trials that ended, the best first and behind those that were not stopped early those that were. Fewer than asked
-        for when the search was interrupted.
+        The trials that ended, the best first; trials that were stopped early follow the others. Fewer than
+        `params.sweep.trials` after an interruption.
     """
-    runnable = tune.with_parameters(run_trial, data=data, parts=parts, params=params)
+    runnable = tune.with_parameters(run_trial, data=data, rows=rows, params=params)
     runnable = tune.with_resources(runnable, {"cpu": params.sweep.cpus_per_trial})
     if resume:
         tuner = _restored(folder, runnable)
@@ -112,42 +131,42 @@ def search(data: Split, parts: Any, params: Params, folder: Path, observer: Obse
             verbose=0,
         )
         tuner = tune.Tuner(runnable, tune_config=_plan(params), run_config=run_config)
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # of a trial that fails, the traceback is in its folder
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # on which Tune ends in good order
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the traceback of a failed trial is in its folder
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # Tune saves its state on SIGINT
     results = _fitted(tuner, folder, runnable, params.sweep.max_failures)
-    trials = [_of(result) for result in results if _begun(result) and (result.error or (result.metrics or {}).get("done"))]
-    # One that was stopped early has not shown what it would come to. With train.early_stopping one may end early by itself.
-    whole = 0 if params.train.early_stopping else params.train.epochs
-    return sorted(trials, key=lambda trial: (trial.failed, trial.diverged, trial.epochs < whole, trial.loss))
+    trials = [_of(result) for result in results if _started(result) and (result.error or (result.metrics or {}).get("done"))]
+    # The final loss of a trial that Tune stopped early is unknown. With train.early_stopping, fewer epochs do not mean that.
+    epochs = 0 if params.train.early_stopping else params.train.epochs
+    return sorted(trials, key=lambda trial: (trial.failed, trial.diverged, trial.epochs < epochs, trial.loss))
 
 
 def _fitted(tuner: tune.Tuner, folder: Path, runnable: Any, retries: int) -> list[Any]:
-    """The results of the search, which goes on up to `retries` times where Tune ended it or a trial without need.
+    """Run the search and return its results. Resume it up to `retries` times if Tune itself fails or drops a trial.
 
     Raises:
-        TuneError: Tune fails each time.
+        TuneError: Tune fails every time.
     """
     for left in range(retries, -1, -1):
         try:
             results = list(tuner.fit())
-        except TuneError:  # what Tune raises when it cannot make sense of what it hears of a machine that died
+        except TuneError:  # Tune may fail while it handles the death of a machine
             if not left:
                 raise
         else:
-            # Tune tries a trial again that had begun when its machine died, but not one that was about to.
-            if not (left and any(result.error and not _begun(result) for result in results)):
+            # Tune retries a trial that was running when its machine died, but not one that was about to start.
+            if not (left and any(result.error and not _started(result) for result in results)):
                 break
         tuner = _restored(folder, runnable)
     return results
 
 
 def _restored(folder: Path, runnable: Any) -> tune.Tuner:
-    """The search whose state is in `folder`, to go on with."""
+    """Load the search whose state is in `folder`."""
     return tune.Tuner.restore(str((folder / _NAME).absolute()), runnable, restart_errored=True)
 
 
 def can_resume(folder: Path) -> bool:
-    """Whether `folder` holds a search that was begun."""
+    """Return whether `folder` holds the state of a search."""
     return bool(tune.Tuner.can_restore(str((folder / _NAME).absolute())))
 
 
@@ -169,7 +188,7 @@ def _plan(params: Params) -> tune.TuneConfig:
 
 
 def distributions(params: Params) -> dict[str, BaseDistribution]:
-    """The space, as Optuna has it."""
+    """Return the search space as Optuna's distributions."""
     return {
         name: FloatDistribution(values.low, values.high, log=values.log)
         if isinstance(values, RangeParams)
@@ -179,7 +198,7 @@ def distributions(params: Params) -> dict[str, BaseDistribution]:
 
 
 class _Halving(ASHAScheduler):  # type: ignore[misc]
-    """Never stops what params.yaml says now, so that the best is at least as good as that."""
+    """Never stops the trial with the current params.yaml, so that the best trial is at least as good."""
 
     def __init__(self, kept: Config | None, **options: Any) -> None:
         super().__init__(**options)
@@ -191,11 +210,11 @@ class _Halving(ASHAScheduler):  # type: ignore[misc]
 
 
 def _config(result: Any) -> Path:
-    """The file that Tune writes as a trial begins. The result of one whose process died at once tells no configuration."""
+    """Tune writes this file when a trial starts. The result of a trial whose process died at once has no configuration."""
     return Path(result.path) / "params.json"
 
 
-def _begun(result: Any) -> bool:
+def _started(result: Any) -> bool:
     return _config(result).exists()
 
 
@@ -205,37 +224,37 @@ def _of(result: Any) -> Trial:
 
 
 def _trial(name: str, config: Config, metrics: Mapping[str, Any]) -> Trial:
-    return Trial(name, dict(config), int(metrics.get("training_iteration", 0)), _figures(metrics))
+    return Trial(name, dict(config), int(metrics.get("training_iteration", 0)), _metrics(metrics))
 
 
-def _figures(metrics: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(metrics[name]) for name in ("loss", "accuracy", METRIC, "val_accuracy") if name in metrics}
+def _metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(metrics[name]) for name in METRICS if name in metrics}
 
 
 class _Callback(tune.Callback):  # type: ignore[misc]
-    """Tells the observer what Tune tells its callbacks."""
+    """Passes the events of Tune on to the observer."""
 
     def __init__(self, observer: Observer) -> None:
         self.observer = observer
-        self.begun: set[str] = set()
+        self.started: set[str] = set()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.begun.add(trial.trial_id)
+        self.started.add(trial.trial_id)
         self.observer.started(trial.trial_id, trial.config)
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
-        self.observer.epoch_ended(trial.trial_id, result["training_iteration"], _figures(result))
+        self.observer.epoch_ended(trial.trial_id, result["training_iteration"], _metrics(result))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        trial.run_metadata.invalidate_cache()  # Tune notes that a trial is done without it, and snapshots may lack that
+        trial.run_metadata.invalidate_cache()  # internal API; without it, Tune's checkpoints may miss that the trial ended
         self._end(trials, trial, trial.last_result or {})
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        if trial.trial_id in self.begun:
+        if trial.trial_id in self.started:
             self._end(trials, trial, {})
 
     def _end(self, trials: list[Any], trial: Any, metrics: Mapping[str, Any]) -> None:
         finished = [each for each in trials if each.is_finished() and each.trial_id != trial.trial_id]
-        this = _trial(trial.trial_id, trial.config, metrics)
-        losses = [_figures(each.last_result or {}).get(METRIC, math.inf) for each in finished if each.status != "ERROR"]
-        self.observer.ended(this, len(finished) + 1, min([this.loss, *losses]))
+        ended = _trial(trial.trial_id, trial.config, metrics)
+        losses = [_metrics(each.last_result or {}).get(METRIC, math.inf) for each in finished if each.status != "ERROR"]
+        self.observer.ended(ended, len(finished) + 1, min([ended.loss, *losses]))

@@ -51,20 +51,17 @@ NAME = "model.example"
 ELSEWHERE = "127.0.0.2"  # another address than the one that servers take unasked, though of this machine
 
 
-# Ray as `python -m pipeline.score` starts it: with ray imported before pipeline.distributed.cluster.
+# Ray as `python -m pipeline.score` starts it. Its sockets lie in the folder of its session.
 LOCAL_RAY = """
 import json, sys
 from pipeline.distributed import batch_predict, cluster
 import ray
 with cluster.connected():
     ray.get(ray.remote(lambda: 0).remote())
-    told = {"gcs": ray.get_runtime_context().gcs_address, "session": ray._private.worker._global_node.get_session_dir_path()}
-    print(json.dumps(told), flush=True)
+    session = ray.nodes()[0]["ObjectStoreSocketName"].rpartition("/sockets/")[0]
+    print(json.dumps({"gcs": ray.get_runtime_context().gcs_address, "session": session}), flush=True)
     sys.stdin.read()
 """
-ASK_RAY = (
-    "import sys; from ray._raylet import GcsClient; print(GcsClient(address=sys.argv[1]).internal_kv_keys(b'', b'session'))"
-)
 
 
 @dataclass
@@ -231,9 +228,9 @@ def test_ray_on_this_machine_answers_nobody_without_the_token_of_this_run(local_
 
 
 def ask_ray(asked: LocalRay, **settings: str) -> "subprocess.CompletedProcess[str]":
-    """Ask for what the GCS keeps, as any program with Ray's library can."""
+    """Ask Ray for the state of its nodes, as anyone who has Ray installed can."""
     home = {"HOME": str(asked.home)}
-    command = [sys.executable, "-c", ASK_RAY, asked.gcs]
+    command = [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", asked.gcs]
     return subprocess.run(command, env=bare() | home | settings, capture_output=True, text=True, timeout=120, check=False)
 
 

@@ -222,7 +222,10 @@ def observed(classes: Sequence[str], shape: tuple[int, int] = (28, 28), brightes
     """200 random images, some almost blank, and the features that drift compares."""
     images = np.random.default_rng(1).integers(0, brightest, (200, *shape)).astype(np.uint8)
     images[::7] //= 200
-    return images, {**drift.of_images(images), **drift.of_decisions(predicted(classes, shape)[1].astype(np.float32))}
+    return images, {
+        **drift.image_features(images),
+        **drift.prediction_features(predicted(classes, shape)[1].astype(np.float32)),
+    }
 
 
 @pytest.mark.parametrize("classes", [TWO, TEN, LONG, MANY], ids=["two", "ten", "long", "many"])
@@ -239,7 +242,7 @@ def test_distributions_of_drift_are_headed_by_their_verdict(
     assert_legible(figure, drawn(figure))
     titles = [axis.get_title(loc="left") for axis in figure.axes][: len(checks)]
     assert [title.partition(" (")[0] for title in titles] == [
-        f"{check.check.replace('_', ' ')}: {'drifted' if check.drifted else 'no drift'}" for check in checks
+        f"{check.feature.replace('_', ' ')}: {'drifted' if check.drifted else 'no drift'}" for check in checks
     ]
     bars = figure.axes[len(checks) - 1].containers
     assert [sum(bar.get_height() for bar in container) for container in bars] == pytest.approx([1, 1])
@@ -259,7 +262,7 @@ def test_the_gallery_of_drift_shows_the_most_unusual_images(
     shown = [axis for axis in figure.axes if axis.images]
     for axis, (index, feature) in zip(shown, drift.most_unusual(reference, served, 10), strict=True):
         np.testing.assert_array_equal(axis.images[0].get_array(), images[index])
-        assert axis.get_title().split()[0] == classes[int(served[drift.DECIDED][index])].split()[0]
+        assert axis.get_title().split()[0] == classes[int(served[drift.PREDICTED_CLASS][index])].split()[0]
         assert axis.texts[0].get_text().startswith(feature.replace("_", " "))
         assert axis.texts[0].get_text().endswith(f"#{index}")
 

@@ -1,4 +1,4 @@
-"""Drift on real images and a model that was really trained: how often it alarms without a reason, and with one."""
+"""Drift on MNIST and a trained model: the rate of false alarms, and the rate of detection."""
 
 import argparse
 import os
@@ -39,7 +39,7 @@ IMAGES = 2000
 
 @pytest.fixture(scope="module")
 def shipped() -> DriftParams:
-    """The bounds that the repository comes with."""
+    """The thresholds in the repository's params.yaml."""
     return parameters.load(ROOT / "params.yaml").drift
 
 
@@ -50,24 +50,24 @@ def bounds(alpha: float, min_effect_size: float) -> DriftParams:
 @pytest.fixture(scope="module")
 def reference(built: Repository) -> Features:
     images = datasets.open_split(built.paths, "train").images
-    return drift.reference(OnnxModel(built.paths.onnx), images, built.params, built.paths)
+    return drift.reference_features(OnnxModel(built.paths.onnx), images, built.params, built.paths)
 
 
 @pytest.fixture(scope="module")
-def score(built: Repository) -> Callable[[Pixels], Features]:
+def features_of(built: Repository) -> Callable[[Pixels], Features]:
     model = OnnxModel(built.paths.onnx)
-    return lambda images: {**drift.of_images(images), **drift.of_decisions(model.predict(images))}
+    return lambda images: drift.served_features(model, images)
 
 
 @pytest.fixture(scope="module")
-def unseen(mnist: dict[str, Split], score: Callable[[Pixels], Features]) -> Features:
-    """Features of the 10,000 test images, on which nothing of drift was chosen."""
-    return score(mnist["test"].images)
+def unseen(mnist: dict[str, Split], features_of: Callable[[Pixels], Features]) -> Features:
+    """Features of the 10,000 test images, which were not used to choose the thresholds."""
+    return features_of(mnist["test"].images)
 
 
 def batches(features: Features, size: int) -> list[Features]:
-    """So many random batches, each without an image twice."""
-    random, count = np.random.default_rng(0), len(features[drift.DECIDED])
+    """Random batches of `size` images, drawn without replacement."""
+    random, count = np.random.default_rng(0), len(features[drift.PREDICTED_CLASS])
     chosen = [random.choice(count, size, replace=False) for _ in range(ROUNDS)]
     return [{name: values[indices] for name, values in features.items()} for indices in chosen]
 
@@ -85,11 +85,11 @@ def test_unseen_images_raise_an_alarm_no_more_often_than_alpha(
     assert binomtest(raised, ROUNDS, shipped.alpha, alternative="greater").pvalue > 0.001
 
 
-def test_successive_images_of_few_writers_raise_an_alarm_no_more_often_than_alpha(
+def test_consecutive_images_of_few_writers_raise_an_alarm_no_more_often_than_alpha(
     mnist: dict[str, Split], shipped: DriftParams
 ) -> None:
-    """Requests come as training images do, some writers' one after the other, and not as drawn at random."""
-    known, size = drift.of_images(mnist["train"].images), shipped.min_images
+    """Requests arrive like the training images, writer by writer, and not in random order."""
+    known, size = drift.image_features(mnist["train"].images), shipped.min_images
     starts = range(0, len(mnist["train"].images), size)
     blocks = [{name: values[start : start + size] for name, values in known.items()} for start in starts]
 
@@ -98,8 +98,8 @@ def test_successive_images_of_few_writers_raise_an_alarm_no_more_often_than_alph
     assert binomtest(raised, len(blocks), shipped.alpha, alternative="greater").pvalue > 0.001
 
 
-def test_of_the_four_checks_together_chance_breaks_no_more_than_alpha(unseen: Features) -> None:
-    """Reference and served from one pool, and no smallest effect: nothing but the correction keeps false alarms down."""
+def test_all_checks_together_raise_false_alarms_no_more_often_than_alpha(unseen: Features) -> None:
+    """Both samples come from one pool and any effect size counts, so only Holm's correction limits false alarms."""
     random, raised, params = np.random.default_rng(0), 0, bounds(alpha=0.1, min_effect_size=0)
     for _ in range(ROUNDS):
         order = random.permutation(3000)
@@ -111,7 +111,7 @@ def test_of_the_four_checks_together_chance_breaks_no_more_than_alpha(unseen: Fe
 
 
 def shapes(count: int) -> Pixels:
-    """Filled, textured shapes, wide and tall, as clothes have them."""
+    """Filled, textured shapes, wide and tall, like clothes."""
     random = np.random.default_rng(0)
     row, column = np.mgrid[:28, :28] - 13.5
     images = []
@@ -134,19 +134,19 @@ CHANGES: dict[str, Callable[[Split], Pixels]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_has_drifted_is_detected(
+def test_drift_is_detected(
     change: str,
     reference: Features,
     mnist: dict[str, Split],
-    score: Callable[[Pixels], Features],
+    features_of: Callable[[Pixels], Features],
     shipped: DriftParams,
 ) -> None:
-    changed = score(CHANGES[change](mnist["test"]))
+    changed = features_of(CHANGES[change](mnist["test"]))
 
     assert alarms(reference, batches(changed, 500), shipped) >= 0.95 * ROUNDS
 
 
-def test_so_many_images_that_a_trifle_is_significant_raise_no_alarm(shipped: DriftParams) -> None:
+def test_a_small_difference_in_many_images_raises_no_alarm(shipped: DriftParams) -> None:
     random = np.random.default_rng(0)
     brightness = random.normal(100, 20, 400_000)
 
@@ -158,36 +158,38 @@ def test_so_many_images_that_a_trifle_is_significant_raise_no_alarm(shipped: Dri
     assert not check.drifted
 
 
-def test_the_effect_is_the_largest_difference_of_the_distributions_and_of_the_mixes() -> None:
-    reference = {"ink_fraction": np.arange(100.0), drift.DECIDED: np.repeat([0.0, 1.0], 50)}
-    served = {"ink_fraction": np.arange(25.0, 125.0), drift.DECIDED: np.repeat([0.0, 1.0, 2.0], [40, 40, 20])}
+def test_the_effect_size_is_the_largest_difference_of_distributions_and_of_class_shares() -> None:
+    reference = {"ink_fraction": np.arange(100.0), drift.PREDICTED_CLASS: np.repeat([0.0, 1.0], 50)}
+    served = {"ink_fraction": np.arange(25.0, 125.0), drift.PREDICTED_CLASS: np.repeat([0.0, 1.0, 2.0], [40, 40, 20])}
 
-    ink, mix = drift.compare(reference, served, 3, bounds(alpha=0.01, min_effect_size=0.1))
+    ink, classes = drift.compare(reference, served, 3, bounds(alpha=0.01, min_effect_size=0.1))
 
-    assert ink.effect == pytest.approx(0.25)  # a quarter of the reference lies below all that is served
-    assert mix.effect == pytest.approx(0.2)  # a fifth would have to change its class
-    # Chi-squared of [[50, 50, 0], [40, 40, 20]] is 20 + 20 / 9, with 2 degrees of freedom; it is the smaller of two p-values.
-    assert mix.p_value == pytest.approx(2 * np.exp(-(20 + 20 / 9) / 2))
-    assert mix.drifted
+    assert ink.effect_size == pytest.approx(0.25)  # a quarter of the reference lies below every served value
+    assert classes.effect_size == pytest.approx(0.2)  # a fifth would have to change its class
+    # Chi-squared of [[50, 50, 0], [40, 40, 20]] is 20 + 20 / 9 with 2 degrees of freedom. Its p-value is the smaller of two.
+    assert classes.p_value == pytest.approx(2 * np.exp(-(20 + 20 / 9) / 2))
+    assert classes.drifted
 
 
-def test_p_values_are_corrected_as_holm_says() -> None:
+def test_p_values_are_corrected_by_holms_method() -> None:
     corrected = drift._holm({"a": 0.01, "b": 0.04, "c": 0.03})
 
     assert corrected == pytest.approx({"a": 0.03, "c": 0.06, "b": 0.06})  # 3 * 0.01, 2 * 0.03, and b no less than c
 
 
-def test_classes_too_rare_to_tell_anything_raise_no_alarm_by_chance() -> None:
+def test_rare_classes_raise_no_false_alarms() -> None:
     random, raised, params = np.random.default_rng(0), 0, bounds(alpha=0.01, min_effect_size=0)
     for _ in range(ROUNDS):
         weights = random.dirichlet(np.full(200, 0.1))
-        reference, served = ({drift.DECIDED: random.choice(200, size, p=weights).astype(float)} for size in (4800, 100))
+        reference, served = (
+            {drift.PREDICTED_CLASS: random.choice(200, size, p=weights).astype(float)} for size in (4800, 100)
+        )
         raised += drift.compare(reference, served, 200, params)[0].drifted
 
     assert binomtest(raised, ROUNDS, params.alpha, alternative="greater").pvalue > 0.001
 
 
-def test_the_most_unusual_images_come_first_each_with_what_is_unusual(reference: Features, unseen: Features) -> None:
+def test_the_most_unusual_images_come_first_with_their_most_unusual_feature(reference: Features, unseen: Features) -> None:
     served = {name: values[:50].copy() for name, values in unseen.items()}
     served["ink_fraction"][7], served["mean_intensity"][9] = 5.0, 2550.0
 
@@ -199,18 +201,18 @@ def test_the_most_unusual_images_come_first_each_with_what_is_unusual(reference:
 
 @pytest.fixture
 def repository(built: Repository, tmp_path: Path) -> Repository:
-    """A copy of the built tree with a store of its own, in which nothing is yet."""
+    """A copy of the built tree with an empty store."""
     shutil.copytree(built.paths.root / "data", tmp_path / "data")
     shutil.copy(built.paths.params, tmp_path)
     return Repository(built.params, Paths(tmp_path))
 
 
-def judge(repository: Repository, source: Path, check: bool = True) -> int:
-    """The exit code, by default that of `--check`."""
+def run_drift(repository: Repository, source: Path, check: bool = True) -> int:
+    """Run the verb, by default with `--check`, and return its exit code."""
     return verb.run(argparse.Namespace(source=str(source), check=check), repository.params, repository.paths)
 
 
-def test_a_drift_is_told_drawn_logged_and_signalled(repository: Repository, mnist: dict[str, Split], tmp_path: Path) -> None:
+def test_drift_is_printed_plotted_logged_and_returned(repository: Repository, mnist: dict[str, Split], tmp_path: Path) -> None:
     (folder := tmp_path / "served").mkdir()
     inverted = 255 - mnist["test"].images[:600]
     np.save(folder / "a.npy", inverted[:200])
@@ -222,9 +224,9 @@ def test_a_drift_is_told_drawn_logged_and_signalled(repository: Repository, mnis
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
 
     assert done.returncode == 3, done.stderr
-    assert "  drifted mean_intensity: effect 1.000, p < 1e-99; drift from 0.2 on, with p of at most 0.01\n" in done.stdout
-    assert done.stdout.splitlines()[-1].endswith("drifted in 600 images; report and pictures: data/drift")
-    assert judge(repository, folder, check=False) == 0
+    assert "  drift   mean_intensity: effect size 1.000 (threshold 0.2), p < 1e-99 (threshold 0.01)\n" in done.stdout
+    assert done.stdout.splitlines()[-1].endswith(" in 600 images; report and plots: data/drift")
+    assert run_drift(repository, folder, check=False) == 0
     report = files.read_json(repository.paths.drift_report)
     assert report["drifted"] is True
     assert report["images"]["served"] == dict.fromkeys(report["checks"], 600)
@@ -232,26 +234,26 @@ def test_a_drift_is_told_drawn_logged_and_signalled(repository: Repository, mnis
         "ink_fraction": 3000,
         "mean_intensity": 3000,
         "confidence": 240,
-        "class_mix": 240,
+        "predicted_class": 240,
     }
     assert report["medians"]["served"]["mean_intensity"] > 200 > 50 > report["medians"]["reference"]["mean_intensity"]
     client: Any = mlflow.MlflowClient(repository.paths.tracking_uri)
     runs = client.search_runs([client.get_experiment_by_name(repository.params.tracking.experiment).experiment_id])
     assert [(run.info.run_name, run.info.status) for run in runs] == [("drift", "FINISHED")] * 2
     assert runs[0].data.tags.items() >= {"report": "drift", "drifted": "true", "onnx_sha256": report["onnx_sha256"]}.items()
-    assert runs[0].data.metrics["drift/mean_intensity/effect"] == 1
+    assert runs[0].data.metrics["drift/mean_intensity/effect_size"] == 1
     artifacts = {entry.path for entry in client.list_artifacts(runs[0].info.run_id)}
     assert artifacts == {"report.json", "distributions.png", "gallery.png"}
 
 
-def test_unseen_images_are_no_drift_and_give_the_same_files_again(
+def test_unseen_images_are_no_drift_and_give_the_same_files_twice(
     repository: Repository, mnist: dict[str, Split], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     np.save(tmp_path / "served.npy", mnist["test"].images[::10])
     contents = []
 
     for _ in range(2):
-        assert judge(repository, tmp_path / "served.npy") == 0
+        assert run_drift(repository, tmp_path / "served.npy") == 0
         contents.append({path.name: path.read_bytes() for path in repository.paths.drift.iterdir()})
 
     assert contents[0] == contents[1]
@@ -259,19 +261,23 @@ def test_unseen_images_are_no_drift_and_give_the_same_files_again(
     assert files.read_json(repository.paths.drift_report)["drifted"] is False
 
 
-def test_without_held_out_images_confidence_is_not_compared(
+def test_without_validation_images_confidence_is_not_compared(
     repository: Repository, mnist: dict[str, Split], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     np.save(tmp_path / "served.npy", mnist["test"].images[:500])
     params = edit_params(repository.paths.params, {"train.validation_split": 0.0})
 
-    judge(Repository(params, repository.paths), tmp_path / "served.npy")
+    run_drift(Repository(params, repository.paths), tmp_path / "served.npy")
 
-    assert "left out confidence: train.validation_split" in capsys.readouterr().out
-    assert set(files.read_json(repository.paths.drift_report)["checks"]) == {"ink_fraction", "mean_intensity", "class_mix"}
+    assert "skipped confidence: no validation images" in capsys.readouterr().out
+    assert set(files.read_json(repository.paths.drift_report)["checks"]) == {
+        "ink_fraction",
+        "mean_intensity",
+        "predicted_class",
+    }
 
 
-def test_a_store_that_does_not_answer_costs_the_run_and_not_the_verdict(
+def test_the_verdict_is_printed_before_a_store_fails_to_answer(
     repository: Repository,
     mnist: dict[str, Split],
     tmp_path: Path,
@@ -283,9 +289,9 @@ def test_a_store_that_does_not_answer_costs_the_run_and_not_the_verdict(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
     with pytest.raises(TrackingError, match="Files already written are kept"):
-        judge(repository, tmp_path / "served.npy")
+        run_drift(repository, tmp_path / "served.npy")
 
-    assert "drifted in 500 images" in capsys.readouterr().out
+    assert " in 500 images" in capsys.readouterr().out
     assert files.read_json(repository.paths.drift_report)["drifted"] is True
 
 
@@ -309,18 +315,18 @@ def test_a_store_that_does_not_answer_costs_the_run_and_not_the_verdict(
         ("labels-idx1-ubyte", lambda path: path.write_bytes(idx(np.zeros(9, np.uint8))), "found labels of 1"),
         ("cut-idx3-ubyte", lambda path: path.write_bytes(idx(np.zeros((9, 28, 28), np.uint8))[:100]), "truncated"),
         ("cut-idx3-ubyte.gz", lambda path: path.write_bytes(b"\x1f\x8bcut"), "expected an IDX file"),
-        ("picture.png", lambda path: Image.new("L", (28, 28)).save(path), r"a file named otherwise \(\*.png\)"),
+        ("photo.png", lambda path: Image.new("L", (28, 28)).save(path), r"another file type \(\*.png\)"),
         ("absent.npy", lambda path: None, "absent.npy: expected an npy file of numbers, found .*No such file"),
         ("folder", lambda path: path.mkdir(), "found an empty folder"),
     ],
 )
-def test_what_cannot_be_compared_is_refused_and_nothing_is_written(
+def test_an_unusable_source_is_refused_and_nothing_is_written(
     name: str, write: Callable[[Path], Any], expected: str, built: Repository, tmp_path: Path
 ) -> None:
     write(tmp_path / name)
 
     with pytest.raises((UnreadableImageError, TooFewImagesError), match=expected) as caught:
-        judge(built, tmp_path / name)
+        run_drift(built, tmp_path / name)
 
     assert name in str(caught.value)
     assert not built.paths.drift.exists()
