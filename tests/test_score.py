@@ -131,9 +131,7 @@ def test_images_unlike_the_training_data_are_reported(
     assert files.read_json(tmp_path / "out" / "checks.json")["out_of_bounds"]["ink_fraction"] == 1000
 
 
-def test_after_a_kill_the_same_command_predicts_the_rest(
-    tree: Paths, subset: dict[str, Split], tmp_path: Path
-) -> None:
+def test_after_a_kill_the_same_command_predicts_the_rest(tree: Paths, subset: dict[str, Split], tmp_path: Path) -> None:
     source, out = tmp_path / "source", tmp_path / "out"
     source.mkdir()
     images = np.concatenate([subset["train"].images] * 8)
