@@ -4,7 +4,7 @@ from pipeline.core.errors import PipelineError
 
 
 class IdxError(PipelineError):
-    """Bytes that are not the IDX file, or the array of an npz file, that they should be."""
+    """Bytes are not the expected IDX file, or not the expected array of an npz file."""
 
     def __init__(self, expected: str, found: str) -> None:
         super().__init__(f"expected {expected}, found {found}")
@@ -13,7 +13,7 @@ class IdxError(PipelineError):
 
 
 class MismatchError(PipelineError):
-    """Files that are each well formed do not belong together."""
+    """Files are valid but do not belong together."""
 
     def __init__(self, what: str, expected: str, found: str) -> None:
         super().__init__(

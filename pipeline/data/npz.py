@@ -1,4 +1,4 @@
-"""npz files, as `numpy.savez` writes them: zip archives of arrays. They are read without unpickling anything."""
+"""Read npz files, the zip archives of arrays that `numpy.savez` writes, without unpickling anything."""
 
 import math
 import zipfile
@@ -14,7 +14,7 @@ from pipeline.data import idx
 from pipeline.data.errors import IdxError
 from pipeline.data.idx import Hashed, Pixels
 
-# What numpy writes. The others decompress without a bound on what one read gives.
+# The methods that NumPy writes. With others, the size of one decompressed read has no bound.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _LISTED = 5
 _MOST_AT_ONCE = 1 << 20  # bytes; arrays are read in pieces of that size
@@ -25,11 +25,11 @@ def decode(stream: BinaryIO, npys: Mapping[str, tuple[int, Path]], max_bytes: in
     """Copy uint8 arrays of an npz file to `.npy` files, in constant memory.
 
     Args:
-        npys: of each array, by its name in the file, the number of dimensions and where it goes.
-        max_bytes: of one array, decompressed.
+        npys: the number of dimensions and the `.npy` file of each array, by its name in the npz file.
+        max_bytes: the largest size of one array, uncompressed.
 
     Raises:
-        IdxError: it is no npz file, lacks an array, or holds another type or number of dimensions.
+        IdxError: it is not an npz file, lacks an array, or an array has another type or number of dimensions.
     """
     with _opened(stream) as archive:
         names = _names(archive)
@@ -39,10 +39,10 @@ def decode(stream: BinaryIO, npys: Mapping[str, tuple[int, Path]], max_bytes: in
 
 
 def read(stream: BinaryIO, name: str, max_bytes: int) -> Pixels:
-    """The one uint8 array of an npz file, or that called `name` where there are several, of up to `max_bytes`, in memory.
+    """Read the only uint8 array of an npz file, or the one called `name`, of up to `max_bytes` uncompressed.
 
     Raises:
-        IdxError: it is no npz file, lacks the array, or holds another type.
+        IdxError: it is not an npz file, lacks the array, or the array has another type.
     """
     with _opened(stream) as archive:
         names = _names(archive)
@@ -69,7 +69,7 @@ def _pieces(content: IO[bytes], most: int) -> Iterator[bytes]:
 def _opened(stream: BinaryIO) -> Iterator[zipfile.ZipFile]:
     try:
         archive = zipfile.ZipFile(cast(IO[bytes], _Bounded(stream)))
-    except Exception as error:  # zipfile goes where a damaged directory sends it, and decodes names as that says
+    except Exception as error:  # a damaged directory can make zipfile raise anything
         raise _corrupt(error) from error
     try:
         with archive:
@@ -104,20 +104,20 @@ def _member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
         raise IdxError(f"{name} stored or deflated, as numpy.savez writes it", "another compression or an encryption")
     try:
         return archive.open(member)
-    except (ValueError, OSError) as error:  # of seeking to where there is nothing
+    except (ValueError, OSError) as error:  # the offset lies outside the file
         raise IdxError("an npz file", f"a zip archive with {name} nowhere") from error
 
 
 def _read_shape(stream: IO[bytes], name: str) -> tuple[int, ...]:
-    """The shape of the array whose bytes come next in `stream`, once its header is read."""
+    """Read the header of the array at the current position of `stream`; return its shape."""
     try:
         version = np.lib.format.read_magic(stream)
-        # Later versions have no bound on the length of the header, and numpy reads it whole.
+        # Later versions have no bound on the length of the header, and NumPy reads all of it.
         shape, transposed, dtype = np.lib.format.read_array_header_1_0(stream) if version == (1, 0) else ((), False, None)
         idx.header(shape)
     except _CORRUPT:
         raise
-    except Exception as error:  # numpy reads the header as Python, so a damaged one fails in as many ways as Python has
+    except Exception as error:  # NumPy evaluates the header as Python, so a damaged one can raise anything
         raise IdxError(f"{name} in .npy format", "a header that is none") from error
     if dtype is None:
         raise IdxError(f"{name} in .npy format 1.0", "format {}.{}".format(*version))
@@ -131,7 +131,7 @@ def _read_shape(stream: IO[bytes], name: str) -> tuple[int, ...]:
 
 
 class _Bounded:
-    """A file of which zipfile can only take what it should need at once: it would read a directory of any size whole."""
+    """A file that limits the size of one read: zipfile would read a directory of any size at once."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -144,7 +144,7 @@ class _Bounded:
 
 
 class _Chained:
-    """A header and what follows it, to be read as one."""
+    """A header followed by a stream."""
 
     def __init__(self, header: bytes, rest: IO[bytes]) -> None:
         self.header = header

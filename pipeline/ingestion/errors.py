@@ -6,11 +6,11 @@ from pipeline.core.errors import PipelineError
 
 
 class SourceRefusedError(PipelineError):
-    """One source could not give one file. Fetching goes on with the next source."""
+    """A source did not provide a file. The next source is tried."""
 
 
 class NoSourceError(PipelineError):
-    """No source could give a file."""
+    """No source provided a file."""
 
     def __init__(self, name: str, refusals: Mapping[str, str]) -> None:
         lines = "".join(f"\n  {source}: {reason}" for source, reason in refusals.items())
@@ -21,10 +21,10 @@ class NoSourceError(PipelineError):
 
 
 class ExtraDatasetError(PipelineError):
-    """A set of further training data cannot be had, or does not fit the base."""
+    """An extra data set is not available, or does not fit the base."""
 
     def __init__(self, name: str, source: str, reason: str) -> None:
         super().__init__(
             f"extra {name}, {source}: {reason}.\n"
-            "The arrays already in place are untouched. Mend the set, or its entry of fetch.extra in params.yaml."
+            "The arrays already in place are untouched. Fix the data set, or its entry of fetch.extra in params.yaml."
         )

@@ -1,4 +1,4 @@
-"""Where data files come from: https addresses, folders, and single files."""
+"""Open data files at a source: an https address, a folder, or a single file."""
 
 import gzip
 import threading
@@ -25,9 +25,9 @@ def is_url(source: str) -> bool:
 
 
 def unreachable(sources: Sequence[str], timeout: float) -> dict[str, str]:
-    """Ask every URL among `sources` at once, and return the reason for each that did not answer within `timeout` seconds.
+    """Ask all URLs among `sources` at once; return the reason for each that does not answer within `timeout` seconds.
 
-    Threads, because resolving a name has no timeout of its own: a dead network costs `timeout` in all and no more.
+    Threads, because name resolution has no timeout: a dead network costs `timeout` seconds in total.
     """
     reasons = {source: f"no answer in {timeout:g} s" for source in sources if is_url(source)}
 
@@ -51,17 +51,17 @@ def unreachable(sources: Sequence[str], timeout: float) -> dict[str, str]:
 
 
 class Probe:
-    """Which URLs answer. They are asked when the first of them is needed, and all at once: see `unreachable`."""
+    """Knows which URLs answer. Asks all at once when the first is needed, see `unreachable`."""
 
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout
         self.reasons: dict[str, str] = {}
         self.asked: set[str] = set()
 
-    def refusal(self, source: str, coming: Sequence[str]) -> str | None:
-        """Why `source` cannot be used, None if it can; `coming` are those that may be needed later."""
+    def refusal(self, source: str, upcoming: Sequence[str]) -> str | None:
+        """The reason why `source` cannot be used, or None; `upcoming` are sources that may be needed later."""
         if is_url(source) and source not in self.asked:
-            asked = {source, *coming} - self.asked
+            asked = {source, *upcoming} - self.asked
             self.asked |= asked
             self.reasons |= unreachable(sorted(asked), self.timeout)
         return self.reasons.get(source)
@@ -69,12 +69,12 @@ class Probe:
 
 @contextmanager
 def opened(source: str, name: str, limits: FetchParams) -> Iterator[BinaryIO | None]:
-    """Open the file `name` at `source` for reading, decompressed; None where the source does not hold it.
+    """Open the file `name` at `source` for reading, decompressed; None if the source does not have it.
 
-    A source is a folder, or a single file: that whose name it bears, with or without `.gz`.
+    A source is a folder, or a single file that is named `name`, with or without `.gz`.
 
     Raises:
-        SourceRefusedError: the source is down, slow, or sends what is not the file; also while the stream is read.
+        SourceRefusedError: the source fails, is slow, or sends something else; also while the stream is read.
     """
     try:
         with TemporaryDirectory(prefix="fetch-", ignore_cleanup_errors=True) as folder:
@@ -85,14 +85,14 @@ def opened(source: str, name: str, limits: FetchParams) -> Iterator[BinaryIO | N
             with raw:
                 compressed = raw.read(2) == _GZIP
                 raw.seek(0)
-                packed = cast(BinaryIO, _Hurried(raw, limits.deadline)) if is_url(source) else raw
+                packed = cast(BinaryIO, _WithDeadline(raw, limits.deadline)) if is_url(source) else raw
                 yield cast(BinaryIO, gzip.GzipFile(fileobj=packed)) if compressed else raw
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise SourceRefusedError(f"truncated or corrupt gzip data ({error})") from error
 
 
-class _Hurried:
-    """A file to unpack by the deadline: gzip takes names, padding and empty parts without end, and reads them byte by byte."""
+class _WithDeadline:
+    """A file to decompress by a deadline: gzip reads names, padding and empty members of any length byte by byte."""
 
     def __init__(self, raw: BinaryIO, deadline: float) -> None:
         self._deadline, self._end = deadline, time.monotonic() + deadline
@@ -126,7 +126,7 @@ def _find(source: Path, name: str) -> Path | None:
 
 
 def _candidates(source: str, name: str, names: Sequence[str]) -> tuple[str, ...]:
-    """The addresses at which `source` may hold the file `name`, where it may as well be one of the files `names`."""
+    """The URLs to try for the file `name`; none if `source` is the URL of another one of the files `names`."""
     parts = urlsplit(source)
     folder = parts.path.rstrip("/")
     last = folder.rpartition("/")[2]
@@ -144,7 +144,7 @@ def _download(source: str, name: str, folder: Path, limits: FetchParams) -> Path
             return downloads.download(url, name, folder, limits)
         except requests.HTTPError as error:
             status = None if error.response is None else error.response.status_code
-            if status == requests.codes.forbidden:  # S3's answer for what is absent, too
+            if status == requests.codes.forbidden:  # S3 also answers this for a missing file
                 forbidden = error
             elif status != requests.codes.not_found:
                 raise

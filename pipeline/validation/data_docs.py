@@ -1,4 +1,4 @@
-"""The Data Docs of Great Expectations, as pages that are the same bytes whenever the results are the same."""
+"""Make the Data Docs of Great Expectations reproducible: equal results give pages with equal bytes."""
 
 import datetime
 import logging
@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# Data Docs put the time of their making and random identifiers into their pages, which would change the bytes of an
-# unchanged result from run to run.
+# Data Docs write the current time and random identifiers into their pages.
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _BEACON = re.compile(r"(logo-long\.png)\?d=\w+(?:\.\w+)?")
@@ -33,7 +32,7 @@ def site(folder: str) -> dict[str, Any]:
 
 @contextmanager
 def whole() -> Iterator[None]:
-    """Raise what Great Expectations fails with inside, such as a full disk: it logs that, and leaves the page out."""
+    """Raise errors, such as a full disk, that Great Expectations only logs while it leaves out the page."""
     failed: list[BaseException] = []
 
     def keep(record: logging.LogRecord) -> bool:
@@ -52,18 +51,18 @@ def whole() -> Iterator[None]:
 
 
 def finish(folder: Path, subject: Callable[[str], str]) -> None:
-    """Make the pages that were built in `folder` the same for the same results, and the index lead to each.
+    """Make the pages in `folder` reproducible, and link each from the index.
 
     Args:
-        subject: what the suite of a name is about, in words.
+        subject: returns the link text for the name of a suite.
     """
     _settle(folder)
     _link(folder, subject)
-    shutil.rmtree(folder / "static")  # 4 MB, of which the pages show none
+    shutil.rmtree(folder / "static")  # 4 MB that the pages do not use
 
 
 def _settle(folder: Path) -> None:
-    """Give equal results equal pages: number the random identifiers, take out times and the logo's tracking query."""
+    """Number the random identifiers, and remove times and the logo's tracking query."""
     for page in sorted(folder.rglob("*.html")):
         text = _TIME.sub("time not recorded", _BEACON.sub(r"\1", page.read_text(encoding="utf-8")))
         for number, identifier in enumerate(dict.fromkeys(_UUID.findall(text))):
@@ -72,7 +71,7 @@ def _settle(folder: Path) -> None:
 
 
 def _link(folder: Path, subject: Callable[[str], str]) -> None:
-    """Name the pages in the heading of the index, whose table is drawn by scripts from the internet."""
+    """Link the pages in the heading of the index: its table needs scripts from the internet."""
     index = folder / "index.html"
     pages = {page.relative_to(folder).parts[1]: page.relative_to(folder) for page in folder.glob("validations/**/*.html")}
     links = " | ".join(

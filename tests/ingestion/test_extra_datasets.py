@@ -1,4 +1,4 @@
-"""Further training data, from where it lies to data/raw: what is taken, what is refused and how that is told."""
+"""Extra data sets, from their source to data/raw: what is accepted, what is refused, and the messages."""
 
 import gzip
 import hashlib
@@ -89,7 +89,7 @@ def assert_enlarged(data: Data, *sets: Split) -> None:
 
 
 @pytest.mark.parametrize("form", ["npz", "IDX", "npz at a site", "IDX at a site"])
-def test_a_set_is_added_behind_the_base(form: str, edit: Edit, data: Data, more: Split, site: Site) -> None:
+def test_an_extra_data_set_follows_the_base(form: str, edit: Edit, data: Data, more: Split, site: Site) -> None:
     place(more)
     site.answers = {
         "/more.npz": web.content(npz(more)),
@@ -124,7 +124,7 @@ def test_the_examples_of_the_data_page_add_both_data_sets(edit: Edit, data: Data
     assert_enlarged(data, more, other)
 
 
-def test_the_manifest_tells_whose_rows_are_whose_and_not_where_they_came_from(
+def test_the_manifest_lists_the_segments_and_not_their_sources(
     edit: Edit, data: Data, more: Split, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place(more)
@@ -209,7 +209,7 @@ def refusal(edit: Edit, **changes: Any) -> str:
         fetch.run(edit({"fetch.extra": [entry(**changes)]}), Paths())
     told, advice = str(raised.value).splitlines()
     assert {path.name: path.read_bytes() for path in Paths().raw.iterdir()} == before
-    assert advice == "The arrays already in place are untouched. Mend the set, or its entry of fetch.extra in params.yaml."
+    assert advice == "The arrays already in place are untouched. Fix the data set, or its entry of fetch.extra in params.yaml."
     return told.removesuffix(".")
 
 
