@@ -453,7 +453,7 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(edit: Edit, data: Da
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
         "error: data/raw: expected to read or write it, found: File exists.",
-        "What was complete before is untouched. Move away what is there, and repeat.",
+        "Complete files are unchanged. Move the existing file or folder away and rerun.",
     ]
 
 

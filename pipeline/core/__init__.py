@@ -1,1 +1,1 @@
-"""What the verbs share: nouns, which never import a verb."""
+"""Parameters, paths, files, processes, signals and the console."""

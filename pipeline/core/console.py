@@ -1,4 +1,4 @@
-"""What a person reads: a few lines a stage, a progress bar on a terminal, and errors without a traceback."""
+"""How a verb starts, prints, shows progress on a terminal, and ends: errors are printed without a traceback."""
 
 import argparse
 import errno
@@ -23,8 +23,8 @@ Command = Callable[[argparse.Namespace, Params, Paths], int]
 DEBUG = "PIPELINE_DEBUG"
 INTERRUPTED = signals.EXIT
 
-_DISK = (errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC)  # errors of writing, which name no file
-_REMEDIES = dict.fromkeys((errno.EISDIR, errno.ENOTDIR, errno.EEXIST), "Move away what is there, and repeat.")
+_DISK = (errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC)  # errors of writing; they do not name the file
+_REMEDIES = dict.fromkeys((errno.EISDIR, errno.ENOTDIR, errno.EEXIST), "Move the existing file or folder away and rerun.")
 
 _START = time.monotonic()
 
@@ -54,7 +54,7 @@ def run_stage(name: str, run: Stage, doc: str | None = None) -> int:
         return 0
 
     debug = _parse(parser(name, doc)).debug
-    return _guarded(f"{name} interrupted; `dvc repro` goes on from here.", act, debug, bounded=True)
+    return _guarded(f"{name} interrupted; `dvc repro` continues from here.", act, debug, bounded=True)
 
 
 def run_command(parser: argparse.ArgumentParser, act: Command) -> int:
@@ -97,28 +97,28 @@ def _guarded(interrupted: str, act: Callable[[Params, Paths], int], debug: bool,
 
 def _discard_parts(paths: Paths) -> None:
     files.discard_parts(paths.data)
-    files.discard_parts(paths.store, deep=False)  # parts of the store lie beside it, and artifacts are many
+    files.discard_parts(paths.store, deep=False)  # temporary files are at the top; the artifacts below are many
 
 
 def _explain(error: Exception) -> str:
     if isinstance(error, PipelineError):
         return str(error)
     if isinstance(error, OSError) and (error.filename or error.errno in _DISK):
-        remedy = _REMEDIES.get(error.errno or 0, "Mend the folder's permissions or free some room, and repeat.")
+        remedy = _REMEDIES.get(error.errno or 0, "Fix the permissions or free disk space, and rerun.")
         return (
             f"{error.filename2 or error.filename or 'the disk'}: expected to read or write it, found: {error.strerror}.\n"
-            f"What was complete before is untouched. {remedy}"
+            f"Complete files are unchanged. {remedy}"
         )
     found = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
-    return f"unexpected {found}\nThis is a defect of the pipeline: {DEBUG}=1 shows the traceback."
+    return f"unexpected {found}\nThis is a bug in the pipeline: {DEBUG}=1 shows the traceback."
 
 
 def _quieten() -> None:
-    """Keep libraries' warnings and log lines off a normal run; their errors still arrive as exceptions."""
+    """Hide the warnings and log lines of libraries. Their errors are still raised."""
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
 
 
 def progress(description: str, unit: str, **options: Any) -> "tqdm[Any]":
-    """A progress bar on stderr: on a terminal only, and gone when it is done."""
+    """A progress bar on stderr, only on a terminal; it disappears when it is complete."""
     return tqdm(desc=description, unit=unit, disable=None, leave=False, dynamic_ncols=True, **options)

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside their place, flushed to disk, then renamed."""
+"""Atomic writes: a file is complete or absent. It is written beside its final path, flushed to disk, then renamed."""
 
 import csv
 import errno
@@ -21,9 +21,9 @@ _PART = re.compile(r"\..*\.(\d+)\.part.*")
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; it takes the place of `path` when the block ends well, else it is removed.
+    """Yield a temporary path; when the block ends, the file there replaces `path`. If the block raises, it is removed.
 
-    The temporary name keeps the suffix, by which Keras and ONNX choose a format.
+    The temporary name keeps the suffix, from which Keras and ONNX derive the format.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = _beside(path)
@@ -38,7 +38,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """As `replacing`, for a folder with all that is in it: yield an empty one. For a moment there is neither old nor new."""
+    """Like `replacing`, for a folder: yield an empty one to fill. For a moment, neither the old nor the new one exists."""
     with scratch(path) as part, scratch(path.with_name(f"{path.name}.old")) as old:
         yield part
         for written in (*part.rglob("*"), part):
@@ -53,7 +53,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def scratch(path: Path) -> Iterator[Path]:
-    """Yield an empty folder on the disk of `path`, beside it, which is gone when the block ends."""
+    """Yield an empty folder beside `path`, on the same disk; it is removed when the block ends."""
     part = _beside(path)
     part.mkdir(parents=True)
     try:
@@ -67,7 +67,7 @@ def _beside(path: Path) -> Path:
 
 
 def _flush(path: Path) -> None:
-    """Have the disk hold a file, or what a folder lists, whatever happens to the machine."""
+    """Flush a file, or the entries of a folder, to disk, so that it survives a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -76,11 +76,11 @@ def _flush(path: Path) -> None:
 
 
 def discard_parts(folder: Path, deep: bool = True) -> None:
-    """Remove what `replacing` and `scratch` left in `folder`: of this process, and of those that were killed in it.
+    """Remove the temporary files of this process and of processes that are gone from `folder`.
 
     Args:
-        folder: where to look; it need not be there.
-        deep: look into the folders in it, too.
+        folder: where to look; it may be missing.
+        deep: whether to look into subfolders.
     """
     for above, folders, names in os.walk(folder):
         for name in [*folders, *names]:
@@ -101,12 +101,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write `content` with a fixed layout, so that equal content is equal bytes. NaN is refused: it is not JSON."""
+    """Write JSON with a fixed layout: equal content gives equal bytes. NaN raises ValueError, because JSON has none."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Raise MissingInputError when `path` is absent, UnusableInputError when it is not JSON."""
+    """Read JSON. Raise MissingInputError if `path` does not exist, UnusableInputError if it is not JSON."""
     try:
         return json.loads(require(path).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
@@ -116,7 +116,7 @@ def read_json(path: Path) -> Any:
 
 
 def require(path: Path) -> Path:
-    """Return `path`, or raise MissingInputError when there is no such file."""
+    """Return `path`, or raise MissingInputError if the file does not exist."""
     if not path.is_file():
         raise MissingInputError(path)
     return path
@@ -129,7 +129,7 @@ def sha256(path: Path) -> str:
 
 
 def md5(path: Path) -> str:
-    """Hexadecimal MD5 of the file's bytes, by which DVC names it."""
+    """Hexadecimal MD5 of the file's bytes, which DVC uses as its name in the cache."""
     with require(path).open("rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest()
 

@@ -1,4 +1,4 @@
-"""Addresses as they may be shown."""
+"""Remove credentials from URLs before they are printed or stored."""
 
 import re
 
@@ -8,7 +8,7 @@ _SECRET = re.compile(r"[?&#;][^=&;]*(auth|credential|key|pass|pwd|secret|sig|tok
 
 
 def redacted(address: str) -> str:
-    """A URL without the credentials, query and fragment that it may carry; anything else as it is."""
+    """Remove credentials, query and fragment from a URL. Other text is returned unchanged."""
     scheme, separator, rest = address.partition("://")
     if not separator:
         return address
@@ -17,10 +17,10 @@ def redacted(address: str) -> str:
 
 
 def redacted_text(text: str) -> str:
-    """A message without the credentials, queries and fragments of the URLs in it."""
+    """Remove credentials, queries and fragments from all URLs in `text`."""
     return _QUERY.sub(r"\1", _CREDENTIALS.sub("", text))
 
 
 def carries_secret(address: str) -> bool:
-    """Whether a URL holds a user or a password, or a query that is named as a secret is."""
+    """Whether a URL contains a user, a password, or a query parameter whose name suggests a secret."""
     return "://" in address and bool(_CREDENTIALS.search(address) or _SECRET.search(address))

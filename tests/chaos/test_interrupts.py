@@ -24,7 +24,7 @@ from tests.imports import ROOT
 
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 LIMIT = 2  # seconds
-LINES = ["interrupted before anything was begun.", "{} interrupted; `dvc repro` goes on from here."]
+LINES = ["interrupted before the start.", "{} interrupted; `dvc repro` continues from here."]
 
 
 @pytest.fixture(scope="module")

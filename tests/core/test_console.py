@@ -67,35 +67,35 @@ def test_a_result_is_one_line_with_the_time_it_took(edit: Edit, capsys: pytest.C
             MissingInputError(Path("data/raw/manifest.json")),
             [
                 "error: data/raw/manifest.json: expected this file from an earlier stage, found none.",
-                "Nothing was written. `dvc repro` makes it.",
+                "Nothing was written. `dvc repro` creates it.",
             ],
         ),
         (
             PermissionError(errno.EACCES, "Permission denied", "data/raw"),
             [
                 "error: data/raw: expected to read or write it, found: Permission denied.",
-                "What was complete before is untouched. Mend the folder's permissions or free some room, and repeat.",
+                "Complete files are unchanged. Fix the permissions or free disk space, and rerun.",
             ],
         ),
         (
             OSError(errno.ENOSPC, "No space left on device"),
             [
                 "error: the disk: expected to read or write it, found: No space left on device.",
-                "What was complete before is untouched. Mend the folder's permissions or free some room, and repeat.",
+                "Complete files are unchanged. Fix the permissions or free disk space, and rerun.",
             ],
         ),
         (
             KeyError("epochs"),
             [
                 "error: unexpected KeyError: 'epochs'",
-                "This is a defect of the pipeline: PIPELINE_DEBUG=1 shows the traceback.",
+                "This is a bug in the pipeline: PIPELINE_DEBUG=1 shows the traceback.",
             ],
         ),
         (
             RuntimeError("first line\nsecond line\nthird line"),
             [
                 "error: unexpected RuntimeError: first line",
-                "This is a defect of the pipeline: PIPELINE_DEBUG=1 shows the traceback.",
+                "This is a bug in the pipeline: PIPELINE_DEBUG=1 shows the traceback.",
             ],
         ),
     ],
@@ -171,7 +171,7 @@ def test_an_unknown_argument_is_exit_code_2(
 def test_control_c_is_one_line_and_exit_code_130(capsys: pytest.CaptureFixture[str]) -> None:
     assert console.run_stage("tiny", failing(KeyboardInterrupt())) == 130
 
-    assert capsys.readouterr().err == "\ntiny interrupted; `dvc repro` goes on from here.\n"
+    assert capsys.readouterr().err == "\ntiny interrupted; `dvc repro` continues from here.\n"
 
 
 def test_a_command_has_arguments_and_an_exit_code_of_its_own(
@@ -216,7 +216,7 @@ def test_what_a_kill_left_beside_the_store_is_removed_and_artifacts_are_not_look
     assert sorted(path for path in store.rglob("*") if path.is_file()) == sorted(kept)
 
 
-INTERRUPTED = "\ntiny interrupted; `dvc repro` goes on from here.\n"
+INTERRUPTED = "\ntiny interrupted; `dvc repro` continues from here.\n"
 NUMBERS = [signal.SIGTERM, signal.SIGINT]
 STAGE = """
 import hashlib, os, signal, sys, time
@@ -337,7 +337,7 @@ def test_a_signal_amid_the_first_imports_is_one_line(number: signal.Signals) -> 
 
     done = subprocess.run([sys.executable, "-c", send], cwd=ROOT, capture_output=True, text=True, check=False)
 
-    assert (done.returncode, done.stderr) == (130, "\ninterrupted before anything was begun.\n")
+    assert (done.returncode, done.stderr) == (130, "\ninterrupted before the start.\n")
 
 
 def test_a_stage_ends_when_dvc_is_gone() -> None:

@@ -181,7 +181,7 @@ def test_a_missing_file_is_named(read: Any, tmp_path: Path) -> None:
 
     assert str(refusal.value) == (
         f"{tmp_path / 'report.json'}: expected this file from an earlier stage, found none.\n"
-        "Nothing was written. `dvc repro` makes it."
+        "Nothing was written. `dvc repro` creates it."
     )
 
 

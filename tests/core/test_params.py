@@ -23,7 +23,7 @@ def refusal(edit: Edit, changes: dict[str, Any]) -> str:
     told, advice = str(refusal.value).splitlines()
     path, _, problems = told.partition(": ")
     assert path.endswith("params.yaml")
-    assert advice.startswith("Nothing was run. Correct the file, or `git checkout ")
+    assert advice.startswith("Nothing was run. Fix the file, or restore it: `git checkout ")
     return problems
 
 
