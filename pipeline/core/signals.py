@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: whatever the main thread of a stage is at, the process ends soon, and says so."""
+"""Ctrl-C and SIGTERM end a stage within two seconds, whatever its main thread does, and interrupt a command."""
 
 import os
 import select
@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-EXIT = 130  # 128 + SIGINT, as shells count it
+EXIT = 130  # 128 + SIGINT, the shells' convention
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_GRACE = 1.2  # seconds to unwind in, before the process is ended from the side
-_LAST = 0.4  # seconds for what has to be done even then
-_PARENT = 0.5  # seconds between two looks at whether DVC is still there
+_GRACE = 1.2  # seconds for the main thread to clean up, before another thread ends the process
+_LAST = 0.4  # seconds for the acts of `last` in that other thread
+_PARENT = 0.5  # seconds between two checks whether DVC is alive
 
-_STARTED_BY = os.getppid()  # asked at once: DVC may be gone before TensorFlow is imported
+_STARTED_BY = os.getppid()  # read at import: DVC may be gone before TensorFlow is imported
 
 _last: list[Callable[[], None]] = []
 _fragile = False
@@ -28,52 +28,51 @@ _waiting = False
 class Interrupted(KeyboardInterrupt):
     """A signal asked the process to end.
 
-    A class of its own because Python, where a plain KeyboardInterrupt came out of an `exec`, which libraries run at import,
-    ends the process by SIGINT later, whatever exit code it was given.
+    A plain KeyboardInterrupt that leaves an `exec` makes Python exit by SIGINT later, and libraries use `exec` at import.
     """
 
 
 def start(line: str, bounded: bool) -> None:
-    """Raise Interrupted in the main thread at a signal, from now on.
+    """From now on, a signal raises Interrupted in the main thread.
 
     Args:
-        line: what a person reads where the process has to be ended from the side.
-        bounded: the process ends in time, whatever the main thread is at; further signals are not to disturb its cleaning up.
+        line: printed if another thread has to end the process.
+        bounded: end the process in time even if the main thread does not; further signals do not disturb its clean-up.
     """
 
-    stderr = os.dup(2)  # which may be held back when the time comes
+    stderr = os.dup(2)  # 2 itself may be redirected when the signal comes
     asked = False
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal asked
         global _waiting
         again, asked = asked, True
-        if bounded and again:  # not SIG_IGN: Python complains of a signal that came before that, and may lose what is raised
+        if bounded and again:  # SIG_IGN could lose the exception of a signal that came before
             return
         if bounded and _fragile:
             _end(line, stderr)
-        _waiting = _held > 0 and not again  # nothing else ends a process that is not bounded
+        _waiting = _held > 0 and not again  # only a second signal ends a command
         if not _waiting:
             raise Interrupted
 
     if bounded:
         _watch(line, stderr)
     for number in _SIGNALS:
-        if signal.getsignal(number) != signal.SIG_IGN:  # as shells leave SIGINT to what runs in the background
+        if signal.getsignal(number) != signal.SIG_IGN:  # shells ignore SIGINT for background processes
             signal.signal(number, handle)
 
 
 def stop() -> None:
-    """Ignore signals: the exit code is settled, and Python puts back what would end the process by them while it exits."""
+    """Ignore signals: the exit code is decided, and while Python exits it restores handlers that would change it."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
 def fragile() -> Iterator[None]:
-    """Have a signal end the process from the side, inside, and at once: nothing is raised.
+    """Exit immediately on a signal in this block instead of raising Interrupted.
 
-    For imports: C++ that calls Python aborts the process at an exception, or leaves half-made objects that complain.
+    For imports: C++ code that calls Python aborts the process on an exception, or leaves incomplete objects.
     """
     global _fragile
     _fragile = True
@@ -84,9 +83,9 @@ def fragile() -> Iterator[None]:
 
 
 def hold() -> None:
-    """Have a signal raise nothing until `release`, but a second one where the process is not bounded.
+    """Defer Interrupted until `release`; in a command, a second signal raises it at once.
 
-    For what must not be left half done. Of the main thread: in others no signal is raised.
+    For operations of the main thread that must not be left incomplete. Other threads are not interrupted anyway.
     """
     global _held
     if threading.current_thread() is threading.main_thread():
@@ -97,22 +96,21 @@ def release() -> None:
     """Undo a `hold`.
 
     Raises:
-        Interrupted: a signal came meanwhile.
+        Interrupted: a signal came since `hold`.
     """
     global _held, _waiting
     if threading.current_thread() is threading.main_thread():
-        _held = max(0, _held - 1)  # what began before anybody held
+        _held = max(0, _held - 1)  # operations may have started before the first `hold`
         if _waiting and not _held:
             _waiting = False
             raise Interrupted
 
 
 def _watch(line: str, stderr: int) -> None:
-    """End the process from the side where Interrupted does not get it to end.
+    """Start a thread that ends the process if Interrupted does not.
 
-    Python runs no handler while the main thread is in native code, such as a compilation, and libraries swallow exceptions:
-    a thread of its own gets to know of the signal as well. Under DVC it is as good as a signal when DVC is gone: whoever
-    starts DVC anew is not to meet this stage at work.
+    Python runs no signal handler while the main thread is in native code, such as a compilation, and libraries swallow
+    exceptions. The end of DVC counts as a signal: a new `dvc repro` must not run beside this stage.
     """
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
@@ -133,7 +131,7 @@ def _wait(line: str, reading: int, stderr: int) -> None:
 
 
 def _end(line: str, stderr: int) -> NoReturn:
-    """End the process, after what has to be done even then."""
+    """Call the acts of `last` in a thread, for a limited time, and exit."""
     acting = threading.Thread(target=_act, daemon=True)
     acting.start()
     acting.join(_LAST)
@@ -142,13 +140,13 @@ def _end(line: str, stderr: int) -> NoReturn:
 
 
 def _act() -> None:
-    for act in reversed(_last):  # the innermost knows most, and time is short
+    for act in reversed(_last):  # innermost first: it is the most specific, and time is short
         act()
 
 
 @contextmanager
 def last(act: Callable[[], None]) -> Iterator[None]:
-    """Have `act` called, in another thread, if the process has to be ended from the side while inside."""
+    """Call `act`, in another thread, if that thread has to end the process during this block."""
     _last.append(act)
     try:
         yield

@@ -1,4 +1,4 @@
-"""How runs are opened, ended, and marked as killed."""
+"""Open runs, end them, and mark interrupted ones as KILLED."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -13,13 +13,13 @@ from pipeline.tracking.run_owner import RunOwner
 
 
 def open_run(name: str | None, here: RunOwner) -> str:
-    """Open a run, which is the active one then; return its identifier."""
+    """Open a run, make it the active run, and return its id."""
     return str(mlflow.start_run(run_name=name, tags=here.tags()).info.run_id)
 
 
 @contextmanager
 def _killing(kill: Callable[[], None]) -> Iterator[None]:
-    """Have `kill` called where Ctrl-C or SIGTERM ends the process, from the side, too."""
+    """Call `kill` if Ctrl-C or SIGTERM interrupts this block, also if another thread ends the process."""
     with signals.last(kill):
         try:
             yield
@@ -30,18 +30,18 @@ def _killing(kill: Callable[[], None]) -> Iterator[None]:
 
 
 def opening(experiment: str, here: RunOwner) -> AbstractContextManager[None]:
-    """Have a run that is interrupted while only the store knows its identifier be a KILLED one as well."""
+    """Mark the runs of this process as KILLED if it is interrupted before it knows the id of the run that it opens."""
     return _killing(lambda: kill_running(experiment, here, lambda owner: owner == here))
 
 
 @contextmanager
 def ending(run_id: str, end: Callable[[int], None]) -> Iterator[None]:
-    """Have `end` end the run as FINISHED or FAILED, or as KILLED where it is interrupted.
+    """Call `end` with FINISHED, FAILED or, if interrupted, KILLED.
 
-    MLflow's own way, `with mlflow.start_run()`, calls whatever is raised inside a failure.
+    `with mlflow.start_run()` would mark an interrupted run as FAILED.
     """
     status = RunStatus.FAILED
-    with _killing(lambda: kill(run_id)):  # it may be interrupted before it is the active run, and in its end, too
+    with _killing(lambda: kill(run_id)):  # also before the run is active, and while `end` runs
         try:
             yield
             status = RunStatus.FINISHED
@@ -53,7 +53,7 @@ def ending(run_id: str, end: Callable[[int], None]) -> Iterator[None]:
 
 
 def end(status: int) -> None:
-    """End the active run. Of one that failed anyway that is told, and not that the store does not take its end."""
+    """End the active run. If the run failed, that error is reported, and not an error of the store while ending it."""
     try:
         mlflow.end_run(RunStatus.to_string(status))
     except MlflowException:
@@ -62,17 +62,17 @@ def end(status: int) -> None:
 
 
 def kill(run_id: str) -> None:
-    """Mark the run as KILLED from any thread: only the one that opened it knows it as active."""
+    """Mark the run as KILLED. Works in any thread; only the thread that opened the run knows it as active."""
     mlflow.MlflowClient().set_terminated(run_id, RunStatus.to_string(RunStatus.KILLED))
 
 
 def end_orphans(experiment: str, here: RunOwner) -> None:
-    """End the runs of this checkout whose process is gone, as after a power cut. Others' runs go on, and so do those alive."""
+    """Mark as KILLED the runs of this checkout whose process is gone, for example after a power cut."""
     kill_running(experiment, here, lambda owner: run_owner.is_gone(owner, here))
 
 
 def kill_running(experiment: str, here: RunOwner, whose: Callable[[RunOwner], bool]) -> None:
-    """Mark as KILLED those runs of this machine that are RUNNING and whose runner `whose` says yes to."""
+    """Mark as KILLED the RUNNING runs of this machine for whose owner `whose` returns True."""
     on_this_machine = f"attributes.status = 'RUNNING' and tags.`{run_owner.HOST}` = '{here.host}'"
     for run in mlflow.MlflowClient().search_runs([experiment], on_this_machine, max_results=1000):
         owner = run_owner.from_tags(run.data.tags)
