@@ -19,7 +19,7 @@ from pipeline.promotion.repository import Repository
 
 
 def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
-    """Raise DamagedError where anything is not what it was; with `options.lock` return 1 unless a file of DVC's was mended."""
+    """Raise DamagedError if any file changed. With `options.lock`, only repair DVC's files; return 1 if none was truncated."""
     root = paths.root.absolute()
     checkout = Repository(root)
     mended = dvc_state.repair(checkout)
