@@ -26,27 +26,28 @@ from pipeline.training.snapshots import Weights
 TEMPLATE = Path(__file__).parent / "explorer" / "web" / "index.html"
 
 
-def figures(weights: Weights, activation: str, test: Split) -> dict[str, float]:
-    """Accuracy and loss of a network with these weights on the test split."""
+def split_metrics(weights: Weights, activation: str, test: Split) -> dict[str, float]:
+    """Compute accuracy and loss of a network with these weights on the test split."""
     probabilities = page.forward(weights, activation, test.images)
     accuracy, loss = metrics.accuracy(test.labels, probabilities), metrics.log_loss(test.labels, probabilities)
     return {"accuracy": accuracy, "loss": loss}
 
 
 def progress(params: Params, paths: Paths, test: Split) -> list[dict[str, Any]]:
-    """The network from the random start to the end, which is the exported model with the figures that evaluate found."""
+    """Encode the network from the random start to the exported model, which has the metrics of stage evaluate."""
     end = page.final(onnx_model.dense_layers(paths.onnx))
     chosen = page.choose(snapshots.load(paths.snapshots), end)
-    on_the_way = [
-        page.snapshot_json(taken, figures(page.rounded(taken.weights), params.model.activation, test)) for taken in chosen
+    encoded = [
+        page.snapshot_json(taken, split_metrics(page.quantized(taken.weights), params.model.activation, test))
+        for taken in chosen
     ]
-    scored = files.read_json(paths.metrics)
-    found = {"accuracy": scored["accuracy"], "loss": scored["log_loss"]}
-    return [*on_the_way, page.end_json(len(history.read(paths.history)), end, found)]
+    evaluated = files.read_json(paths.metrics)
+    end_metrics = {"accuracy": evaluated["accuracy"], "loss": evaluated["log_loss"]}
+    return [*encoded, page.end_json(len(history.read(paths.history)), end, end_metrics)]
 
 
 def content(params: Params, paths: Paths) -> Mapping[str, Any]:
-    """Everything that the page shows, none of it known before the run."""
+    """Return the content of the page as JSON."""
     train, test = datasets.load(paths, "train"), datasets.load(paths, "test")
     manifest, classes = datasets.read_manifest(paths), params.fetch.classes
     predicted = OnnxModel(paths.onnx).predict(test.images)

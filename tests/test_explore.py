@@ -1,4 +1,4 @@
-"""The explorer's page in real Chromium, against ONNX Runtime, TensorFlow and metrics.json."""
+"""The explorer's page in Chromium, compared with ONNX Runtime, TensorFlow and metrics.json."""
 
 import math
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from selenium.webdriver.common.keys import Keys
 
 from pipeline.core import files, params
 from pipeline.data.datasets import Pixels, Split
-from pipeline.explorer.page import ACTIVATIONS, forward, rounded
+from pipeline.explorer.page import ACTIVATIONS, forward, quantized
 from pipeline.inference.onnx_model import OnnxModel
 from pipeline.training import network, snapshots
 from tests.browser import chromium, complaints, requested
@@ -25,7 +25,7 @@ RIGHT = "return Number(document.querySelector('#answer .first .figure').textCont
 
 @pytest.fixture(scope="module")
 def explored(subset: dict[str, Split], tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    """A tree whose network has learnt enough to read handwriting."""
+    """A tree with a network that is trained well enough to read handwriting."""
     made = small_repository(tmp_path_factory.mktemp("explored"), subset, {"train.epochs": 25})
     build(made, registered=False)
     return made
@@ -40,7 +40,7 @@ def opened(explored: Repository) -> Iterator[Any]:
 
 @pytest.fixture
 def page(opened: Any, explored: Repository) -> Iterator[Any]:
-    """The page as it is when it is opened, and nothing to complain about in the end."""
+    """The freshly opened page; fails if the browser logs a warning or an error."""
     opened.get(explored.paths.page.absolute().as_uri())
     complaints(opened)
     yield opened
@@ -61,11 +61,11 @@ def text(page: Any, identifier: str) -> str:
     return str(page.find_element(By.ID, identifier).text)
 
 
-def answer(page: Any) -> str:
+def prediction(page: Any) -> str:
     return str(page.find_element(By.CSS_SELECTOR, "#answer .first .name").text)
 
 
-def test_the_page_computes_what_onnx_runtime_does(page: Any, explored: Repository, subset: dict[str, Split]) -> None:
+def test_the_page_predicts_the_same_as_onnx_runtime(page: Any, explored: Repository, subset: dict[str, Split]) -> None:
     images = subset["test"].images[:100]
 
     found = predict(page, images)
@@ -73,8 +73,8 @@ def test_the_page_computes_what_onnx_runtime_does(page: Any, explored: Repositor
     np.testing.assert_allclose(found, OnnxModel(explored.paths.onnx).predict(images), rtol=0, atol=1e-5)
 
 
-def test_a_step_is_the_one_that_tensorflow_takes(page: Any, explored: Repository, subset: dict[str, Split]) -> None:
-    image, truth, rate = subset["test"].images[:1], 3, 0.5  # no three: there is something to learn
+def test_a_gradient_step_equals_tensorflows(page: Any, explored: Repository, subset: dict[str, Split]) -> None:
+    image, truth, rate = subset["test"].images[:1], 3, 0.5  # the image shows no three, so the gradient is large
     model = network.load(explored.paths.keras)
     with tf.GradientTape() as tape:
         loss = keras.losses.sparse_categorical_crossentropy(np.array([truth]), model(image))
@@ -89,7 +89,7 @@ def test_a_step_is_the_one_that_tensorflow_takes(page: Any, explored: Repository
         assert np.abs(moved).max() > 1e-2
 
 
-def test_a_step_taken_shows_everywhere_and_undo_takes_it_back(page: Any) -> None:
+def test_a_step_changes_the_whole_page_and_undo_reverts_it(page: Any) -> None:
     before = page.execute_script("return explorer.predict(explorer.state.pixels)")
     page.find_element(By.CSS_SELECTOR, "#truth button:last-child").click()
     undo = page.find_element(By.ID, "undo")
@@ -105,24 +105,24 @@ def test_a_step_taken_shows_everywhere_and_undo_takes_it_back(page: Any) -> None
     assert page.execute_script("return explorer.predict(explorer.state.pixels)") == before
 
 
-def test_the_slider_goes_from_guesses_to_what_metrics_json_says(page: Any, explored: Repository) -> None:
+def test_the_slider_goes_from_random_weights_to_the_accuracy_in_metrics_json(page: Any, explored: Repository) -> None:
     moments = page.execute_script("return explorer.content.snapshots.map(({epoch, accuracy}) => [epoch, accuracy])")
     metrics, (_, guessed) = files.read_json(explored.paths.metrics), moments[0]
 
     assert len(moments) == 10
-    assert 0.02 < guessed < 0.25  # ten classes: a tenth, give or take what a random network prefers
+    assert 0.02 < guessed < 0.25  # about one in ten: a random network prefers some classes
     assert moments[-1] == [explored.params.train.epochs, metrics["accuracy"]]
     assert f"{metrics['accuracy']:.2%}"[:-1] in text(page, "moment-text")
     show_moment(page, 0)
     assert f"{guessed:.2%}"[:-1] in text(page, "moment-text")
-    assert "random start" in text(page, "now-text")
+    assert "random weights" in text(page, "now-text")
 
 
-def test_each_moment_is_computed_with_the_weights_of_then(page: Any, explored: Repository, subset: dict[str, Split]) -> None:
+def test_each_moment_uses_the_weights_of_its_snapshot(page: Any, explored: Repository, subset: dict[str, Split]) -> None:
     images = subset["test"].images[:20]
     for moment, taken in enumerate(snapshots.load(explored.paths.snapshots)):
         show_moment(page, moment)
-        expected = forward(rounded(taken.weights), "relu", images)
+        expected = forward(quantized(taken.weights), "relu", images)
         np.testing.assert_allclose(predict(page, images), expected, rtol=0, atol=1e-5)
 
 
@@ -139,7 +139,7 @@ STROKES = {
 
 
 def draw(page: Any, stroke: list[tuple[float, float]]) -> None:
-    """Draw with the mouse, in pixels from the pad's upper left corner."""
+    """Draw a stroke with the mouse, in pixels from the upper left corner of the pad."""
     pad = page.find_element(By.ID, "pad")
     page.execute_script("arguments[0].scrollIntoView({block: 'center'})", pad)
     mouse = ActionChains(page, duration=5)
@@ -151,13 +151,13 @@ def draw(page: Any, stroke: list[tuple[float, float]]) -> None:
 
 
 @pytest.mark.parametrize("digit", STROKES)
-def test_a_digit_drawn_with_the_mouse_is_read(page: Any, digit: str) -> None:
+def test_a_digit_drawn_with_the_mouse_is_recognized(page: Any, digit: str) -> None:
     page.find_element(By.ID, "clear").click()
     assert "Nothing drawn" in text(page, "now-text")
 
     draw(page, STROKES[digit])
 
-    assert answer(page) == digit
+    assert prediction(page) == digit
     ink = np.reshape(page.execute_script("return Array.from(explorer.state.pixels)"), (28, 28))
     rows, columns = (np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0))
     assert max(np.ptp(rows), np.ptp(columns)) + 1 in range(18, 23)  # a box of 20
@@ -165,7 +165,7 @@ def test_a_digit_drawn_with_the_mouse_is_read(page: Any, digit: str) -> None:
     assert centre == pytest.approx([14, 14], abs=0.75)
 
 
-def test_a_finger_draws_too(page: Any) -> None:
+def test_drawing_works_by_touch(page: Any) -> None:
     page.find_element(By.ID, "clear").click()
     pad = page.find_element(By.ID, "pad")
     page.execute_script("arguments[0].scrollIntoView({block: 'center'})", pad)
@@ -176,16 +176,16 @@ def test_a_finger_draws_too(page: Any) -> None:
         page.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
     page.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
-    assert answer(page) == "1"
+    assert prediction(page) == "1"
 
 
-def test_the_keyboard_draws_and_picks(page: Any) -> None:
+def test_drawing_and_selecting_work_by_keyboard(page: Any) -> None:
     page.find_element(By.ID, "clear").click()
     pad = page.find_element(By.ID, "pad")
 
     pad.send_keys(Keys.ARROW_UP * 8, Keys.SPACE, Keys.ARROW_DOWN * 16, Keys.SPACE)
 
-    assert answer(page) == "1"
+    assert prediction(page) == "1"
     pad.send_keys(Keys.DELETE)
     assert "Nothing drawn" in text(page, "now-text")
     diagram = page.find_element(By.ID, "diagram")
@@ -196,44 +196,44 @@ def test_the_keyboard_draws_and_picks(page: Any) -> None:
     diagram.send_keys(Keys.PAGE_UP, Keys.PAGE_UP)
     assert "Pixel in row 1, column 10" in text(page, "inspector")
     page.find_element(By.ID, "flat").send_keys(Keys.ARROW_DOWN)
-    assert "Row 16 of 28 becomes values 421 to 448 of 784" in text(page, "flat-row")
+    assert "Row 16 of 28 becomes inputs 421 to 448 of 784" in text(page, "flat-row")
 
 
-def test_what_is_touched_is_taken_apart(page: Any, explored: Repository) -> None:
+def test_the_inspector_explains_the_selected_unit(page: Any, explored: Repository) -> None:
     weights = network.load(explored.paths.keras).get_weights()
     pixels = np.array(page.execute_script("return Array.from(explorer.state.pixels)")) / 255
     page.execute_script("select({kind: 'unit', layer: 0, unit: 7})")
     total = weights[0][:, 7] @ pixels
     said = text(page, "inspector").replace("−", "-")
-    assert f"add up to {total:+.3f}; with the bias {weights[1][7]:+.3f} that is {total + weights[1][7]:+.3f}" in said
+    assert f"Sum of the products: {total:+.3f}. With the bias {weights[1][7]:+.3f}: {total + weights[1][7]:+.3f}" in said
 
     page.execute_script("select({kind: 'unit', layer: 1, unit: 4})")
     hidden = np.maximum(pixels @ weights[0] + weights[1], 0)
     sent = hidden * weights[2][:, 4]
     said = text(page, "inspector").replace("−", "-")
-    assert f"Neurons that spoke for it: {(sent > 0).sum()}" in said
+    assert f"Neurons with a positive contribution: {(sent > 0).sum()}" in said
     assert f"neuron {sent.argmax()}: {sent.max():+.3f}" in said
     assert f"neuron {sent.argmin()}: {sent.min():+.3f}" in said
 
 
-def test_the_arithmetic_of_the_parameters_is_the_network_s(page: Any) -> None:
+def test_the_inspector_counts_the_parameters(page: Any) -> None:
     page.find_element(By.CSS_SELECTOR, "#layers button").click()
 
     said = text(page, "inspector")
 
-    for sentence in ("784 × 256 + 256 200,960", "256 × 10 + 10 2,570", "in all 203,530"):
+    for sentence in ("784 × 256 + 256 200,960", "256 × 10 + 10 2,570", "total 203,530"):
         assert sentence in said
 
 
-def test_the_data_are_counted(page: Any, subset: dict[str, Split]) -> None:
+def test_the_page_counts_the_data(page: Any, subset: dict[str, Split]) -> None:
     counts = np.bincount(subset["train"].labels)
 
-    assert f"{len(subset['train'].labels):,} images to learn from" in text(page, "data-words")
+    assert f"{len(subset['train'].labels):,} training images and" in text(page, "data-words")
     assert f"{counts.min()} to {counts.max()} training images of each digit" in text(page, "data-words")
     assert f"{counts[3]} + {np.bincount(subset['test'].labels)[3]}" in text(page, "counts")
 
 
-def test_nothing_is_asked_of_any_other_place(explored: Repository) -> None:
+def test_the_page_makes_no_network_request(explored: Repository) -> None:
     with chromium() as browser:
         requested(browser)
         browser.get(explored.paths.page.absolute().as_uri())
@@ -249,7 +249,7 @@ def test_nothing_is_asked_of_any_other_place(explored: Repository) -> None:
 
 
 @pytest.mark.parametrize("width", [360, 768, 1280])
-def test_no_width_needs_scrolling_sideways(page: Any, width: int) -> None:
+def test_no_width_needs_horizontal_scrolling(page: Any, width: int) -> None:
     page.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride", {"width": width, "height": 800, "deviceScaleFactor": 2, "mobile": width < 500}
     )
@@ -289,12 +289,12 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     return made
 
 
-def test_other_data_and_another_network_give_a_right_page(other: Repository) -> None:
+def test_the_page_works_for_other_data_and_another_network(other: Repository) -> None:
     images = np.load(other.paths.raw / "test_images.npy")[:30]
     with chromium() as browser:
         browser.get(other.paths.page.absolute().as_uri())
         np.testing.assert_allclose(predict(browser, images), OnnxModel(other.paths.onnx).predict(images), rtol=0, atol=1e-5)
-        for sentence in ("320 × 12 + 12 3,852", "12 × 7 + 7 91", "7 × 3 + 3 24", "in all 3,967"):
+        for sentence in ("320 × 12 + 12 3,852", "12 × 7 + 7 91", "7 × 3 + 3 24", "total 3,967"):
             assert sentence in text(browser, "inspector")
         assert [item.text for item in browser.find_elements(By.CSS_SELECTOR, "#answer .name")] == OTHER["fetch.classes"]
         assert "of each class" in text(browser, "data-words")
@@ -309,8 +309,8 @@ NAMES = list(ACTIVATIONS)
 
 
 @pytest.mark.parametrize("activation", NAMES)
-def test_the_page_knows_every_activation_and_its_slope(page: Any, activation: str) -> None:
-    points = tf.constant(np.linspace(-6, 6, 25))  # 0 among them, where the slope of some is a matter of taste
+def test_every_activation_and_its_slope_equal_keras(page: Any, activation: str) -> None:
+    points = tf.constant(np.linspace(-6, 6, 25))  # without 0, where some have no unique slope
     points = tf.boolean_mask(points, points != 0)
     with tf.GradientTape() as tape:
         tape.watch(points)
@@ -325,7 +325,7 @@ def test_the_page_knows_every_activation_and_its_slope(page: Any, activation: st
     np.testing.assert_allclose(ACTIVATIONS[activation](np.asarray(points)), values, rtol=1e-6, atol=1e-9)
 
 
-def test_the_page_knows_what_the_parameters_offer() -> None:
+def test_the_page_supports_every_activation_of_params_yaml() -> None:
     offered = params.ModelParams.model_json_schema()["properties"]["activation"]["enum"]
 
     assert sorted(ACTIVATIONS) == sorted(offered)

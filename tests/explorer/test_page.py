@@ -1,4 +1,4 @@
-"""What the page is made of: snapshots, figures and pictures, against numpy and Keras."""
+"""The content of the page: snapshots, metrics and images, compared with numpy and ONNX Runtime."""
 
 import base64
 import json
@@ -116,7 +116,7 @@ def test_train_writes_the_start_and_the_way(built: Repository, subset: dict[str,
     assert taken[-1].epoch < built.params.train.epochs
     assert [array.shape for array in taken[0].weights] == [(784, 256), (256,), (256, 10), (10,)]
     assert not taken[0].weights[1].any()  # biases start at zero
-    losses = [explain.figures(snapshot.weights, "relu", subset["test"])["loss"] for snapshot in taken]
+    losses = [explain.split_metrics(snapshot.weights, "relu", subset["test"])["loss"] for snapshot in taken]
     assert losses[0] > 2 > losses[-1]
 
 
@@ -140,17 +140,17 @@ def test_examples_without_distortion_are_the_images_themselves(subset: dict[str,
     np.testing.assert_array_equal(found, np.repeat(subset["train"].images[:3, None], 3, axis=1))
 
 
-def test_rounding_moves_no_weight_by_more_than_half_a_step(random: Any) -> None:
+def test_quantization_changes_no_weight_by_more_than_half_a_step(random: Any) -> None:
     kernel, bias = network(random, 50, 8)
     kernel[:, 3] = 0
 
-    found, same = page.rounded([kernel, bias])
+    found, same = page.quantized([kernel, bias])
 
     assert (np.abs(found - kernel) <= np.abs(kernel).max(axis=0) / 127 * 0.5001).all()
     assert same is bias
 
 
-def test_forward_is_what_onnx_runtime_computes(built: Repository, subset: dict[str, Split]) -> None:
+def test_forward_equals_onnx_runtime(built: Repository, subset: dict[str, Split]) -> None:
     weights = page.final(onnx_model.dense_layers(built.paths.onnx))
 
     found = page.forward(weights, "relu", subset["test"].images)
@@ -158,7 +158,7 @@ def test_forward_is_what_onnx_runtime_computes(built: Repository, subset: dict[s
     np.testing.assert_allclose(found, OnnxModel(built.paths.onnx).predict(subset["test"].images), rtol=0, atol=1e-6)
 
 
-def test_the_page_takes_as_many_snapshots_as_fit_and_always_the_start(random: Any) -> None:
+def test_as_many_snapshots_as_fit_are_chosen_and_always_the_start(random: Any) -> None:
     taken = [Snapshot(epoch, []) for epoch in range(9)]
 
     def chosen(*units: int) -> list[float]:
@@ -169,7 +169,7 @@ def test_the_page_takes_as_many_snapshots_as_fit_and_always_the_start(random: An
     assert chosen(784, 2000, 10) == [0]
 
 
-def test_class_means_are_numpys(subset: dict[str, Split]) -> None:
+def test_class_means_equal_numpys(subset: dict[str, Split]) -> None:
     images, labels = subset["train"]
 
     found = page.class_means(subset["train"], 11)
@@ -179,26 +179,26 @@ def test_class_means_are_numpys(subset: dict[str, Split]) -> None:
     assert not found[10].any()
 
 
-def test_samples_take_turns_between_the_classes() -> None:
+def test_samples_alternate_between_the_classes() -> None:
     labels = np.array([2, 0, 0, 2, 2, 0, 1], np.uint8)
 
     assert page.samples(labels, 2).tolist() == [1, 6, 0, 2, 3]
 
 
-def test_the_surest_mistakes_come_first() -> None:
+def test_the_most_confident_mistakes_come_first() -> None:
     probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.05, 0.95], [0.2, 0.8]], np.float32)
 
     assert page.mistakes(np.array([0, 1, 0, 0], np.uint8), probabilities, 2).tolist() == [2, 3]
 
 
-def test_the_page_is_the_same_bytes_each_time_and_holds_what_was_measured(copy: Repository) -> None:
+def test_the_page_is_deterministic_and_contains_the_metrics(copy: Repository) -> None:
     before = copy.paths.page.read_bytes()
     copy.paths.page.unlink()
 
-    said = explain.run(copy.params, copy.paths)
+    printed = explain.run(copy.params, copy.paths)
 
     assert copy.paths.page.read_bytes() == before
-    assert "MB: `make explore`" in said
+    assert "MB: `make explore`" in printed
     content = explain.content(copy.params, copy.paths)
     assert content["data"]["counts"]["train"] == np.bincount(np.load(copy.paths.raw / "train_labels.npy")).tolist()
     end = content["snapshots"][-1]
@@ -207,7 +207,7 @@ def test_the_page_is_the_same_bytes_each_time_and_holds_what_was_measured(copy: 
     np.testing.assert_array_equal(kernel, onnx_model.dense_layers(copy.paths.onnx)[0].kernel)
 
 
-def test_the_page_names_no_other_file_and_no_address(built: Repository) -> None:
+def test_the_page_refers_to_no_other_file_or_address(built: Repository) -> None:
     html = built.paths.page.read_text()
 
     assert "{{" not in html
@@ -215,7 +215,7 @@ def test_the_page_names_no_other_file_and_no_address(built: Repository) -> None:
     assert not re.search(r"https?://|@import|url\(", html)
 
 
-def test_text_of_the_user_cannot_end_the_data(tmp_path: Path) -> None:
+def test_class_names_cannot_end_the_json_element(tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text('<script type="application/json">{{data}}</script>\n')
 
     html = page.page(tmp_path / "page.html", {"classes": ["</script><b>", "é"]})
@@ -232,7 +232,7 @@ def luminance(colour: str) -> float:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_text_and_controls_stand_out_as_wcag_aa_asks(theme: str) -> None:
+def test_colours_have_the_contrast_of_wcag_aa(theme: str) -> None:
     blocks = re.findall(r":root \{(.*?)\}", STYLES, re.DOTALL)
     colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", blocks[["light", "dark"].index(theme)]))
 
@@ -253,7 +253,7 @@ def test_text_and_controls_stand_out_as_wcag_aa_asks(theme: str) -> None:
         assert contrast(graphic, "panel") >= 3, graphic
 
 
-def test_explore_opens_the_page_or_says_where_it_is(built: Repository, monkeypatch: Any, capsys: Any) -> None:
+def test_explore_opens_the_page_or_prints_its_path(built: Repository, monkeypatch: Any, capsys: Any) -> None:
     asked: list[str] = []
     monkeypatch.setattr(explore.webbrowser, "open", lambda address: asked.append(address) or len(asked) > 1)
 

@@ -1,17 +1,17 @@
 "use strict";
-/* The network as a drawing: the image, the hidden neurons as grids lit by activation, the outputs, and the strongest edges. */
+/* A diagram of the network: the image, the hidden neurons as grids coloured by activation, the outputs, the strongest edges. */
 
-const EDGES = 60; // drawn between two layers
-const TALL = 440; // height of a part's row, in CSS pixels
-const NARROW = 620; // narrower than this, the parts stand one below the other
+const EDGES = 60; // most edges drawn between two layers
+const TALL = 440; // height of the diagram in CSS pixels, if the layers stand side by side
+const NARROW = 620; // below this width, the layers stand one below the other
 
 class Diagram {
   constructor(canvas) {
     this.canvas = canvas;
-    this.parts = [];
+    this.boxes = [];
     canvas.setAttribute(
       "aria-label",
-      "The network. Arrow keys move within a layer, Page Up and Page Down from layer to layer; what is picked is described below.",
+      "Diagram of the network. Arrow keys move within a layer, Page Up and Page Down between layers. The selected unit is described below.",
     );
     canvas.addEventListener("pointerdown", (event) => this.pick(event));
     canvas.addEventListener("keydown", (event) => this.key(event));
@@ -19,7 +19,7 @@ class Diagram {
     onChange(() => this.request());
   }
 
-  /** Draw before the next frame, once, however many changes there are until then. */
+  /** Draw once before the next frame, even after several changes. */
   request() {
     this.frame ??= requestAnimationFrame(() => {
       this.frame = null;
@@ -28,26 +28,26 @@ class Diagram {
     });
   }
 
-  /** Where each part stands: the image, then each layer. A part is {left, top, columns, cell, row, count}. */
+  /** Compute the position of the image and of each layer: {left, top, width, height, columns, cell, count, last}. */
   layOut() {
     const width = this.canvas.clientWidth;
     const counts = [PIXELS, ...state.layers.map((layer) => layer.units)];
-    const columns = counts.map((count, place) => (place === 0 ? WIDTH : place === counts.length - 1 ? 1 : gridWidth(count)));
+    const columns = counts.map((count, index) => (index === 0 ? WIDTH : index === counts.length - 1 ? 1 : gridWidth(count)));
     this.below = width < NARROW;
     const gap = this.below ? 60 : Math.max(40, width * 0.09);
-    const outputs = this.below ? width : 170;
+    const outputs = this.below ? width : 230;
     const side = this.below ? Math.min(240, width - 40) : Math.min(TALL - 40, (width - outputs - gap * (counts.length - 1)) / (counts.length - 1));
     let along = 0;
-    this.parts = counts.map((count, place) => {
-      const last = place === counts.length - 1;
-      const rows = Math.ceil(count / columns[place]);
-      const cell = last ? Math.min(38, (TALL - 40) / rows) : side / Math.max(columns[place], rows);
-      const size = [last ? outputs : cell * columns[place], cell * rows];
-      const part = this.below
+    this.boxes = counts.map((count, index) => {
+      const last = index === counts.length - 1;
+      const rows = Math.ceil(count / columns[index]);
+      const cell = last ? Math.min(38, (TALL - 40) / rows) : side / Math.max(columns[index], rows);
+      const size = [last ? outputs : cell * columns[index], cell * rows];
+      const box = this.below
         ? { left: (width - size[0]) / 2, top: along + 20 }
         : { left: along, top: 20 + (TALL - 40 - size[1]) / 2 };
       along += (this.below ? size[1] + 20 : size[0]) + gap;
-      return { ...part, cell, count, columns: columns[place], width: size[0], height: size[1], last };
+      return { ...box, cell, count, columns: columns[index], width: size[0], height: size[1], last };
     });
     this.height = this.below ? along : TALL;
     this.size(width);
@@ -66,56 +66,58 @@ class Diagram {
   draw() {
     const { context } = this;
     context.font = "13px system-ui, sans-serif";
-    const [image, ...layers] = this.parts;
+    this.labels = [];
+    const [image, ...layers] = this.boxes;
     this.drawImage(image);
-    layers.forEach((part, l) => (part.last ? this.drawOutputs(part) : this.drawGrid(part, l + 1)));
+    layers.forEach((box, l) => (box.last ? this.drawOutputs(box) : this.drawGrid(box, l)));
     this.drawEdges();
     this.drawSelected();
+    this.drawLabels(); // last, so that edges do not cover them
   }
 
-  /** The middle of a cell; of an output, the edge at which lines arrive. */
-  centre(part, unit, leaving = false) {
-    const x = part.left + ((unit % part.columns) + 0.5) * part.cell;
-    const y = part.top + (Math.floor(unit / part.columns) + 0.5) * part.cell;
-    if (!part.last) return [x, y];
-    return this.below ? [part.left + 10, y] : [part.left + 26, y];
+  /** The centre of a cell; for an output, the left end of its bar. */
+  centre(box, unit) {
+    const x = box.left + ((unit % box.columns) + 0.5) * box.cell;
+    const y = box.top + (Math.floor(unit / box.columns) + 0.5) * box.cell;
+    if (!box.last) return [x, y];
+    return this.below ? [box.left + 10, y] : [box.left + 26, y];
   }
 
-  drawGrid(part, place) {
+  drawGrid(box, layer) {
     const { context } = this;
-    const values = state.computed.values[place - 1];
+    const values = state.computed.values[layer];
     const limit = magnitude(values);
-    const size = Math.max(1, part.cell - 2);
-    for (let unit = 0; unit < part.count; unit++) {
-      const [x, y] = this.centre(part, unit);
+    const size = Math.max(1, box.cell - 2);
+    for (let unit = 0; unit < box.count; unit++) {
+      const [x, y] = this.centre(box, unit);
       context.fillStyle = `rgb(${activationColour(values[unit], limit).map(Math.round).join(" ")})`;
       context.fillRect(x - size / 2, y - size / 2, size, size);
     }
-    this.label(`${number(part.count)} neurons`, part.left + part.width / 2, part.top - 6);
+    this.label(`${number(box.count)} neurons`, box.left + box.width / 2, box.top - 6);
   }
 
-  drawImage(part) {
+  drawImage(box) {
     const small = element("canvas");
     paintImage(small, state.pixels);
     this.context.imageSmoothingEnabled = false;
-    this.context.drawImage(small, part.left, part.top, part.width, part.height);
-    this.label(`image, ${HEIGHT}×${WIDTH}`, part.left + part.width / 2, part.top - 6);
+    this.context.drawImage(small, box.left, box.top, box.width, box.height);
+    this.label(`image, ${HEIGHT}×${WIDTH}`, box.left + box.width / 2, box.top - 6);
   }
 
-  drawOutputs(part) {
+  drawOutputs(box) {
     const { context } = this;
     const probabilities = state.computed.values.at(-1);
     const best = largest(probabilities);
-    const start = part.left + (this.below ? 20 : 6);
-    for (let unit = 0; unit < part.count; unit++) {
-      const y = part.top + (unit + 0.5) * part.cell;
-      const thick = Math.max(2, part.cell - 8);
-      const room = part.width - (start - part.left) - 112; // names at the left, figures at the right
+    const start = box.left + (this.below ? 20 : 6);
+    for (let unit = 0; unit < box.count; unit++) {
+      const y = box.top + (unit + 0.5) * box.cell;
+      const thick = Math.max(2, box.cell - 8);
+      const room = box.width - (start - box.left) - 112; // class names at the left, probabilities at the right
       context.fillStyle = palette.panel.text;
       context.fillRect(start + 50, y - thick / 2, room, thick);
       context.fillStyle = palette.accent.text;
       context.fillRect(start + 50, y - thick / 2, room * probabilities[unit], thick);
-      if (part.cell < 9) continue;
+      if (box.cell < 9) continue;
       context.fillStyle = palette.ink.text;
       context.textBaseline = "middle";
       context.font = `${unit === best ? "bold " : ""}13px system-ui, sans-serif`;
@@ -125,14 +127,18 @@ class Diagram {
       context.fillText(percent(probabilities[unit]), start + 54 + room, y);
     }
     context.font = "13px system-ui, sans-serif";
-    this.label(`${number(part.count)} outputs`, part.left + part.width / 2, part.top - 6);
+    this.label(`${number(box.count)} outputs`, box.left + box.width / 2, box.top - 6);
   }
 
-  label(text, x, y) {
+  label(...label) {
+    this.labels.push(label); // [text, x, y]
+  }
+
+  drawLabels() {
     this.context.fillStyle = palette.muted.text;
     this.context.textAlign = "center";
     this.context.textBaseline = "alphabetic";
-    this.context.fillText(text, x, y);
+    for (const label of this.labels) this.context.fillText(...label);
   }
 
   drawEdges() {
@@ -145,7 +151,7 @@ class Diagram {
         context.strokeStyle = (sent < 0 ? palette.negative : palette.positive).text;
         context.globalAlpha = 0.15 + 0.75 * share ** 2;
         context.lineWidth = 0.5 + 2.5 * share ** 2;
-        this.line(this.centre(this.parts[l], from), this.centre(this.parts[l + 1], to));
+        this.line(this.centre(this.boxes[l], from), this.centre(this.boxes[l + 1], to));
       }
       context.globalAlpha = 1;
     });
@@ -165,14 +171,14 @@ class Diagram {
     const { kind, layer, unit } = state.selected;
     context.strokeStyle = palette.accent.text;
     context.lineWidth = 2.5;
-    const part = this.parts[kind === "pixel" ? 0 : layer + 1];
+    const box = this.boxes[kind === "pixel" ? 0 : layer + 1];
     if (kind === "layer") {
-      context.strokeRect(part.left - 5, part.top - 3, part.width + 10, part.height + 6);
-    } else if (part.last) {
-      context.strokeRect(part.left, part.top + unit * part.cell + 1, part.width, part.cell - 2);
+      context.strokeRect(box.left - 5, box.top - 3, box.width + 10, box.height + 6);
+    } else if (box.last) {
+      context.strokeRect(box.left, box.top + unit * box.cell + 1, box.width, box.cell - 2);
     } else {
-      const [x, y] = this.centre(part, unit);
-      const size = Math.max(part.cell, 6) + 2;
+      const [x, y] = this.centre(box, unit);
+      const size = Math.max(box.cell, 6) + 2;
       context.strokeRect(x - size / 2, y - size / 2, size, size);
     }
   }
@@ -180,30 +186,30 @@ class Diagram {
   pick(event) {
     const box = this.canvas.getBoundingClientRect();
     const [x, y] = [event.clientX - box.left, event.clientY - box.top];
-    this.parts.forEach((part, place) => {
-      const column = part.last ? 0 : Math.floor((x - part.left) / part.cell);
-      const row = Math.floor((y - part.top) / part.cell);
-      const unit = row * part.columns + column;
-      const inside = x >= part.left && x < part.left + part.width && row >= 0 && unit >= 0 && unit < part.count;
-      if (inside) this.choose(place, unit);
+    this.boxes.forEach((box, index) => {
+      const column = box.last ? 0 : Math.floor((x - box.left) / box.cell);
+      const row = Math.floor((y - box.top) / box.cell);
+      const unit = row * box.columns + column;
+      const inside = x >= box.left && x < box.left + box.width && row >= 0 && unit >= 0 && unit < box.count;
+      if (inside) this.choose(index, unit);
     });
   }
 
-  choose(place, unit) {
-    select(place === 0 ? { kind: "pixel", unit } : { kind: "unit", layer: place - 1, unit });
+  choose(index, unit) {
+    select(index === 0 ? { kind: "pixel", unit } : { kind: "unit", layer: index - 1, unit });
   }
 
   key(event) {
     const { kind, layer, unit = 0 } = state.selected;
-    const place = kind === "pixel" ? 0 : layer + 1;
-    const { columns, count } = this.parts[place];
+    const index = kind === "pixel" ? 0 : layer + 1;
+    const { columns, count } = this.boxes[index];
     const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns };
     if (event.key in steps) {
       const next = kind === "layer" ? 0 : unit + steps[event.key];
-      if (next >= 0 && next < count) this.choose(place, next);
+      if (next >= 0 && next < count) this.choose(index, next);
     } else if (event.key === "PageUp" || event.key === "PageDown") {
-      const next = place + (event.key === "PageUp" ? -1 : 1);
-      if (this.parts[next]) this.choose(next, Math.min(unit, this.parts[next].count - 1));
+      const next = index + (event.key === "PageUp" ? -1 : 1);
+      if (this.boxes[next]) this.choose(next, Math.min(unit, this.boxes[next].count - 1));
     } else {
       return;
     }
@@ -211,25 +217,25 @@ class Diagram {
   }
 }
 
-/** The edges of layer `l` that send the most, weight times what comes in: of what is selected, where that has edges there. */
+/** The edges into layer `l` with the largest contribution (weight × input), only those of the selected unit if it has any. */
 function strongestEdges(l, most) {
   const { kernel, units } = state.layers[l];
   const inputs = state.computed.inputs[l];
   const { kind, layer, unit } = state.selected;
   const from = (kind === "pixel" && l === 0) || (kind === "unit" && layer === l - 1) ? unit : null;
   const to = kind === "unit" && layer === l ? unit : null;
-  const places = [];
+  const indices = [];
   const sent = [];
   for (let i = from ?? 0; i < (from === null ? inputs.length : from + 1); i++) {
     if (inputs[i] === 0) continue;
     for (let j = to ?? 0; j < (to === null ? units : to + 1); j++) {
-      places.push(i * units + j);
+      indices.push(i * units + j);
       sent.push(inputs[i] * kernel[i * units + j]);
     }
   }
-  return strongest(sent, most).map((place) => ({
-    from: Math.floor(places[place] / units),
-    to: places[place] % units,
-    sent: sent[place],
+  return strongest(sent, most).map((index) => ({
+    from: Math.floor(indices[index] / units),
+    to: indices[index] % units,
+    sent: sent[index],
   }));
 }

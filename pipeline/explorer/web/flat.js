@@ -1,5 +1,5 @@
 "use strict";
-/* Flatten: the rows of the image one after the other, as the network takes them. */
+/* Flatten: the rows of the image one after the other, as the network receives them. */
 
 class Flat {
   constructor(canvas, text) {
@@ -24,7 +24,7 @@ class Flat {
     this.draw();
   }
 
-  /** The image is above, the strip below; each tells the row that the pointer is on. */
+  /** Select the row under the pointer, in the image above or in the strip below. */
   hover(event) {
     const box = this.canvas.getBoundingClientRect();
     const [x, y] = [event.clientX - box.left, event.clientY - box.top];
@@ -52,7 +52,7 @@ class Flat {
     context.drawImage(strip, 0, top, width, 26);
     this.mark(context, { left, wide, top, width });
     this.canvas.setAttribute("aria-valuenow", this.row + 1);
-    this.text.textContent = `Row ${this.row + 1} of ${HEIGHT} becomes values ${number(this.row * WIDTH + 1)} to ${number((this.row + 1) * WIDTH)} of ${number(PIXELS)}.`;
+    this.text.textContent = `Row ${this.row + 1} of ${HEIGHT} becomes inputs ${number(this.row * WIDTH + 1)} to ${number((this.row + 1) * WIDTH)} of ${number(PIXELS)}.`;
   }
 
   mark(context, { left, wide, top, width }) {

@@ -1,7 +1,7 @@
 "use strict";
-/* What is picked, taken apart: a pixel, a neuron, an output or a layer. */
+/* Details of the selected pixel, neuron, output or layer. */
 
-const NAMED = 6; // neurons for and against that are named
+const NAMED = 6; // neurons named per list
 
 class Inspector {
   constructor(box) {
@@ -9,7 +9,7 @@ class Inspector {
     onChange((changed) => (changed.has("selected") ? this.draw() : this.later()));
   }
 
-  /** The details follow when the pen rests: the answer is what must not wait. */
+  /** Wait until the pen rests, so that drawing and prediction stay fluent. */
   later() {
     clearTimeout(this.waiting);
     this.waiting = setTimeout(() => this.draw(), REST);
@@ -35,9 +35,9 @@ function outgoing(layer, input) {
 }
 
 const inputWidth = (l) => (l === 0 ? WIDTH : gridWidth(state.layers[l].inputs));
-const inputName = (l) => (l === 0 ? "pixels" : "activations before it");
+const inputName = (l) => (l === 0 ? "pixels" : "activations of the layer before");
 
-/** What neurons and outputs have in common: weights in, their products with what comes in, bias and sum. */
+/** Common to neurons and outputs: weights, weights × inputs, bias and sum. */
 function unitDetails(l, unit) {
   const layer = state.layers[l];
   const weights = incoming(layer, unit);
@@ -56,10 +56,10 @@ function unitDetails(l, unit) {
       element(
         "p",
         { className: "sum" },
-        `The products add up to ${signed(total)}; with the bias ${signed(layer.bias[unit])} that is ${signed(sum)}. `,
+        `Sum of the products: ${signed(total)}. With the bias ${signed(layer.bias[unit])}: ${signed(sum)}. `,
         l === state.layers.length - 1
-          ? `Against the others (softmax) that makes ${percent(state.computed.values[l][unit], 2)}.`
-          : `Its activation (${content.activation}) makes ${number(state.computed.values[l][unit], 3)} of it.`,
+          ? `Probability after softmax: ${percent(state.computed.values[l][unit], 2)}.`
+          : `Activation (${content.activation}): ${number(state.computed.values[l][unit], 3)}.`,
       ),
     ),
   ];
@@ -71,11 +71,11 @@ function neuronDetails(l, unit) {
   const sent = outgoing(next, unit).map((weight) => weight * value);
   if (l + 1 === state.layers.length - 1) {
     return [
-      element("h3", {}, `What it adds to each ${NOUN}`),
+      element("h3", {}, `Contribution to each output`),
       bars(CLASSES, sent, [...sent].map((each) => signed(each)), { limit: magnitude(sent), signs: true }),
     ];
   }
-  return [signedFigure(sent, gridWidth(next.units), `what it adds to each of the ${number(next.units)} neurons of the next layer`)];
+  return [signedFigure(sent, gridWidth(next.units), `contribution to each of the ${number(next.units)} neurons of the next layer`)];
 }
 
 function outputDetails(unit) {
@@ -83,15 +83,15 @@ function outputDetails(unit) {
   const sent = incoming(state.layers[l], unit).map((weight, i) => weight * state.computed.inputs[l][i]);
   const order = strongest(sent, sent.length);
   return [
-    spoken("Neurons that spoke for it", order.filter((i) => sent[i] > 0), sent),
-    spoken("Neurons that spoke against it", order.filter((i) => sent[i] < 0), sent),
+    contributions("Neurons with a positive contribution", order.filter((i) => sent[i] > 0), sent),
+    contributions("Neurons with a negative contribution", order.filter((i) => sent[i] < 0), sent),
   ];
 }
 
-function spoken(title, places, sent) {
+function contributions(title, indices, sent) {
   const l = state.layers.length - 2;
-  const named = places.slice(0, NAMED).map((i) => button(`${unitName(l, i)}: ${signed(sent[i])}`, () => select({ kind: "unit", layer: l, unit: i })));
-  return element("div", {}, element("h3", {}, `${title}: ${number(places.length)}`), element("div", { className: "row" }, ...named));
+  const named = indices.slice(0, NAMED).map((i) => button(`${unitName(l, i)}: ${signed(sent[i])}`, () => select({ kind: "unit", layer: l, unit: i })));
+  return element("div", {}, element("h3", {}, `${title}: ${number(indices.length)}`), element("div", { className: "row" }, ...named));
 }
 
 function pixelDetails(unit) {
@@ -104,19 +104,19 @@ function pixelDetails(unit) {
     element(
       "div",
       { className: "figures" },
-      signedFigure(outgoing(layer, unit), gridWidth(layer.units), `its ${number(layer.units)} weights, one to each neuron`),
-      signedFigure(sent, gridWidth(layer.units), `what it sends to each of the ${number(layer.units)} neurons`),
+      signedFigure(outgoing(layer, unit), gridWidth(layer.units), `its ${number(layer.units)} weights, one for each neuron`),
+      signedFigure(sent, gridWidth(layer.units), `contribution to each of the ${number(layer.units)} neurons`),
       element(
         "p",
         { className: "sum" },
-        `It is ${value} of 255, so the network reads ${number(value / 255, 3)}. `,
-        value === 0 ? "A black pixel sends nothing, whatever its weights." : `The most it sends to one neuron is ${signed(sent[strongest(sent, 1)[0]] ?? 0)}.`,
+        `Value: ${value} of 255, so the input is ${number(value / 255, 3)}. `,
+        value === 0 ? "A black pixel contributes nothing." : `Strongest contribution to a neuron: ${signed(sent[strongest(sent, 1)[0]] ?? 0)}.`,
       ),
     ),
   ];
 }
 
-/** The arithmetic of the parameters. */
+/** The number of parameters of each layer. */
 function layerDetails() {
   const rows = state.layers.map((layer, l) =>
     element(
@@ -134,14 +134,14 @@ function layerDetails() {
     element(
       "p",
       {},
-      `${layerName(state.selected.layer)}: each of its ${number(units)} units has a weight for each of the ${number(inputs)} values before it, and a bias.`,
+      `${layerName(state.selected.layer)}: each of the ${number(units)} units has ${number(inputs)} weights, one per input, and a bias.`,
     ),
     element(
       "table",
       {},
       element("thead", {}, element("tr", {}, ...["layer", "weights + biases", "parameters"].map((name) => element("th", { scope: "col" }, name)))),
       element("tbody", {}, ...rows),
-      element("tfoot", {}, element("tr", {}, element("td", {}, "in all"), element("td", {}), element("td", { id: "total" }, number(total)))),
+      element("tfoot", {}, element("tr", {}, element("td", {}, "total"), element("td", {}), element("td", { id: "total" }, number(total)))),
     ),
   ];
 }

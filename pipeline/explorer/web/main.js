@@ -1,21 +1,21 @@
 "use strict";
-/* Puts the page together, and gives tests and curious people `explorer` on the console. */
+/* Builds the page, and exposes `explorer` on the browser's console for tests and for trying things out. */
 
 const WORDS = {
   draw:
-    `What you draw is cut out, brought into the middle of ${HEIGHT}×${WIDTH} pixels as the training images were, and put through the ` +
-    "network at every stroke. The network knows nothing of strokes: it sees brightness, and always answers with one of its classes.",
+    `Your drawing is scaled and centred on ${HEIGHT}×${WIDTH} pixels, like the training images. The network predicts again at every stroke. ` +
+    "It sees only the brightness of the pixels, and always predicts one of its classes.",
   network:
-    `The image is laid flat: ${number(PIXELS)} numbers between 0 and 1. Every neuron sees all of them, multiplies each by a weight of its ` +
-    `own, adds its bias, and gives on what its activation (${content.activation}) leaves of the sum. The ${CLASSES.length} outputs do the ` +
-    "same with the neurons' values and compete: softmax turns their sums into probabilities, which add up to 1.",
-  flat: "Nothing is computed here. Each row of pixels is put behind the one before; point at a row to see where it lands.",
+    `The input is ${number(PIXELS)} numbers between 0 and 1, one per pixel. Each hidden neuron multiplies every input by a weight, adds the ` +
+    `products and a bias, and applies the activation function (${content.activation}) to the sum. Each of the ${CLASSES.length} outputs does the same with the ` +
+    "neurons' activations; softmax then turns the outputs' sums into probabilities that add up to 1.",
+  flat: "The first layer computes nothing. It places the rows of pixels one after the other. Point at a row to see where it goes.",
   training:
-    "The weights start at random, and the answers are guesses. Each batch of images moves every weight a little to where the answers would have " +
-    "been better. Move the slider and watch your own image: everything above is computed with the weights of that moment.",
+    "Training starts from random weights, so the first predictions are guesses. Each batch of images changes every weight a little to reduce " +
+    "the loss. Move the slider: everything above is computed with the weights of that epoch.",
   step:
-    "Say what it should have been. The loss is −log of the probability that the right answer got. Going back from the outputs, layer by layer, " +
-    "the page works out for every weight how the loss depends on it, which is the gradient; a step moves each weight against it.",
+    "Choose the label. The loss is −log of the probability predicted for it. Back-propagation goes from the outputs back through the layers and " +
+    "computes the gradient: how the loss changes with each weight. A step subtracts the learning rate times the gradient from the weights.",
 };
 
 function drawNow() {
@@ -23,8 +23,8 @@ function drawNow() {
   const best = largest(probabilities);
   const blank = state.pixels.every((pixel) => pixel === 0);
   paintImage(byId("now-image"), state.pixels);
-  const answer = blank ? "Nothing drawn yet" : `It says ${CLASSES[best]}, with ${percent(probabilities[best])}`;
-  byId("now-text").textContent = `${answer} · ${momentName(state.moment)}${state.taken.length ? ` + ${state.taken.length} step(s)` : ""}`;
+  const prediction = blank ? "Nothing drawn yet" : `Prediction: ${CLASSES[best]} (${percent(probabilities[best])})`;
+  byId("now-text").textContent = `${prediction} · ${momentName(state.moment)}${state.taken.length ? ` + ${steps(state.taken.length)}` : ""}`;
 }
 
 function drawLayers() {
@@ -36,15 +36,15 @@ function drawLayers() {
   );
 }
 
-/** A strip of images to pick from; `note` says what is particular about one. */
+/** A strip of images to pick from. `note(pixels)` is added to the title of each. */
 function drawPicks(box, picks, pad, note) {
-  imagesOf(picks.images).forEach((pixels, place) => {
+  imagesOf(picks.images).forEach((pixels, index) => {
     const canvas = element("canvas", { className: "pixels" });
     paintImage(canvas, pixels);
-    const name = `Test image ${picks.rows[place] + 1}, ${CLASSES[picks.labels[place]]}${note(pixels)}`;
+    const name = `Test image ${picks.rows[index] + 1}, label ${CLASSES[picks.labels[index]]}${note(pixels)}`;
     const pick = button("", () => {
       pad.show(pixels);
-      showPixels(pixels, picks.labels[place]);
+      showPixels(pixels, picks.labels[index]);
     }, { title: name, ariaLabel: name });
     pick.append(canvas);
     box.append(pick);
@@ -57,18 +57,18 @@ function start() {
   const end = content.snapshots.at(-1);
   const total = state.layers.reduce((sum, layer) => sum + parameters(layer), 0);
   byId("about").textContent =
-    `A dense network that tells ${CLASSES.length} classes of ${content.dataset} apart: ${[PIXELS, ...content.hidden, CLASSES.length].map((units) => number(units)).join(" → ")}, ` +
-    `${number(total)} parameters, right about ${percent(end.accuracy, 2)} of the test images. Everything here is computed in this page, with the exported model's own weights.`;
+    `A dense network that classifies images of ${content.dataset} into ${CLASSES.length} classes: ${[PIXELS, ...content.hidden, CLASSES.length].map((units) => number(units)).join(" → ")}, ` +
+    `${number(total)} parameters, ${percent(end.accuracy, 2)} test accuracy. This page computes everything itself, with the weights of the exported model.`;
   for (const [id, words] of Object.entries(WORDS)) byId(`${id}-words`).textContent = words;
   byId("draw-title").textContent = `1 · Draw ${NOUN === "digit" ? "a digit" : "an image"}`;
-  byId("edges").textContent = `At most ${EDGES} between two layers; pick something to see its own.`;
+  byId("edges").textContent = `The ${EDGES} strongest between two layers are drawn; select a unit to see its own.`;
   byId("source").textContent = `Data: ${content.dataset}, ${content.licence}.`;
 
-  const answer = new Bars(byId("answer"), CLASSES);
+  const prediction = new Bars(byId("answer"), CLASSES);
   onChange((changed) => {
     if (!changed.has("pixels") && !changed.has("network")) return;
     const probabilities = state.computed.values.at(-1);
-    answer.update(probabilities, [...probabilities].map((value) => percent(value, 2)));
+    prediction.update(probabilities, [...probabilities].map((value) => percent(value, 2)));
     drawNow();
   });
   onChange((changed) => (changed.has("network") || changed.has("selected")) && drawLayers());
@@ -82,7 +82,7 @@ function start() {
   drawData();
   const best = (pixels) => largest(forward(layersAt(content.snapshots.length - 1), content.activation, pixels).values.at(-1));
   drawPicks(byId("samples"), content.samples, pad, () => "");
-  drawPicks(byId("mistakes"), content.mistakes, pad, (pixels) => `, taken for ${CLASSES[best(pixels)]}`);
+  drawPicks(byId("mistakes"), content.mistakes, pad, (pixels) => `, predicted as ${CLASSES[best(pixels)]}`);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
     readPalette();
     change("network", "selected");
@@ -97,12 +97,12 @@ function start() {
 
 start();
 
-/* For the console, and for the tests. */
+/* For the console and the tests. */
 window.explorer = {
   content,
   state,
   predict: (pixels) => Array.from(forward(state.layers, content.activation, pixels).values.at(-1)),
-  /** The weights after one step on `pixels`, as [kernel, bias] of each layer. */
+  /** The weights after one gradient step on `pixels` with label `truth`: [kernel, bias] of each layer. */
   step: (pixels, truth, rate) => {
     const computed = forward(state.layers, content.activation, pixels);
     const after = stepped(state.layers, gradient(state.layers, content.activation, computed, truth), rate);

@@ -1,14 +1,14 @@
 "use strict";
 /*
- * The network: numbers in, numbers out, and nothing of the page.
+ * The network: forward pass, back-propagation and gradient step, independent of the page.
  *
- * A layer is {kernel, bias, inputs, units}; `kernel[i * units + j]` leads from input i to unit j. Pixels are bytes, 0 to 255.
+ * A layer is {kernel, bias, inputs, units}; `kernel[i * units + j]` is the weight from input i to unit j. Pixels are 0 to 255.
  */
 
 const SELU = { alpha: 1.6732632423543772, scale: 1.0507009873554805 };
 const sigmoid = (z) => 1 / (1 + Math.exp(-z));
 
-/* The activations that params.yaml knows, as Keras defines them: the value at z, and the slope there. */
+/* The activation functions that params.yaml accepts, as Keras defines them, with their derivative (slope). */
 const ACTIVATIONS = {
   elu: { value: (z) => (z > 0 ? z : Math.expm1(z)), slope: (z) => (z > 0 ? 1 : Math.exp(z)) },
   leaky_relu: { value: (z) => (z > 0 ? z : 0.2 * z), slope: (z) => (z > 0 ? 1 : 0.2) },
@@ -23,7 +23,7 @@ const ACTIVATIONS = {
   tanh: { value: Math.tanh, slope: (z) => 1 - Math.tanh(z) ** 2 },
 };
 
-/** The bytes of base64 text. */
+/** Decode base64 text. */
 function bytes(text) {
   return Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
 }
@@ -32,7 +32,7 @@ function floats(text) {
   return new Float32Array(bytes(text).buffer);
 }
 
-/** A layer from the page's data: an int8 kernel with a scale a unit, or a float32 kernel. */
+/** Decode a layer: an int8 kernel with a scale per unit, or a float32 kernel. */
 function decodedLayer(content) {
   const bias = floats(content.bias);
   const units = bias.length;
@@ -42,20 +42,20 @@ function decodedLayer(content) {
   }
   const steps = new Int8Array(bytes(content.steps).buffer);
   const scale = floats(content.scale);
-  const kernel = Float32Array.from(steps, (step, place) => step * scale[place % units]);
+  const kernel = Float32Array.from(steps, (step, index) => step * scale[index % units]);
   return { kernel, bias, units, inputs: kernel.length / units };
 }
 
-/** The sums of one layer before its activation. */
+/** The weighted sums of a layer's units, before the activation function. */
 function sums(layer, inputs) {
   const { kernel, units } = layer;
-  const found = Float64Array.from(layer.bias);
+  const total = Float64Array.from(layer.bias);
   for (let i = 0; i < inputs.length; i++) {
     const value = inputs[i];
     if (value === 0) continue; // most pixels are
-    for (let j = 0, place = i * units; j < units; j++, place++) found[j] += value * kernel[place];
+    for (let j = 0, index = i * units; j < units; j++, index++) total[j] += value * kernel[index];
   }
-  return found;
+  return total;
 }
 
 function softmax(logits) {
@@ -66,53 +66,53 @@ function softmax(logits) {
 }
 
 /**
- * What every neuron does with an image.
+ * The forward pass for an image.
  *
- * Returns {inputs, sums, values}: `inputs[l]` is what layer l takes, `sums[l]` what its units add up to, `values[l]` what
- * they give on; the values of the last layer are the probabilities.
+ * Returns {inputs, sums, values} per layer: its inputs, its weighted sums and its activations. The values of the last layer
+ * are the probabilities.
  */
 function forward(layers, activation, pixels) {
-  const found = { inputs: [], sums: [], values: [] };
+  const computed = { inputs: [], sums: [], values: [] };
   let values = Float64Array.from(pixels, (pixel) => pixel / 255);
   layers.forEach((layer, l) => {
     const added = sums(layer, values);
-    found.inputs.push(values);
-    found.sums.push(added);
+    computed.inputs.push(values);
+    computed.sums.push(added);
     values = l === layers.length - 1 ? softmax(added) : added.map(ACTIVATIONS[activation].value);
-    found.values.push(values);
+    computed.values.push(values);
   });
-  return found;
+  return computed;
 }
 
 /**
  * The gradient of the loss, -log of the probability of class `truth`, with respect to every weight.
  *
- * The gradient of a kernel's weight from i to j is `inputs[i] * deltas[j]`, and that of a bias `deltas[j]`, so each layer is
- * given as {inputs, deltas}.
+ * The gradient of a kernel's weight from i to j is `inputs[i] * deltas[j]`, that of a bias is `deltas[j]`. Each layer is returned
+ * as {inputs, deltas}.
  */
 function gradient(layers, activation, computed, truth) {
   const last = layers.length - 1;
   let deltas = computed.values[last].map((value, j) => value - (j === truth ? 1 : 0));
-  const found = [];
+  const gradients = [];
   for (let l = last; l >= 0; l--) {
-    found[l] = { inputs: computed.inputs[l], deltas };
+    gradients[l] = { inputs: computed.inputs[l], deltas };
     if (l > 0) deltas = deltasBefore(layers[l], deltas, computed.sums[l - 1], ACTIVATIONS[activation].slope);
   }
-  return found;
+  return gradients;
 }
 
 function deltasBefore(layer, deltas, sumsBefore, slope) {
   return Float64Array.from(sumsBefore, (sum, i) => {
     let sent = 0;
-    for (let j = 0, place = i * layer.units; j < layer.units; j++, place++) sent += layer.kernel[place] * deltas[j];
+    for (let j = 0, index = i * layer.units; j < layer.units; j++, index++) sent += layer.kernel[index] * deltas[j];
     return sent * slope(sum);
   });
 }
 
-/** New layers, moved by `-rate` times the gradient. */
-function stepped(layers, found, rate) {
+/** New layers after a step: the weights minus `rate` times the gradient. */
+function stepped(layers, gradients, rate) {
   return layers.map((layer, l) => {
-    const { inputs, deltas } = found[l];
+    const { inputs, deltas } = gradients[l];
     const kernel = Float32Array.from(layer.kernel);
     for (let i = 0; i < layer.inputs; i++) {
       if (inputs[i] === 0) continue;
@@ -122,14 +122,14 @@ function stepped(layers, found, rate) {
   });
 }
 
-/** The places of the `most` largest magnitudes in `values`, the largest first; zeros are none. */
+/** The indices of the `most` largest magnitudes in `values`, the largest first. Zeros are left out. */
 function strongest(values, most) {
   const kept = [];
   let least = 0;
-  for (let place = 0; place < values.length; place++) {
-    const size = Math.abs(values[place]);
+  for (let index = 0; index < values.length; index++) {
+    const size = Math.abs(values[index]);
     if (size <= least) continue;
-    kept.push(place);
+    kept.push(index);
     if (kept.length >= 4 * most) {
       kept.sort((a, b) => Math.abs(values[b]) - Math.abs(values[a]));
       kept.length = most;
@@ -142,6 +142,6 @@ function strongest(values, most) {
 
 function largest(values) {
   let best = 0;
-  for (let place = 1; place < values.length; place++) if (values[place] > values[best]) best = place;
+  for (let index = 1; index < values.length; index++) if (values[index] > values[best]) best = index;
   return best;
 }

@@ -1,16 +1,16 @@
 "use strict";
 /*
- * Drawing, and bringing what is drawn to the convention of the images that the network was trained on.
+ * The drawing pad, and the preprocessing of a drawing to the convention of the training images.
  *
- * MNIST's: the ink's box is scaled in proportion into 20x20 of 28x28 pixels, and its centre of mass is put in the middle
- * (LeCun, Bottou, Bengio and Haffner, 1998). Images of other sizes keep the same share, 20/28. Strokes are kept as lines and
- * drawn anew at that size, so that small and large writing comes out equally thick, as a scanned pen's would.
+ * The convention is MNIST's: the ink's bounding box is scaled in proportion to 20x20 of the 28x28 pixels, its centre of mass is
+ * in the middle (LeCun, Bottou, Bengio and Haffner, 1998). Images of other sizes keep the ratio of 20/28. Strokes are stored as
+ * lines and redrawn at that size, so that lines have the same thickness in small and large drawings.
  */
 
-const PAD = 280; // sides of the pad, in its own units
+const PAD = 280; // side of the pad in canvas pixels
 const BOX = 20 / 28;
-const PEN = 2.6 / 28; // the line's thickness as a share of the image
-const FINE = 4; // times finer than the image it is drawn, for smooth edges
+const PEN = 2.6 / 28; // thickness of a line, as a share of the image
+const FINE = 4; // supersampling factor, for smooth edges
 
 class Pad {
   constructor(canvas) {
@@ -30,12 +30,12 @@ class Pad {
       event.preventDefault();
       canvas.focus({ preventScroll: true });
       canvas.setPointerCapture(event.pointerId);
-      this.down(this.place(event));
+      this.down(this.position(event));
     });
     canvas.addEventListener("pointermove", (event) => {
       if (!this.drawing) return;
       const events = event.getCoalescedEvents?.() ?? [];
-      this.move((events.length ? events : [event]).map((each) => this.place(each)));
+      this.move((events.length ? events : [event]).map((each) => this.position(each)));
     });
     for (const kind of ["pointerup", "pointercancel"]) canvas.addEventListener(kind, () => this.lift());
     canvas.addEventListener("keydown", (event) => this.key(event));
@@ -43,7 +43,7 @@ class Pad {
     canvas.addEventListener("blur", () => this.lift());
   }
 
-  place(event) {
+  position(event) {
     const box = this.canvas.getBoundingClientRect();
     return [((event.clientX - box.left) / box.width) * PAD, ((event.clientY - box.top) / box.height) * PAD];
   }
@@ -96,7 +96,7 @@ class Pad {
     showPixels(this.pixels());
   }
 
-  /** Show another image than what was drawn. */
+  /** Show an image instead of the drawing. */
   show(pixels) {
     this.strokes = [];
     this.shown = pixels;
@@ -127,7 +127,7 @@ class Pad {
     context.drawImage(small, (PAD - WIDTH * factor) / 2, (PAD - HEIGHT * factor) / 2, WIDTH * factor, HEIGHT * factor);
   }
 
-  /** What is drawn, as an image that the network takes. */
+  /** The drawing as an input of the network. */
   pixels() {
     if (!this.strokes.length) return new Uint8Array(PIXELS);
     const fit = fitted(this.strokes.flat());
@@ -153,7 +153,7 @@ class Pad {
   }
 }
 
-/** Draw the strokes as white lines, each point where `fit` puts it. */
+/** Draw the strokes as white lines, with their points moved by `fit`. */
 function trace(context, strokes, fit, thickness) {
   context.strokeStyle = "#fff";
   context.lineWidth = thickness;
@@ -166,7 +166,7 @@ function trace(context, strokes, fit, thickness) {
   }
 }
 
-/** How points on the pad come into the box in the middle of the image, lines and all. */
+/** A function that maps points of the pad into the box in the middle of the image. */
 function fitted(points) {
   const low = [0, 1].map((axis) => points.reduce((least, point) => Math.min(least, point[axis]), Infinity));
   const high = [0, 1].map((axis) => points.reduce((most, point) => Math.max(most, point[axis]), -Infinity));
@@ -176,21 +176,21 @@ function fitted(points) {
   return (point) => point.map((at, axis) => (at - (low[axis] + high[axis]) / 2) * factor + [WIDTH, HEIGHT][axis] / 2);
 }
 
-/** By how many whole pixels [x, y] the centre of mass is off the middle, which is pixel 14 of 28, counted from 0. */
+/** The shift [x, y] in pixels that brings the centre of mass to the middle: pixel 14 of 28, counted from 0. */
 function centring(image) {
   let [total, x, y] = [0, 0, 0];
-  image.forEach((value, place) => {
+  image.forEach((value, index) => {
     total += value;
-    x += value * (place % WIDTH);
-    y += value * Math.floor(place / WIDTH);
+    x += value * (index % WIDTH);
+    y += value * Math.floor(index / WIDTH);
   });
   return total ? [Math.round(WIDTH / 2 - x / total), Math.round(HEIGHT / 2 - y / total)] : [0, 0];
 }
 
 function moved(image, [right, down]) {
-  return image.map((_, place) => {
-    const x = (place % WIDTH) - right;
-    const y = Math.floor(place / WIDTH) - down;
+  return image.map((_, index) => {
+    const x = (index % WIDTH) - right;
+    const y = Math.floor(index / WIDTH) - down;
     return x >= 0 && x < WIDTH && y >= 0 && y < HEIGHT ? image[y * WIDTH + x] : 0;
   });
 }

@@ -1,9 +1,9 @@
 "use strict";
 /*
- * The page's state, and who is told when it changes.
+ * The state of the page.
  *
- * Views register what they draw with `onChange`; whoever changes the state says so with `change`. Everything shown is
- * computed from the state, so nothing can disagree.
+ * Views register with `onChange`; code that changes the state calls `change`. Everything on the page is computed from the
+ * state, so the views always agree.
  */
 
 const content = JSON.parse(document.getElementById("content").textContent);
@@ -11,20 +11,20 @@ const [HEIGHT, WIDTH] = content.shape;
 const PIXELS = HEIGHT * WIDTH;
 const CLASSES = content.classes;
 const NOUN = content.noun;
-const REST = 60; // milliseconds without a change, after which details are drawn
+const REST = 60; // milliseconds without a change before details are drawn
 
 const state = {
   pixels: new Uint8Array(PIXELS),
   moment: content.snapshots.length - 1,
-  layers: [], // of the moment, moved by the steps taken
-  taken: [], // the layers before each step
-  computed: null, // what the network does with the pixels
+  layers: [], // the weights of the moment, after the steps taken
+  taken: [], // the layers before each step, for undo
+  computed: null, // result of `forward` for the pixels
   selected: { kind: "layer", layer: 0 },
   truth: 0,
   rate: content.step,
 };
 
-const decoded = new Map(); // layers of moments that were shown before
+const decoded = new Map(); // moment -> its decoded layers
 const listeners = [];
 
 /** Call `draw(changed)` after each change; `changed` holds "pixels", "network", "selected" or "truth". */
@@ -32,7 +32,7 @@ function onChange(draw) {
   listeners.push(draw);
 }
 
-/** Note that `kinds` of the state changed: compute what follows from them, then draw. */
+/** Announce that `kinds` of the state changed: recompute, then draw. */
 function change(...kinds) {
   const changed = new Set(kinds);
   if (changed.has("pixels") || changed.has("network")) {
@@ -77,28 +77,31 @@ function element(tag, properties = {}, ...children) {
   return made;
 }
 
-/** A button that calls `act`. */
+/** A button that calls `act` when clicked. */
 function button(text, act, properties = {}) {
   const made = element("button", { type: "button", ...properties }, text);
   made.addEventListener("click", act);
   return made;
 }
 
-/** What a unit of a layer is called. */
+/** The name of a unit. */
 function unitName(layer, unit) {
   return layer === state.layers.length - 1 ? `output ${CLASSES[unit]}` : `neuron ${unit}${depth() > 1 ? ` of layer ${layer + 1}` : ""}`;
 }
 
-/** How many hidden layers there are. */
+/** The number of hidden layers. */
 function depth() {
   return content.hidden.length;
 }
 
-/** The name of the moment: `after 3.5 of 26 epochs`. */
+/** `1 step`, `2 steps`. */
+const steps = (count) => `${count} step${count === 1 ? "" : "s"}`;
+
+/** The name of a moment of training: `after 3.5 of 26 epochs`. */
 function momentName(moment) {
   const { epoch } = content.snapshots[moment];
   const end = content.snapshots.at(-1).epoch;
-  if (epoch === 0) return "random start";
-  if (moment === content.snapshots.length - 1) return `end of training, ${number(end)} epochs`;
+  if (epoch === 0) return "random weights";
+  if (moment === content.snapshots.length - 1) return `trained for ${number(end)} epochs`;
   return `after ${number(epoch, epoch < 1 ? 2 : 1)} of ${number(end)} epochs`;
 }

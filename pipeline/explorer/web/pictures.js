@@ -1,5 +1,5 @@
 "use strict";
-/* Pictures of numbers, and bars. Colours come from the style sheet, so that light and dark are right. */
+/* Draw arrays as images and as bars. Colours come from the style sheet, for light and dark mode. */
 
 const palette = {};
 
@@ -11,27 +11,27 @@ function readPalette() {
   }
 }
 
-const mixed = (from, to, share) => from.parts.map((part, place) => part + (to.parts[place] - part) * share);
+const mixed = (from, to, share) => from.parts.map((part, index) => part + (to.parts[index] - part) * share);
 
-/** Paint `values`, one a cell, row by row, `width` a row, on `canvas`; `colour(value)` gives [red, green, blue]. */
+/** Paint each value as a pixel of `canvas`, `width` per row; `colour(value)` returns [red, green, blue]. */
 function paint(canvas, values, width, colour) {
   const height = Math.ceil(values.length / width);
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
   const context = canvas.getContext("2d");
   const image = context.createImageData(width, height);
-  for (let place = 0; place < values.length; place++) {
-    const [red, green, blue] = colour(values[place]);
-    image.data.set([red, green, blue, 255], 4 * place);
+  for (let index = 0; index < values.length; index++) {
+    const [red, green, blue] = colour(values[index]);
+    image.data.set([red, green, blue, 255], 4 * index);
   }
   context.putImageData(image, 0, 0);
 }
 
-/** An image as it is: white ink on black. */
+/** Paint an image: white ink on black. */
 function paintImage(canvas, pixels, width = WIDTH) {
   paint(canvas, pixels, width, (value) => [value, value, value]);
 }
 
-/** What is positive in one colour and negative in another, the strongest at full strength. */
+/** Paint positive and negative values in two colours, the largest magnitude at full strength. */
 function paintSigned(canvas, values, width, limit = magnitude(values)) {
   const ground = palette.panel;
   paint(canvas, values, width, (value) =>
@@ -39,7 +39,7 @@ function paintSigned(canvas, values, width, limit = magnitude(values)) {
   );
 }
 
-/** Activations: dark is off, the strongest at full strength; those below zero in the colour of what takes away. */
+/** The colour of an activation: the largest at full strength, negative ones in the negative colour. */
 function activationColour(value, limit) {
   const share = limit > 0 ? Math.min(1, Math.abs(value) / limit) : 0;
   return mixed(palette.unlit, value < 0 ? palette.negative : palette.lit, share);
@@ -51,12 +51,12 @@ function magnitude(values) {
   return most;
 }
 
-/** How wide to lay `count` units as a grid, as square as can be. */
+/** The number of columns that makes a grid of `count` cells nearly square. */
 function gridWidth(count) {
   return Math.ceil(Math.sqrt(count));
 }
 
-/** A picture with a caption. */
+/** A canvas with a caption. */
 function figure(canvas, caption, large = true) {
   canvas.classList.add("pixels");
   canvas.setAttribute("role", "img");
@@ -70,7 +70,7 @@ function signedFigure(values, width, caption, large = true) {
   return figure(canvas, caption, large);
 }
 
-/** A list of bars that `update(values, texts)` sets; negative values go in the other colour. */
+/** A list of bars; `update(values, texts)` sets them. With `signs`, negative values have another colour. */
 class Bars {
   constructor(list, names) {
     list.classList.add("bars");
@@ -85,13 +85,13 @@ class Bars {
 
   update(values, texts, { limit = 1, signs = false } = {}) {
     const first = largest(values);
-    this.items.forEach(({ item, fill, text }, place) => {
-      const value = values[place];
-      item.classList.toggle("first", place === first);
+    this.items.forEach(({ item, fill, text }, index) => {
+      const value = values[index];
+      item.classList.toggle("first", index === first);
       fill.style.width = `${Math.min(100, (100 * Math.abs(value)) / (limit || 1))}%`;
       fill.classList.toggle("positive", signs && value >= 0);
       fill.classList.toggle("negative", signs && value < 0);
-      text.textContent = texts[place];
+      text.textContent = texts[index];
     });
   }
 }

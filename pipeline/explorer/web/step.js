@@ -1,10 +1,10 @@
 "use strict";
-/* One step of back-propagation on the image in place: the gradient, the step, what it changes, and undo. */
+/* One gradient step on the current image: the gradient, the effect of the step, and undo. */
 
 class Step {
   constructor() {
-    this.choices = CLASSES.map((name, place) => button(name, () => this.choose(place)));
-    byId("truth").replaceChildren(element("span", {}, `It was ${NOUN === "digit" ? "a" : "of class"}`), ...this.choices);
+    this.choices = CLASSES.map((name, index) => button(name, () => this.choose(index)));
+    byId("truth").replaceChildren(element("span", {}, "Label"), ...this.choices);
     byId("rate").value = state.rate;
     byId("rate").addEventListener("input", () => this.setRate());
     byId("take").addEventListener("click", () => this.take());
@@ -17,15 +17,15 @@ class Step {
     this.waiting = setTimeout(() => this.draw(), REST);
   }
 
-  choose(place) {
-    state.truth = place;
+  choose(index) {
+    state.truth = index;
     change("truth");
   }
 
   setRate() {
     const rate = Number(byId("rate").value);
     const usable = byId("rate").value !== "" && Number.isFinite(rate) && rate > 0;
-    byId("rate").setCustomValidity(usable ? "" : "A number above 0.");
+    byId("rate").setCustomValidity(usable ? "" : "Enter a number above 0.");
     byId("take").disabled = !usable;
     if (usable) {
       state.rate = rate;
@@ -45,34 +45,34 @@ class Step {
   }
 
   draw() {
-    this.choices.forEach((choice, place) => choice.setAttribute("aria-pressed", place === state.truth));
+    this.choices.forEach((choice, index) => choice.setAttribute("aria-pressed", index === state.truth));
     const count = state.taken.length;
     byId("undo").disabled = count === 0;
-    byId("taken").textContent = count ? `${count} step${count > 1 ? "s" : ""} taken; everything on this page shows the network after ${count > 1 ? "them" : "it"}.` : "";
-    const found = gradient(state.layers, content.activation, state.computed, state.truth);
-    const after = forward(stepped(state.layers, found, state.rate), content.activation, state.pixels);
-    byId("gradient").replaceChildren(this.outcome(after), this.moves(found));
+    byId("taken").textContent = count ? `${steps(count)} taken. The whole page shows the changed network.` : "";
+    const gradients = gradient(state.layers, content.activation, state.computed, state.truth);
+    const after = forward(stepped(state.layers, gradients, state.rate), content.activation, state.pixels);
+    byId("gradient").replaceChildren(this.outcome(after), this.changes(gradients));
   }
 
   /** The probabilities before and after the step. */
   outcome(after) {
     const [before, then] = [state.computed.values.at(-1), after.values.at(-1)];
-    const texts = [...then].map((value, place) => `${signed(100 * (value - before[place]), 1)} pts`);
+    const texts = [...then].map((value, index) => `${points(value - before[index])} pp`);
     const loss = (values) => number(-Math.log(Math.max(values[state.truth], 1e-300)), 4);
     return element(
       "div",
       {},
-      element("h3", {}, "What the step would make of the answer"),
-      element("p", {}, `Loss ${loss(before)} now, ${loss(then)} after it: ${CLASSES[state.truth]} from ${percent(before[state.truth], 2)} to ${percent(then[state.truth], 2)}.`),
+      element("h3", {}, "Prediction after the step"),
+      element("p", {}, `Loss: ${loss(before)} → ${loss(then)}. Probability of ${CLASSES[state.truth]}: ${percent(before[state.truth], 2)} → ${percent(then[state.truth], 2)}. Change of each class in percentage points (pp):`),
       bars(CLASSES, then, texts),
     );
   }
 
-  /** Which weights would grow, and which shrink. */
-  moves(found) {
-    const figures = found.map(({ inputs, deltas }, l) => {
-      const moved = (unit) => inputs.map((value) => -state.rate * value * deltas[unit]);
-      const last = l === found.length - 1;
+  /** The changes that the step makes to weights and sums. */
+  changes(gradients) {
+    const figures = gradients.map(({ inputs, deltas }, l) => {
+      const change = (unit) => inputs.map((value) => -state.rate * value * deltas[unit]);
+      const last = l === gradients.length - 1;
       const { selected } = state;
       const unit = selected.kind === "unit" && selected.layer === l ? selected.unit : last ? state.truth : strongest(deltas, 1)[0] ?? 0;
       const name = unitName(l, unit);
@@ -83,8 +83,8 @@ class Step {
         element(
           "div",
           { className: "figures" },
-          last ? pushes(deltas) : signedFigure(deltas.map((delta) => -delta), gridWidth(deltas.length), `its ${number(deltas.length)} neurons: which would be pushed up, and which down`),
-          signedFigure(moved(unit), inputWidth(l), `the weights of ${name}: which would grow, and which shrink`),
+          last ? pushes(deltas) : signedFigure(deltas.map((delta) => -delta), gridWidth(deltas.length), `negative gradient of the loss for the sums of its ${number(deltas.length)} neurons`),
+          signedFigure(change(unit), inputWidth(l), `change of the weights of ${name}`),
         ),
       );
     });
@@ -92,13 +92,16 @@ class Step {
   }
 }
 
-/** By how much the loss pushes the sum of each output up or down. */
+/** A difference of probabilities in percentage points. */
+const points = (difference) => (Math.abs(difference) < 5e-4 ? "0.0" : signed(100 * difference, 1));
+
+/** The negative gradient of the loss with respect to the sum of each output. */
 function pushes(deltas) {
   const up = deltas.map((delta) => -delta);
   return element(
     "div",
     { className: "pushes" },
     bars(CLASSES, up, [...up].map((each) => signed(each, 4)), { limit: 1, signs: true }),
-    element("p", { className: "muted" }, "which sums would be pushed up, and which down"),
+    element("p", { className: "muted" }, "negative gradient of the loss for each output's sum"),
   );
 }

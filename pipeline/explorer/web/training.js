@@ -1,7 +1,7 @@
 "use strict";
-/* Through training: the slider over the snapshots, and the curve of accuracy over them. */
+/* Replay of the training: a slider over the snapshots, and the curve of their accuracy. */
 
-const FRAME = 900; // milliseconds that each moment is shown in play
+const FRAME = 900; // milliseconds per snapshot during play
 
 class Training {
   constructor() {
@@ -33,15 +33,15 @@ class Training {
 
   draw() {
     const { accuracy, loss } = content.snapshots[state.moment];
-    const text = `${momentName(state.moment)}: accuracy ${percent(accuracy, 2)}, loss ${number(loss, 4)} on the test split`;
+    const text = `${momentName(state.moment)}: test accuracy ${percent(accuracy, 2)}, test loss ${number(loss, 4)}`;
     this.slider.value = state.moment;
     this.slider.setAttribute("aria-valuetext", text);
     byId("moment-text").textContent =
-      text[0].toUpperCase() + text.slice(1) + (state.taken.length ? `, before the ${state.taken.length} step(s) taken below` : "") + ".";
+      text[0].toUpperCase() + text.slice(1) + (state.taken.length ? `, before the ${steps(state.taken.length)} taken below` : "") + ".";
     this.curve();
   }
 
-  /** Accuracy at each moment; the moments stand at even distances, as on the slider. */
+  /** Draw the accuracy of each snapshot, evenly spaced as on the slider. */
   curve() {
     const [left, right, top, bottom] = [60, 585, 12, 150];
     const last = content.snapshots.length - 1;
