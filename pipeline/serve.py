@@ -19,21 +19,21 @@ from pipeline.serving.errors import BusyPortError, ExposedError
 from pipeline.serving.middleware import Guard
 from pipeline.tracking.errors import NoVersionError
 
-TOKEN = "SERVE_TOKEN"  # the variable that holds it  # noqa: S105 - a name, no secret
-_SHORTEST = 16  # characters of a token that nobody guesses
+TOKEN = "SERVE_TOKEN"  # environment variable that holds the token  # noqa: S105 - a name, no secret
+_SHORTEST = 16  # characters; shorter tokens can be guessed
 
 
 def credentials(host: str, expose: str) -> tuple[tuple[str, ...], str]:
-    """The names by which the server may be asked, and the token that it asks for: none where it serves this machine alone.
+    """Return the host names that requests may use, and the token that they need: none if only this machine is served.
 
     Raises:
-        ExposedError: it would listen elsewhere without names and a token.
+        ExposedError: the server would listen beyond this machine without names or a token.
     """
     if host == ports.HOST:
         return middleware.LOCAL, ""
     names, token = tuple(name.strip().lower() for name in expose.split(",") if name.strip()), os.environ.get(TOKEN, "")
     if not names:
-        raise ExposedError(host, "--expose and the names that it is asked by", "none")
+        raise ExposedError(host, "--expose and the host names of the server", "none")
     if len(token) < _SHORTEST:
         raise ExposedError(host, f"a token of at least {_SHORTEST} characters in {TOKEN}", f"one of {len(token)}")
     return names, token
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     import uvicorn
 
     from pipeline.serving import scoring_app
-    from pipeline.tracking import registry  # MLflow takes seconds: after the parameters have proved right
+    from pipeline.tracking import registry  # importing MLflow takes seconds, so parameters are checked first
     from pipeline.tracking.connection import connected
 
     name = params.tracking.model
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
                 name, options.alias, "`make promote` names a champion; `make serve ALIAS=challenger` serves that."
             )
         onnx, _ = registry.download(version, Path(folder))
-        shape = OnnxModel(onnx).image_shape  # which refuses what is no such model, before MLflow opens it
+        shape = OnnxModel(onnx).image_shape  # refuses any other kind of model before MLflow opens it
         app = scoring_app.scoring_app(onnx.parent)
     guarded = Guard(app, INPUT, shape, params.serve.max_bytes, names, token)
     console.echo(
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     )
     try:
         uvicorn.run(guarded, host=options.host, port=options.port, log_level="error", server_header=False)
-    except KeyboardInterrupt:  # raised once it has answered what was under way
+    except KeyboardInterrupt:  # raised after the open requests are answered
         return 0
     return 0
 

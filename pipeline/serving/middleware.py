@@ -1,6 +1,6 @@
-"""What stands before MLflow's scoring server: it refuses, with the reason, what the server would choke on or misread.
+"""Refuse requests that MLflow's scoring server would misread or fail on, and explain why.
 
-MLflow cuts 3.5 down to 3 and takes `true` for 1, answers 500 to JSON nested deep enough, and reads bodies of any size.
+MLflow truncates 3.5 to 3, reads `true` as 1, answers 500 to deeply nested JSON, and accepts bodies of any size.
 """
 
 import hmac
@@ -19,11 +19,11 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 LOCAL = ("127.0.0.1", "localhost")
 
 _FIELDS = ("inputs", "instances")
-_OPEN = ("/health", "/ping")  # paths that say no more than that the server lives
+_OPEN = ("/health", "/ping")  # health checks, which need no token
 
 
 class RefusedRequestError(Exception):
-    """A request that gets an answer of 4xx."""
+    """A request that gets a 4xx response."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -31,16 +31,17 @@ class RefusedRequestError(Exception):
 
 
 class Guard:
-    """An ASGI application that hands on to `app` what it does not refuse."""
+    """An ASGI application that passes accepted requests on to `app`."""
 
     def __init__(
         self, app: App, name: str, shape: tuple[int, int], max_bytes: int, hosts: Sequence[str] = LOCAL, token: str = ""
     ) -> None:
-        """Guard `app`, whose one input `name` is uint8 `(n, *shape)`, from bodies of more than `max_bytes`.
+        """Guard `app`, whose only input `name` is uint8 `(n, *shape)`.
 
         Args:
-            hosts: the names by which it may be asked.
-            token: what who asks has to bring as `Authorization: Bearer`; none where it is empty.
+            max_bytes: the largest request body.
+            hosts: the host names that requests may use.
+            token: required as `Authorization: Bearer`; empty requires none.
         """
         self.app, self.name, self.shape, self.max_bytes = app, name, shape, max_bytes
         self.hosts, self.token = hosts, token
@@ -64,7 +65,7 @@ class Guard:
         await self.app(scope, receive, send)
 
     async def _body(self, receive: Receive) -> bytes:
-        """The whole body; it is never held when it is too long."""
+        """Read the body; stop as soon as it is too long."""
         body, more = b"", True
         while more:
             message = await receive()
@@ -76,7 +77,7 @@ class Guard:
 
 
 def check_origin(headers: MutableMapping[str, str], hosts: Sequence[str] = LOCAL) -> None:
-    """Refuse what a page of another site makes a browser send, by its own name for this machine or by one of `hosts`."""
+    """Refuse requests that a page of another site makes a browser send (DNS rebinding, cross-site requests)."""
     host = _split(f"//{headers.get('host', '')}").hostname
     if host not in hosts:
         raise RefusedRequestError(403, f"expected the host {' or '.join(hosts)}, found {host}")
@@ -93,13 +94,13 @@ def _split(address: str) -> SplitResult:
 
 
 def check_token(given: str, token: str) -> None:
-    """Refuse who does not bring the token; the answer takes as long however much of it is right."""
+    """Refuse requests without the token. The comparison takes constant time."""
     if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
         raise RefusedRequestError(401, "expected Authorization: Bearer and the token of this server")
 
 
 def check_body(content_type: str, body: bytes, name: str, shape: tuple[int, int]) -> None:
-    """Refuse what is not JSON with images of whole pixels of 0 to 255 under one of MLflow's fields."""
+    """Refuse a body that is not JSON with images of integer pixels from 0 to 255 under one of MLflow's fields."""
     if content_type.partition(";")[0].strip().lower() != "application/json":
         raise RefusedRequestError(415, f"expected Content-Type: application/json, found {content_type or 'none'}")
     try:
@@ -134,12 +135,12 @@ def _kind(array: Any) -> str:
 
 
 def _holds_truth(images: list[list[list[Any]]]) -> bool:
-    """NumPy takes `true` among numbers for 1."""
+    """Look for `true` and `false`, which NumPy converts to 1 and 0 among numbers."""
     return any(type(pixel) is bool for image in images for row in image for pixel in row)
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    """Give the body that was read once more, then what else comes."""
+    """Return the body that was already read, then any later messages."""
     messages = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replay() -> Message:

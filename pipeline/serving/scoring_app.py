@@ -1,16 +1,16 @@
-"""MLflow's scoring server, for models that only ONNX Runtime loads."""
+"""Start MLflow's scoring server for models that only ONNX Runtime loads."""
 
 from pathlib import Path
 from typing import Any
 
 from pipeline.serving.errors import UnsafeModelError
 
-# What an MLmodel may say of how it is loaded, but for versions.
+# The only settings of an MLmodel that are accepted, apart from versions.
 _FLAVOURS: dict[str, dict[str, Any]] = {
     "onnx": {"data": "model.onnx", "providers": ["CPUExecutionProvider"]},
     "python_function": {
         "data": "model.onnx",
-        "env": {"conda": "conda.yaml", "virtualenv": "python_env.yaml"},  # names of files, which nothing here reads
+        "env": {"conda": "conda.yaml", "virtualenv": "python_env.yaml"},  # file names; nothing here reads these files
         "loader_module": "mlflow.onnx",
     },
 }
@@ -20,10 +20,10 @@ _VERSIONS = ("onnx_version", "python_version")
 
 
 def scoring_app(folder: Path) -> Any:
-    """MLflow's scoring server of the model in `folder`, as `download` leaves it, as an ASGI application.
+    """Return MLflow's scoring server for the downloaded model in `folder`, as an ASGI application.
 
     Raises:
-        UnsafeModelError: something other than ONNX Runtime would load it.
+        UnsafeModelError: something other than ONNX Runtime would load the model.
     """
     from mlflow import pyfunc
     from mlflow.pyfunc import scoring_server
@@ -33,15 +33,15 @@ def scoring_app(folder: Path) -> Any:
 
 
 def check_flavours(folder: Path) -> None:
-    """Raise UnsafeModelError unless MLflow would give model.onnx to ONNX Runtime, and run no code that comes with it.
+    """Raise UnsafeModelError unless MLflow would load model.onnx with ONNX Runtime and run no other code of the model.
 
-    MLflow imports whichever module the file MLmodel names as the loader, and those of other flavours unpickle.
+    MLflow imports any module that the file MLmodel names as the loader, and the loaders of other flavours unpickle files.
     """
     from mlflow.models import Model
 
     try:
         flavours = {name: dict(settings) for name, settings in Model.load(str(folder)).flavors.items()}
-    except Exception as error:  # MLflow raises what its YAML and its entities raise
+    except Exception as error:  # MLflow passes on any exception of its YAML parser
         raise UnsafeModelError(f"a file that cannot be read ({type(error).__name__})") from error
     if set(flavours) != {"onnx", "python_function"}:
         raise UnsafeModelError(f"the flavours {', '.join(map(str, flavours)) or 'none'}")
