@@ -1,4 +1,4 @@
-"""The scoring server, for real: what it answers, what it refuses, and that it lives on."""
+"""The running scoring server: what it answers, what it refuses, and that it survives."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What an attacker sends or plants, against the very commands that people run: nothing is given away, nothing of it runs."""
+"""Attacks on the commands that people run: no secret leaks, and no planted code runs."""
 
 import argparse
 import base64
@@ -46,9 +46,9 @@ from tests.imports import ROOT
 from tests.servers import free_port, mlflow_server, verb
 
 KIND = "Security"
-SECRET = "hunter2" * 3  # nowhere written out, for files are searched for it
+SECRET = "hunter2" * 3  # computed, because the tests search files for it
 NAME = "model.example"
-ELSEWHERE = "127.0.0.2"  # another address than the one that servers take unasked, though of this machine
+ELSEWHERE = "127.0.0.2"  # another address of this machine than the default of the servers
 
 
 # Ray as `python -m pipeline.score` starts it. Its sockets lie in the folder of its session.
@@ -66,7 +66,7 @@ with cluster.connected():
 
 @dataclass
 class Server:
-    """A server at work, what a request has to bring to be let in, and a request that is then answered."""
+    """A running server, the credentials that it needs, and a request that it answers."""
 
     host: str
     port: int
@@ -76,7 +76,7 @@ class Server:
     credentials: dict[str, str] = field(default_factory=dict)
 
     def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, bytes, dict[str, str]]:
-        """Send what no client would, as it is; the status, the body and the headers of the answer."""
+        """Send a raw request; return the status, the body and the headers of the response."""
         sent = {"Host": f"{self.name}:{self.port}", "Content-Type": "application/json", **self.credentials}
         sent |= {key.replace("_", "-"): value for key, value in headers.items()}
         connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
@@ -102,7 +102,7 @@ def team_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def servers(built: Repository, team_folder: Path) -> Iterator[dict[str, Server]]:
-    """`make ui`, the team's server, and `make serve` where it listens elsewhere, with all that it asks for then."""
+    """`make ui`, the team's server, and `make serve` exposed on another address."""
     tree, token, ui, serving = built.paths.root, {serve.TOKEN: SECRET}, free_port(), free_port()
     vectors = {"inputs": files.read_json(built.paths.contract)["test_vectors"]["image"]}
     exposed = ("--host", ELSEWHERE, "--expose", NAME, "--alias", "challenger")
@@ -125,14 +125,14 @@ def servers(built: Repository, team_folder: Path) -> Iterator[dict[str, Server]]
 
 
 def listening(process: int) -> set[str]:
-    """The addresses at which a process and its children take connections."""
+    """The addresses on which a process and its children listen."""
     whole = [psutil.Process(process), *psutil.Process(process).children(recursive=True)]
     return {entry.laddr.ip for each in whole for entry in each.net_connections() if entry.status == psutil.CONN_LISTEN}
 
 
 @dataclass
 class LocalRay:
-    """The Ray that this machine starts for itself: its first process, where it says that it is, its token, its home."""
+    """A Ray started on this machine: its first process, GCS address, session folder, token and home."""
 
     process: int
     gcs: str
@@ -143,7 +143,7 @@ class LocalRay:
 
 @pytest.fixture(scope="module")
 def local_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRay]:
-    """Started by someone whose settings for clusters ask for no token."""
+    """Ray, started in an environment that disables tokens for clusters."""
     pytest.importorskip("ray", reason="Ray is not installed (make .venv/.sweep)")
     home = tmp_path_factory.mktemp("home")
     environment = bare() | {"PYTHONPATH": str(ROOT), "HOME": str(home), "RAY_AUTH_MODE": "disabled"}
@@ -159,7 +159,7 @@ def local_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRay]:
 
 
 def bare() -> dict[str, str]:
-    """The environment, less what it says of Ray."""
+    """The environment without Ray's variables."""
     return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
 
 
@@ -194,7 +194,7 @@ def test_ray_on_this_machine_listens_on_127_0_0_1_alone(local_ray: LocalRay, cha
 
 
 def test_ray_on_this_machine_answers_nobody_without_the_token_of_this_run(local_ray: LocalRay, chaos: Chaos) -> None:
-    """Not to other users of this machine, that is, nor to pages that a browser shows there."""
+    """Neither other users of this machine nor pages in a browser get an answer."""
     old = local_ray.home / "old"
     old.write_text("of an earlier run")
     strangers = [
@@ -432,7 +432,7 @@ def test_the_model_is_served_nowhere_else_without_names_and_a_token(
 
 
 class Evil:
-    """Makes a file when it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = marker
@@ -448,7 +448,7 @@ def test_no_array_with_objects_in_it_is_unpickled(built: Repository, tmp_path: P
     np.savez(tmp_path / "images.npz", images=objects, labels=objects[:, 0, 0], epochs=objects, weights_0=objects)
     with contextlib.suppress(Exception):
         np.load(tmp_path / "images.npy", allow_pickle=True)
-    assert marker.exists(), "the attack is none"
+    assert marker.exists(), "the attack does not work"
     marker.unlink()
     shutil.copytree(built.paths.raw, tmp_path / "data" / "raw")
     shutil.copy(tmp_path / "images.npy", tmp_path / "data" / "raw" / "train_images.npy")
@@ -533,7 +533,7 @@ def test_no_code_in_a_keras_file_is_run(
     marker.unlink(missing_ok=True)
     with contextlib.suppress(Exception):
         keras.saving.load_model(tmp_path / "code of Python.keras", safe_mode=False)
-    assert marker.exists(), "the attack is none"
+    assert marker.exists(), "the attack does not work"
     marker.unlink()
     planted = sorted(tmp_path.glob("*.keras"))
 
@@ -614,7 +614,7 @@ def test_a_registered_model_that_is_not_plain_onnx_is_not_loaded(
     plant(tmp_path / "control", marker, source, attacks["a module of its own"])
     with contextlib.suppress(Exception):
         mlflow.pyfunc.load_model(str(tmp_path / "control"))
-    assert marker.exists(), "the attack is none"
+    assert marker.exists(), "the attack does not work"
     marker.unlink()
 
     refused = 0
