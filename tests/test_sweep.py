@@ -1,5 +1,6 @@
-"""Sweeps on Ray: one that is interrupted and resumed, and one on two machines of which one dies."""
+"""A sweep on Ray that is interrupted and resumed, its best trial as an experiment, and the search space."""
 
+import argparse
 import csv
 import os
 import shutil
@@ -14,15 +15,15 @@ import mlflow
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline import fetch
+from pipeline import fetch, sweep
 from pipeline.core import files, params
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 from pipeline.data.datasets import Split
 from pipeline.distributed import search_space, sweep_state
-from pipeline.distributed.errors import SweepError
-from tests.clones import Clone, git, make_clone
-from tests.conftest import edit_params
+from pipeline.distributed.errors import ClusterError, SweepError
+from tests.clones import Clone, git, reproduced
+from tests.conftest import Repository, edit_params
 from tests.imports import ROOT
 from tests.servers import free_port
 
@@ -39,15 +40,18 @@ SMALL_SWEEP = {
 }
 
 
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory, subset: dict[str, Split]) -> Clone:
+def make_sweep_clone(built: Repository, root: Path, subset: dict[str, Split]) -> Clone:
     """A clone with fetched and validated data, so that experiments skip these stages."""
     pytest.importorskip("ray", reason="Ray is not installed (make .venv/.sweep)")
-    made = make_clone(tmp_path_factory.mktemp("sweep"), subset, SMALL_SWEEP)
-    made.repro("validate")
+    made = reproduced(built, root, subset, SMALL_SWEEP, "fetch", "validate")
     git(made.paths.root, "add", "--all")
     git(made.paths.root, "commit", "--quiet", "--message", "Data")
     return made
+
+
+@pytest.fixture(scope="module")
+def clone(built: Repository, tmp_path_factory: pytest.TempPathFactory, subset: dict[str, Split]) -> Clone:
+    return make_sweep_clone(built, tmp_path_factory.mktemp("sweep") / "clone", subset)
 
 
 def started(clone: Clone, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
@@ -111,10 +115,8 @@ def assert_all_accounted_for(clone: Clone, trials: int) -> None:
 
 
 def test_resuming_without_a_sweep_is_refused(clone: Clone) -> None:
-    done = clone.run("pipeline.sweep", "--resume")
-
-    assert done.returncode == 1
-    assert "a sweep to resume" in done.stderr
+    with pytest.raises(SweepError, match="a sweep to resume"):
+        sweep.run(argparse.Namespace(resume=True), params.load(clone.paths.params), clone.paths)
 
 
 def test_an_interrupted_and_then_killed_sweep_resumes_without_repeating_a_trial(clone: Clone) -> None:
@@ -152,23 +154,22 @@ def test_queued_experiments_reproduce_the_best_trial_and_log_to_one_store_under_
     """Runs after the previous test, whose best trial is queued."""
     best = table(clone)[0]
     name = f"sweep-{best['trial']}"
-    for other, rate in (("slow", 0.001), ("fast", 0.004)):
-        options = ["--queue", "--name", other, "--set-param", f"train.learning_rate={rate}"]
-        done = clone.run("dvc", "exp", "run", *options, "train")
-        assert done.returncode == 0, done.stderr
+    options = ["--queue", "--name", "fast", "--set-param", "train.learning_rate=0.004"]
+    done = clone.run("dvc", "exp", "run", *options, "train")
+    assert done.returncode == 0, done.stderr
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")  # like a trial
 
     done = clone.run("dvc", "queue", "start", "--jobs", "2")
 
     assert done.returncode == 0, done.stderr
     deadline = time.monotonic() + 300
-    while (shown := clone.run("dvc", "queue", "status").stdout).count("Success") < 3:
+    while (shown := clone.run("dvc", "queue", "status").stdout).count("Success") < 2:
         assert "Failed" not in shown, shown
         assert time.monotonic() < deadline, shown
         time.sleep(1)
     found = mlflow.MlflowClient(clone.paths.tracking_uri).search_runs(["1"], "tags.dvc_experiment != ''")
     rates = {run.info.run_name: float(run.data.params["train.learning_rate"]) for run in found}
-    assert rates == {"slow": 0.001, "fast": 0.004, name: pytest.approx(float(best["train.learning_rate"]))}
+    assert rates == {"fast": 0.004, name: pytest.approx(float(best["train.learning_rate"]))}
     assert {run.info.run_name for run in found if "test/accuracy" in run.data.metrics} == {name}
     history = clone.run("dvc", "get", ".", "data/model/history.csv", "--rev", name, "--out", "history.csv")
     assert history.returncode == 0, history.stderr
@@ -177,95 +178,15 @@ def test_queued_experiments_reproduce_the_best_trial_and_log_to_one_store_under_
     assert last["val_loss"] == f"{float(best['val_loss']):.9g}"
 
 
-def test_no_trial_is_lost_when_a_machine_dies(clone: Clone, tmp_path: Path) -> None:
-    from ray.cluster_utils import Cluster
-
-    edit_params(clone.paths.params, {"sweep.trials": 12})
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    try:
-        other = cluster.add_node(num_cpus=1)
-        process = started(clone, RAY_ADDRESS=cluster.address)
-        seen = read_until(process, "4 of 12")
-        assert "on 2 machine(s)" in "".join(seen)
-
-        cluster.remove_node(other, allow_graceful=False)
-        printed, _ = process.communicate(timeout=600)
-    finally:
-        cluster.shutdown()
-
-    assert process.returncode == 0, printed
-    assert_all_accounted_for(clone, 12)
-    assert "KILLED" in {run.info.status for run in children(clone)[1]}  # the trials that the machine was running
-
-
-SABOTAGE = """
-def _die(rate):
-    import os
-    for kind in ("always", "once"):
-        path = f"{FOLDER}/{kind}"
-        if rate == 0.002:  # the trial with the current params.yaml
-            return
-        if not os.path.exists(path):
-            with open(path, "x") as file:
-                file.write(repr(rate))
-            os._exit(1)
-        if kind == "always" and open(path).read() == repr(rate):
-            os._exit(1)
-"""
-
-
-STUMBLE = """
-def _stumble():
-    import os
-    if not os.path.exists(f"{FOLDER}/stumbled"):
-        open(f"{FOLDER}/stumbled", "x").close()
-        raise AssertionError
-"""
-
-
-def sabotage(module: Path, function: str, before: str, call: str, folder: Path) -> None:
-    """Add `function` to `module`, and `call` it before the line `before`."""
-    text = module.read_text() + function.replace("{FOLDER}", str(folder))
-    assert text.count(before) == 1
-    module.write_text(text.replace(before, f"{call}{before}"))
-
-
-def test_a_trial_whose_process_dies_is_retried_and_then_reported(clone: Clone, tmp_path: Path) -> None:
-    """Of four trials, one kills its process at every start, and one at its first start. Tune itself fails once."""
-    sick = Clone(Paths(tmp_path / "sick"))
-    shutil.copytree(clone.paths.root, sick.paths.root, ignore=shutil.ignore_patterns("mlruns", "sweep", "tmp"), symlinks=True)
-    edit_params(sick.paths.params, {"sweep.trials": 4})
-    trials = sick.paths.root / "pipeline" / "distributed" / "trials.py"
-    sabotage(trials, SABOTAGE, "    model = network.build(", "    _die(chosen.train.learning_rate)\n", tmp_path)
-    sabotage(trials, STUMBLE, "        self.observer.epoch_ended(", "        _stumble()\n", tmp_path)
-
-    process = started(sick)
-    printed, _ = process.communicate(timeout=300)
-
-    assert process.returncode == 0, printed
-    assert "4 of 4" in printed
-    assert "1 of 4 trials failed in 2 attempts each" in printed
-    always, once = (float((tmp_path / kind).read_text()) for kind in ("always", "once"))
-    rows = {float(row["train.learning_rate"]): row for row in table(sick)}
-    assert [rate for rate, row in rows.items() if not row["val_loss"]] == [always] == [list(rows)[-1]]
-    statuses: dict[float, list[str]] = {}
-    for run in children(sick)[1]:
-        statuses.setdefault(float(run.data.params["train.learning_rate"]), []).append(run.info.status)
-    assert set(statuses.pop(always)) == {"FAILED", "KILLED"}
-    assert set(statuses.pop(once)) == {"FINISHED", "KILLED"}
-    for others in statuses.values():  # trials that ran when Tune failed were KILLED and restarted
-        assert others.count("FINISHED") == 1
-    assert (tmp_path / "stumbled").exists()
-
-
 @pytest.mark.parametrize("address", ["127.0.0.1:{port}", "ray://127.0.0.1:{port}"])
-def test_an_address_without_a_cluster_is_refused_at_once(clone: Clone, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+def test_an_address_without_a_cluster_is_refused_at_once(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed (make .venv/.sweep)")
+    from pipeline.distributed import cluster
+
     monkeypatch.setenv("RAY_ADDRESS", address.format(port=free_port()))
 
-    done = clone.run("pipeline.sweep")
-
-    assert done.returncode == 1
-    assert "expected host:port of a Ray cluster" in done.stderr
+    with pytest.raises(ClusterError, match="expected host:port of a Ray cluster"), cluster.connected():
+        pass
 
 
 @pytest.fixture
