@@ -1,0 +1,64 @@
+"""Whole pipelines, of which the short suite runs parts: forced, and at once into one store."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.core.paths import TIME_DEPENDENT
+from pipeline.data.datasets import Split
+from tests.chaos.conftest import LONG
+from tests.clones import make_clone, ran
+from tests.conftest import Repository
+from tests.imports import ROOT
+from tests.servers import mlflow_server, postgres
+from tests.test_pipeline import STAGES
+from tests.test_team import PASSWORD, assert_nothing_is_lost, copies
+
+pytestmark = pytest.mark.skipif(not LONG, reason="runs the pipeline several times")
+
+
+def test_a_forced_repro_gives_the_same_bytes(subset: dict[str, Split], tmp_path: Path) -> None:
+    clone = make_clone(tmp_path / "clone", subset, {})
+    clone.repro()
+    before = clone.digests()
+
+    assert ran(clone.repro("--force")) == STAGES
+
+    after = clone.digests()
+    assert before.keys() == after.keys() >= set(TIME_DEPENDENT)
+    assert {name for name in before if before[name] != after[name]} <= set(TIME_DEPENDENT)
+
+
+@pytest.mark.parametrize("where", ["SQLite", "PostgreSQL behind a server"])
+def test_many_pipelines_that_really_train_at_once_lose_nothing(
+    where: str, built: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trees = copies(built, tmp_path)
+    if where == "SQLite":
+        (shared := tmp_path / "store").mkdir()
+        for tree in trees:
+            (tree / "mlruns").symlink_to(shared)
+        train_and_register(trees)
+        assert_nothing_is_lost(trees, f"sqlite:///{shared}/mlflow.db")
+        return
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
+    with postgres(tmp_path) as store, mlflow_server(tmp_path, store, workers=2, password=PASSWORD) as (uri, _):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        train_and_register(trees)
+        assert_nothing_is_lost(trees, uri)
+
+
+def train_and_register(trees: list[Path]) -> None:
+    """Run both stages in every tree at once, each in a process of its own."""
+    command = " && ".join(f'"$0" -m pipeline.{stage}' for stage in ("train", "register"))
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_NUM_INTRAOP_THREADS": "1"}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    processes = [subprocess.Popen(["sh", "-c", command, sys.executable], cwd=tree, env=environment, **pipes) for tree in trees]
+    for process in processes:
+        printed, _ = process.communicate(timeout=600)
+        assert process.returncode == 0, printed
