@@ -104,7 +104,7 @@ def test_every_command_exists(page: Path) -> None:
     targets = set(re.findall(r"(?m)^([a-z]+):", MAKEFILE))
 
     assert set(re.findall(r"(?m)(?:`|\$ |\|\| |&& |; )make ([a-z]+)", text)) <= targets
-    for package, name in re.findall(r"python -m (pipeline|bench)\.([a-z]+)", text):
+    for package, name in re.findall(r"python -m (pipeline|bench)\.([a-z_]+)", text):
         assert (ROOT / package / f"{name}.py").exists(), f"python -m {package}.{name}"
 
 
