@@ -465,6 +465,6 @@ def test_a_full_disk_is_one_clear_error_and_leaves_no_part(edit: Edit, data: Dat
     done = run_stage("import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))")
 
     assert done.returncode == 1
-    assert done.stderr.startswith("error: the disk: expected to read or write it, found: File too large.\nWhat was complete")
+    assert done.stderr.startswith("error: the disk: expected to read or write it, found: File too large.\nComplete files")
     assert len(done.stderr.splitlines()) == 2
     assert list((tmp_path / "data").rglob("*")) == [tmp_path / "data" / "raw"]

@@ -285,7 +285,7 @@ def broken(made: Repository) -> list[str]:
 @pytest.mark.usefixtures("without_pages")
 @pytest.mark.parametrize("poison", [each for each in POISONS if LONG or each.small], ids=lambda poison: poison.name)
 def test_validate_stops(poison: Poison, chaos: Chaos, mnist: Data, subset: Data, tmp_path: Path) -> None:
-    data, tries, survived, lost = clean(mnist, subset, poison.name.startswith("a further set")), chaos.tries(1, 2), 0, 0
+    data, tries, survived, lost = clean(mnist, subset, poison.name.startswith("an extra data set")), chaos.tries(1, 2), 0, 0
 
     for seed in range(tries):
         lines = broken(fetched(tmp_path / str(seed), poison.change(data, np.random.default_rng(seed))))
@@ -296,7 +296,7 @@ def test_validate_stops(poison: Poison, chaos: Chaos, mnist: Data, subset: Data,
 
 
 @pytest.mark.usefixtures("without_pages")
-@pytest.mark.parametrize("further", [False, True] if LONG else [True], ids=lambda further: f"further set: {further}")
+@pytest.mark.parametrize("further", [False, True] if LONG else [True], ids=lambda extra: f"extra data set: {extra}")
 def test_clean_data_passes(further: bool, chaos: Chaos, mnist: Data, subset: Data, tmp_path: Path) -> None:
     data, tries, survived = clean(mnist, subset, further), chaos.tries(1, 2), 0
 
