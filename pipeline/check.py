@@ -21,19 +21,19 @@ from pipeline.promotion.repository import Repository
 def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     """Raise DamagedError if any file changed. With `options.lock`, only repair DVC's files; return 1 if none was truncated."""
     root = paths.root.absolute()
-    checkout = Repository(root)
-    mended = dvc_state.repair(checkout)
-    for file in mended:
-        now = "it is as git has it again" if (root / file).exists() else "it is removed"
-        console.echo("check", f"{file} was cut off, as by a kill of DVC while it wrote it: {now}")
+    repository = Repository(root)
+    repaired = dvc_state.repair(repository)
+    for file in repaired:
+        action = "restored from git" if (root / file).exists() else "removed"
+        console.echo("check", f"{file} was truncated, probably when DVC was killed: {action}")
     if options.lock:
-        return 0 if mended else 1
-    kept = dvc_cache.remove_damaged(Path(checkout.dvc("cache", "dir")))
-    placed = [path for path in dvc_cache.differing(root) if path.exists()]
-    dvc_cache.touch(placed)
-    if damaged := [*kept, *placed]:
+        return 0 if repaired else 1
+    objects = dvc_cache.remove_damaged(Path(repository.dvc("cache", "dir")))
+    outputs = [path for path in dvc_cache.differing(root) if path.exists()]
+    dvc_cache.touch(outputs)
+    if damaged := [*objects, *outputs]:
         raise DamagedError([path.relative_to(root) if path.is_relative_to(root) else path for path in damaged])
-    console.echo("check", "every file in DVC's cache and every output is what it was")
+    console.echo("check", "all files in DVC's cache and all outputs are intact")
     return 0
 
 

@@ -18,9 +18,9 @@ from pipeline.core.paths import Paths
 def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     page = files.require(paths.page).absolute()
     if webbrowser.open(page.as_uri()):
-        console.echo("explore", f"{page} is in your browser")
+        console.echo("explore", f"opened {page} in your browser")
     else:
-        console.echo("explore", f"no browser on this machine; open {page} in any, here or as a copy elsewhere")
+        console.echo("explore", f"no browser on this machine; open {page} on any other")
     return 0
 
 

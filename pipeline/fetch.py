@@ -34,7 +34,7 @@ class Base(NamedTuple):
     arrays: dict[str, Hashed]
 
     def file(self, name: str) -> tuple[Path, slice]:
-        """The file that holds an array, and the rows of the array in it."""
+        """The file that holds an array, and its rows in that file."""
         return self.folder / f"{name}.npy", slice(self.arrays[name].shape[0])
 
     def segment(self, split: str, dataset: str) -> Segment:
@@ -43,13 +43,13 @@ class Base(NamedTuple):
 
 
 def fetch_base(params: FetchParams, probe: sources.Probe, folder: Path) -> tuple[Base, str]:
-    """Write each file of `params.files` to `folder` as `.npy`, from the first source that has it; return the sources used.
+    """Write each file of `params.files` to `folder` as `.npy`, from the first source that has it; also return the sources.
 
-    A source that fails once is not asked again. Each refusal is printed.
+    A refused source is not tried again. Each refusal is printed.
 
     Raises:
         NoSourceError: no source has a file; the message lists every source with its reason.
-        MismatchError: the files do not belong together.
+        MismatchError: the shapes of the files do not match.
     """
     refused: dict[str, str] = {}
     arrays, origins = {}, []
@@ -136,7 +136,7 @@ def manifest_in_place(params: FetchParams, recorded: Mapping[str, Any] | None, b
     if hashes != [extra.sha256 for extra in params.extra] or any(idx.shape(npy)[0] != sum(rows) for npy in npys):
         return None
     extra = [Segment(each.name, count, str(each.sha256)) for each, count in zip(params.extra, rows[1:], strict=True)]
-    # All segments are those of the recorded manifest, so its hashes of the whole arrays hold too.
+    # All segments equal those of the recorded manifest, so its hashes of the whole arrays are valid too.
     whole = {name: Hashed(**file) for name, file in recorded["files"].items()} if recorded and extra else base.arrays
     return _manifest(params, base, whole, extra)
 
@@ -156,13 +156,13 @@ def run(params: Params, paths: Paths) -> str:
 
 
 def _fetch_into_place(params: FetchParams, raw: Path, base: Base | None) -> tuple[dict[str, Any], str]:
-    """Fetch to a folder beside `raw`, and move files to `raw` only when all are complete and belong together.
+    """Fetch to a folder beside `raw`, and move files to `raw` only when all are complete and their shapes match.
 
     Args:
         base: the base if it is in place and only the extra data sets are fetched, else None.
 
     Returns:
-        The manifest, and where the base comes from, for the console.
+        The manifest, and the origin of the base for the console.
     """
     raw.mkdir(parents=True, exist_ok=True)
     probe = sources.Probe(params.timeout)
@@ -186,7 +186,7 @@ def _fetch_into_place(params: FetchParams, raw: Path, base: Base | None) -> tupl
 
 
 def _join(base: Base, added: Sequence[ExtraDataset], folder: Path) -> dict[str, Hashed]:
-    """Write the training split, the base followed by the extra data sets, to `folder`; nothing if it is there already."""
+    """Write the training split, the base followed by the extra data sets, to `folder`, unless it is already there."""
     if not added and base.folder == folder:
         return {}
     joined = {}

@@ -1,4 +1,4 @@
-"""Print the accuracy, where the model is, and how to look at the results.
+"""Print the accuracy, the path of the model, and how to see the results.
 
 `make repro` ends with this.
 
@@ -21,10 +21,10 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     int8 = metrics["int8"]["accuracy"]
     console.echo("accuracy", f"{metrics['accuracy']:.2%} on {images:,} test images ({int8:.2%} in int8)")
     console.echo("model", f"{paths.onnx}, registered as {registration['model']} version {registration['version']}")
-    look = "the run, its curves and pictures: `make ui`"
+    hint = "`make ui` shows the run, its curves and plots"
     if paths.tracking_uri.startswith("sqlite:") and not paths.database.exists():
-        look = f"the store {paths.database} is not there: `make register` puts the run into it again"
-    console.echo("look", look)
+        hint = f"{paths.database} is missing: `make register` records the run again"
+    console.echo("results", hint)
     return 0
 
 

@@ -23,7 +23,7 @@ from pipeline.validation.image_table import add_intensity_bands, class_shares, c
 
 
 class InvalidDataError(PipelineError):
-    """The data broke expectations. The report and the Data Docs are kept."""
+    """The data broke expectations. The report and the Data Docs are still written."""
 
     def __init__(self, failures: Sequence[str], report: Path, docs: Path) -> None:
         lines = "".join(f"\n  {failure}" for failure in failures)
@@ -64,7 +64,7 @@ def describe(outcome: Any) -> str:
 
 
 def run(params: Params, paths: Paths) -> str:
-    from pipeline.validation import expectations  # Great Expectations takes seconds to import: only with valid parameters
+    from pipeline.validation import expectations  # slow: import Great Expectations only if the parameters are valid
 
     manifest, classes = datasets.read_manifest(paths), params.fetch.classes
     splits = {name: datasets.load(paths, name) for name in ("train", "test")}

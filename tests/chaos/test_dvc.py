@@ -136,7 +136,7 @@ def test_a_truncated_rwlock_is_removed(clone: Clone, chaos: Chaos) -> None:
         rwlock.write_text(content[:size])
         assert "Unable to read RWLock-file" in clone.run("dvc", "repro", "--force", "--single-item", "explain").stderr
         done = subprocess.run(["make", "repro"], cwd=clone.paths.root, capture_output=True, text=True, check=False)
-        assert ".dvc/tmp/rwlock was cut off" in done.stdout
+        assert ".dvc/tmp/rwlock was truncated" in done.stdout
         survived += done.returncode == 0 and clone.digests() == before
 
     chaos.count(KIND, "a truncated .dvc/tmp/rwlock: `make repro` continues", len(sizes), survived)

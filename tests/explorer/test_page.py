@@ -261,6 +261,6 @@ def test_explore_opens_the_page_or_prints_its_path(built: Repository, monkeypatc
         assert explore.run(None, built.params, built.paths) == 0
 
     assert asked == [built.paths.page.absolute().as_uri()] * 2
-    absent, there = capsys.readouterr().out.splitlines()
+    absent, opened = capsys.readouterr().out.splitlines()
     assert "no browser on this machine" in absent
-    assert "is in your browser" in there
+    assert "in your browser" in opened
