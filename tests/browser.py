@@ -1,4 +1,4 @@
-"""Drive real Chromium like a user, and read its console and its requests."""
+"""Control Chromium like a user, and read its console and its requests."""
 
 import json
 import os
@@ -34,12 +34,12 @@ def chromium(width: int = 1200, height: int = 1000) -> Iterator[Any]:
         browser.quit()
 
 
-def complaints(browser: Any) -> list[str]:
-    """The warnings and errors on the console since the last call."""
+def console_errors(browser: Any) -> list[str]:
+    """Return the warnings and errors on the console since the last call."""
     return [entry["message"] for entry in browser.get_log("browser") if entry["level"] in ("WARNING", "SEVERE")]
 
 
-def requested(browser: Any) -> list[str]:
-    """The addresses that pages requested since the last call."""
+def requested_urls(browser: Any) -> list[str]:
+    """Return the URLs that pages requested since the last call."""
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     return [each["params"]["request"]["url"] for each in messages if each["method"] == "Network.requestWillBeSent"]

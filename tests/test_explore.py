@@ -14,21 +14,19 @@ from selenium.webdriver.common.keys import Keys
 
 from pipeline.core import files, params
 from pipeline.data.datasets import Pixels, Split
-from pipeline.explorer.page import ACTIVATIONS, forward, quantized
+from pipeline.explorer.network import ACTIVATIONS, forward, round_trip
 from pipeline.inference.onnx_model import OnnxModel
 from pipeline.training import network, snapshots
-from tests.browser import chromium, complaints, requested
+from tests.browser import chromium, console_errors, requested_urls
 from tests.conftest import Repository, build, small_repository
-
-RIGHT = "return Number(document.querySelector('#answer .first .figure').textContent.replace(' %', ''))"
 
 
 @pytest.fixture(scope="module")
 def explored(subset: dict[str, Split], tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    """A tree with a network that is trained well enough to read handwriting."""
-    made = small_repository(tmp_path_factory.mktemp("explored"), subset, {"train.epochs": 25})
-    build(made, registered=False)
-    return made
+    """A tree with a network trained well enough to recognize handwriting."""
+    repository = small_repository(tmp_path_factory.mktemp("explored"), subset, {"train.epochs": 25})
+    build(repository, registered=False)
+    return repository
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +40,9 @@ def opened(explored: Repository) -> Iterator[Any]:
 def page(opened: Any, explored: Repository) -> Iterator[Any]:
     """The freshly opened page; fails if the browser logs a warning or an error."""
     opened.get(explored.paths.page.absolute().as_uri())
-    complaints(opened)
+    console_errors(opened)  # discard earlier ones
     yield opened
-    assert complaints(opened) == []
+    assert console_errors(opened) == []
 
 
 def predict(page: Any, images: Pixels) -> Any:
@@ -73,8 +71,8 @@ def test_the_page_predicts_the_same_as_onnx_runtime(page: Any, explored: Reposit
     np.testing.assert_allclose(found, OnnxModel(explored.paths.onnx).predict(images), rtol=0, atol=1e-5)
 
 
-def test_a_gradient_step_equals_tensorflows(page: Any, explored: Repository, subset: dict[str, Split]) -> None:
-    image, truth, rate = subset["test"].images[:1], 3, 0.5  # the image shows no three, so the gradient is large
+def test_a_gradient_step_equals_that_of_tensorflow(page: Any, explored: Repository, subset: dict[str, Split]) -> None:
+    image, truth, rate = subset["test"].images[:1], 3, 0.5  # the image is not a 3, so the gradient is large
     model = network.load(explored.paths.keras)
     with tf.GradientTape() as tape:
         loss = keras.losses.sparse_categorical_crossentropy(np.array([truth]), model(image))
@@ -83,8 +81,8 @@ def test_a_gradient_step_equals_tensorflows(page: Any, explored: Repository, sub
     script = "return explorer.step(...arguments).flat()"
     found = page.execute_script(script, image.ravel().tolist(), truth, rate)
 
-    for stepped, weights, change in zip(found, model.get_weights(), gradients, strict=True):
-        moved = rate * np.asarray(change)
+    for stepped, weights, gradient in zip(found, model.get_weights(), gradients, strict=True):
+        moved = rate * np.asarray(gradient)
         np.testing.assert_allclose(stepped, (weights - moved).ravel(), rtol=0, atol=1e-4)
         assert np.abs(moved).max() > 1e-2
 
@@ -107,14 +105,14 @@ def test_a_step_changes_the_whole_page_and_undo_reverts_it(page: Any) -> None:
 
 def test_the_slider_goes_from_random_weights_to_the_accuracy_in_metrics_json(page: Any, explored: Repository) -> None:
     moments = page.execute_script("return explorer.content.snapshots.map(({epoch, accuracy}) => [epoch, accuracy])")
-    metrics, (_, guessed) = files.read_json(explored.paths.metrics), moments[0]
+    metrics, (_, start_accuracy) = files.read_json(explored.paths.metrics), moments[0]
 
     assert len(moments) == 10
-    assert 0.02 < guessed < 0.25  # about one in ten: a random network prefers some classes
+    assert 0.02 < start_accuracy < 0.25  # near 0.1: a random network prefers some classes
     assert moments[-1] == [explored.params.train.epochs, metrics["accuracy"]]
     assert f"{metrics['accuracy']:.2%}"[:-1] in text(page, "moment-text")
     show_moment(page, 0)
-    assert f"{guessed:.2%}"[:-1] in text(page, "moment-text")
+    assert f"{start_accuracy:.2%}"[:-1] in text(page, "moment-text")
     assert "random weights" in text(page, "now-text")
 
 
@@ -122,7 +120,7 @@ def test_each_moment_uses_the_weights_of_its_snapshot(page: Any, explored: Repos
     images = subset["test"].images[:20]
     for moment, taken in enumerate(snapshots.load(explored.paths.snapshots)):
         show_moment(page, moment)
-        expected = forward(quantized(taken.weights), "relu", images)
+        expected = forward(round_trip(taken.weights), "relu", images)
         np.testing.assert_allclose(predict(page, images), expected, rtol=0, atol=1e-5)
 
 
@@ -143,9 +141,9 @@ def draw(page: Any, stroke: list[tuple[float, float]]) -> None:
     pad = page.find_element(By.ID, "pad")
     page.execute_script("arguments[0].scrollIntoView({block: 'center'})", pad)
     mouse = ActionChains(page, duration=5)
-    for place, (x, y) in enumerate(stroke):
+    for index, (x, y) in enumerate(stroke):
         mouse.move_to_element_with_offset(pad, round(x - 140), round(y - 140))
-        if place == 0:
+        if index == 0:
             mouse.click_and_hold()
     mouse.release().perform()
 
@@ -171,15 +169,15 @@ def test_drawing_works_by_touch(page: Any) -> None:
     page.execute_script("arguments[0].scrollIntoView({block: 'center'})", pad)
     box = page.execute_script("const b = arguments[0].getBoundingClientRect(); return [b.left, b.top]", pad)
 
-    for place, (x, y) in enumerate(STROKES["1"]):
-        kind, point = "touchMove" if place else "touchStart", {"x": box[0] + x, "y": box[1] + y}
+    for index, (x, y) in enumerate(STROKES["1"]):
+        kind, point = "touchMove" if index else "touchStart", {"x": box[0] + x, "y": box[1] + y}
         page.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
     page.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
     assert prediction(page) == "1"
 
 
-def test_drawing_and_selecting_work_by_keyboard(page: Any) -> None:
+def test_drawing_and_selecting_work_with_the_keyboard(page: Any) -> None:
     page.find_element(By.ID, "clear").click()
     pad = page.find_element(By.ID, "pad")
 
@@ -204,25 +202,25 @@ def test_the_inspector_explains_the_selected_unit(page: Any, explored: Repositor
     pixels = np.array(page.execute_script("return Array.from(explorer.state.pixels)")) / 255
     page.execute_script("select({kind: 'unit', layer: 0, unit: 7})")
     total = weights[0][:, 7] @ pixels
-    said = text(page, "inspector").replace("−", "-")
-    assert f"Sum of the products: {total:+.3f}. With the bias {weights[1][7]:+.3f}: {total + weights[1][7]:+.3f}" in said
+    shown = text(page, "inspector").replace("−", "-")
+    assert f"Sum of the products: {total:+.3f}. With the bias {weights[1][7]:+.3f}: {total + weights[1][7]:+.3f}" in shown
 
     page.execute_script("select({kind: 'unit', layer: 1, unit: 4})")
     hidden = np.maximum(pixels @ weights[0] + weights[1], 0)
     sent = hidden * weights[2][:, 4]
-    said = text(page, "inspector").replace("−", "-")
-    assert f"Neurons with a positive contribution: {(sent > 0).sum()}" in said
-    assert f"neuron {sent.argmax()}: {sent.max():+.3f}" in said
-    assert f"neuron {sent.argmin()}: {sent.min():+.3f}" in said
+    shown = text(page, "inspector").replace("−", "-")
+    assert f"Neurons with a positive contribution: {(sent > 0).sum()}" in shown
+    assert f"neuron {sent.argmax()}: {sent.max():+.3f}" in shown
+    assert f"neuron {sent.argmin()}: {sent.min():+.3f}" in shown
 
 
 def test_the_inspector_counts_the_parameters(page: Any) -> None:
     page.find_element(By.CSS_SELECTOR, "#layers button").click()
 
-    said = text(page, "inspector")
+    shown = text(page, "inspector")
 
     for sentence in ("784 × 256 + 256 200,960", "256 × 10 + 10 2,570", "total 203,530"):
-        assert sentence in said
+        assert sentence in shown
 
 
 def test_the_page_counts_the_data(page: Any, subset: dict[str, Split]) -> None:
@@ -235,17 +233,17 @@ def test_the_page_counts_the_data(page: Any, subset: dict[str, Split]) -> None:
 
 def test_the_page_makes_no_network_request(explored: Repository) -> None:
     with chromium() as browser:
-        requested(browser)
+        requested_urls(browser)
         browser.get(explored.paths.page.absolute().as_uri())
         draw(browser, STROKES["1"])
         show_moment(browser, 3)
 
-        asked = requested(browser)
+        urls = requested_urls(browser)
 
-        assert explored.paths.page.absolute().as_uri() in asked
-        assert all(address.startswith(("file://", "data:")) for address in asked)
+        assert explored.paths.page.absolute().as_uri() in urls
+        assert all(url.startswith(("file://", "data:")) for url in urls)
         assert browser.execute_script("return fetch('http://127.0.0.1:9/').then(() => 'sent', () => 'refused')") == "refused"
-        assert complaints(browser)  # of the policy that refused it
+        assert console_errors(browser)  # the content security policy refused it
 
 
 @pytest.mark.parametrize("width", [360, 768, 1280])
@@ -284,9 +282,9 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Repository:
         images = random.integers(0, 60, (count, 20, 16), dtype=np.uint8)
         images[np.arange(count), 5 * labels, :] = 255
         data[split] = Split(images, labels)
-    made = small_repository(tmp_path_factory.mktemp("other"), data, OTHER)
-    build(made, registered=False)
-    return made
+    repository = small_repository(tmp_path_factory.mktemp("other"), data, OTHER)
+    build(repository, registered=False)
+    return repository
 
 
 def test_the_page_works_for_other_data_and_another_network(other: Repository) -> None:
@@ -302,7 +300,7 @@ def test_the_page_works_for_other_data_and_another_network(other: Repository) ->
         assert "Neuron 4 of layer 2" in text(browser, "inspector")
         draw(browser, STROKES["1"])
         assert max(browser.execute_script("return Array.from(explorer.state.pixels)")) == 255
-        assert complaints(browser) == []
+        assert console_errors(browser) == []
 
 
 NAMES = list(ACTIVATIONS)
@@ -310,8 +308,8 @@ NAMES = list(ACTIVATIONS)
 
 @pytest.mark.parametrize("activation", NAMES)
 def test_every_activation_and_its_slope_equal_keras(page: Any, activation: str) -> None:
-    points = tf.constant(np.linspace(-6, 6, 25))  # without 0, where some have no unique slope
-    points = tf.boolean_mask(points, points != 0)
+    points = tf.constant(np.linspace(-6, 6, 25))
+    points = tf.boolean_mask(points, points != 0)  # some activations have no unique slope at 0
     with tf.GradientTape() as tape:
         tape.watch(points)
         values = keras.activations.get(activation)(points)

@@ -1,84 +1,49 @@
-"""Prepare the content of the explorer's page: the network, its snapshots and the data, as JSON.
+"""Encode the network, its snapshots and the data for the explorer's page, and write the page.
 
-Arrays are encoded as base64 of their bytes, little-endian, in C order. The kernels of snapshots are quantized to int8 with a
-scale per unit; the error of a weight is below half a percent of the unit's largest weight. The exported model stays float32.
+Arrays are encoded as base64 of their bytes, little-endian, in C order.
 """
 
 import base64
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.core.params import Params
 from pipeline.data.datasets import Pixels, Split
-from pipeline.inference.onnx_model import Dense, Probabilities
+from pipeline.explorer import network
+from pipeline.inference.onnx_model import Probabilities
 from pipeline.training.snapshots import Snapshot, Weights
 
-Floats = npt.NDArray[np.floating[Any]]
-
+TEMPLATE = Path(__file__).parent / "web" / "index.html"
 PAGE_BYTES = 4_000_000  # of the page; snapshots that do not fit are left out
 _OTHERS_BYTES = 300_000  # of it for scripts, styles and images
-_INT8_MAX = 127
-_BATCH = 10_000  # images per forward pass, which limits the memory for activations
-
-# Activation functions as Keras defines them, by their names in params.yaml.
-_ALPHA, _SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer and others, "Self-Normalizing Neural Networks", 2017
-ACTIVATIONS: Mapping[str, Callable[[Floats], Floats]] = {
-    "elu": lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0))),
-    "leaky_relu": lambda z: np.where(z > 0, z, 0.2 * z),
-    "relu": lambda z: np.maximum(z, 0),
-    "selu": lambda z: _SCALE * np.where(z > 0, z, _ALPHA * np.expm1(np.minimum(z, 0))),
-    "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
-    "silu": lambda z: z / (1 + np.exp(-z)),
-    "softplus": lambda z: np.logaddexp(0, z),
-    "tanh": np.tanh,
-}
+_BATCH = 10_000  # images summed at a time, which limits the memory for their float64 copies
 
 
-def final(layers: Sequence[Dense]) -> Weights:
-    """Return the weights of the exported model in the order of a `Snapshot`."""
-    return [array for layer in layers for array in (layer.kernel, layer.bias)]
+def settings_json(params: Params, manifest: Mapping[str, Any], shape: Sequence[int]) -> dict[str, Any]:
+    """Encode the names and numbers of the data set and the network; `shape` is that of an image."""
+    classes = params.fetch.classes
+    return {
+        "dataset": manifest["dataset"],
+        "licence": manifest["licence"],
+        "classes": list(classes),
+        "noun": "digit" if all(name.isdigit() for name in classes) else "class",
+        "shape": list(shape),
+        "hidden": list(params.model.hidden_units),
+        "activation": params.model.activation,
+        "step": params.explain.step,
+    }
 
 
-def quantized(weights: Weights) -> Weights:
-    """Return the weights after quantization, as the page computes with them."""
-    return [_dequantized(*_quantized(array)) if array.ndim == 2 else array for array in weights]
-
-
-def _quantized(kernel: Floats) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """Quantize a kernel `(inputs, units)` to int8 with a scale per unit `(units,)`."""
-    scale = (np.abs(kernel).max(axis=0) / _INT8_MAX).astype(np.float32)
-    return np.round(kernel / np.where(scale > 0, scale, 1)).astype(np.int8), scale
-
-
-def _dequantized(steps: npt.NDArray[np.int8], scale: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    return np.asarray(steps * scale, dtype=np.float32)
-
-
-def forward(weights: Weights, activation: str, images: Pixels) -> Probabilities:
-    """Predict images `(n, height, width)` uint8: probabilities `(n, classes)` float32 of the network with these weights."""
-    batches = [_forward(weights, activation, images[start : start + _BATCH]) for start in range(0, len(images), _BATCH)]
-    return np.concatenate(batches)
-
-
-def _forward(weights: Weights, activation: str, images: Pixels) -> Probabilities:
-    values: Floats = np.reshape(images, (len(images), -1)).astype(np.float32) / np.float32(255)
-    with np.errstate(over="ignore"):  # exp may overflow to infinity; dividing by it gives 0, the correct limit
-        for kernel, bias in zip(weights[:-2:2], weights[1:-2:2], strict=True):
-            values = ACTIVATIONS[activation](values @ kernel + bias)
-    logits = values @ weights[-2] + weights[-1]
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True), dtype=np.float32)
-
-
-def choose(taken: Sequence[Snapshot], end: Weights) -> list[Snapshot]:
+def choose(taken: Sequence[Snapshot], exported: Weights) -> list[Snapshot]:
     """Choose the snapshots that fit into the page beside the exported model: the random start, and others evenly spaced."""
-    parameters = sum(array.size for array in end)
-    room = PAGE_BYTES - _OTHERS_BYTES - _encoded_bytes(4 * parameters)
-    count = max(1, min(len(taken), room // _encoded_bytes(parameters)))
+    parameters = sum(array.size for array in exported)
+    available = PAGE_BYTES - _OTHERS_BYTES - _encoded_bytes(4 * parameters)
+    count = max(1, min(len(taken), available // _encoded_bytes(parameters)))
     indices = np.linspace(0, len(taken) - 1, count).round().astype(int)
     return [taken[index] for index in indices]
 
@@ -87,20 +52,33 @@ def _encoded_bytes(count: int) -> int:
     return -(-count // 3) * 4
 
 
-def snapshot_json(snapshot: Snapshot, metrics: Mapping[str, float]) -> dict[str, Any]:
-    """Encode a snapshot with int8 kernels and its accuracy and loss on the test split."""
-    layers = []
-    for kernel, bias in zip(snapshot.weights[::2], snapshot.weights[1::2], strict=True):
-        steps, scale = _quantized(kernel)
-        layers.append({"steps": encoded(steps), "scale": encoded(scale), "bias": encoded(bias.astype("<f4"))})
-    return {"epoch": snapshot.epoch, **metrics, "layers": layers}
+def snapshots_json(taken: Sequence[Snapshot], exported: Weights, activation: str, test: Split) -> list[dict[str, Any]]:
+    """Encode the snapshots that fit, with int8 kernels and their accuracy and loss on the test split."""
+    return [
+        {
+            "epoch": snapshot.epoch,
+            **network.evaluate(network.round_trip(snapshot.weights), activation, test),
+            "layers": [_quantized_layer(kernel, bias) for kernel, bias in _layers(snapshot.weights)],
+        }
+        for snapshot in choose(taken, exported)
+    ]
 
 
-def end_json(epochs: int, weights: Weights, metrics: Mapping[str, float]) -> dict[str, Any]:
-    """Encode the exported model in float32 with its metrics on the test split."""
-    pairs = zip(weights[::2], weights[1::2], strict=True)
-    layers = [{"kernel": encoded(kernel.astype("<f4")), "bias": encoded(bias.astype("<f4"))} for kernel, bias in pairs]
-    return {"epoch": epochs, **metrics, "layers": layers}
+def _layers(weights: Weights) -> list[tuple[Any, Any]]:
+    return list(zip(weights[::2], weights[1::2], strict=True))
+
+
+def _quantized_layer(kernel: network.Floats, bias: network.Floats) -> dict[str, str]:
+    steps, scale = network.quantize(kernel)
+    return {"steps": encoded(steps), "scale": encoded(scale), "bias": encoded(bias.astype("<f4"))}
+
+
+def exported_json(weights: Weights, epochs: int, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Encode the exported model in float32, with its accuracy and loss from the metrics of stage evaluate."""
+    layers = [
+        {"kernel": encoded(kernel.astype("<f4")), "bias": encoded(bias.astype("<f4"))} for kernel, bias in _layers(weights)
+    ]
+    return {"epoch": epochs, "accuracy": metrics["accuracy"], "loss": metrics["log_loss"], "layers": layers}
 
 
 def data_json(train: Split, test: Split, classes: int, distorted: Pixels) -> dict[str, Any]:
@@ -147,7 +125,7 @@ def encoded(array: npt.NDArray[Any]) -> str:
     return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode("ascii")
 
 
-def page(template: Path, content: Mapping[str, Any]) -> str:
+def render(content: Mapping[str, Any], template: Path = TEMPLATE) -> str:
     """Insert the styles, the scripts and the data into the template, and return one self-contained page.
 
     The template names each file on a line: `<link rel="stylesheet" href="x.css">`, `<script src="x.js"></script>`.

@@ -16,7 +16,7 @@ from pipeline.core import files, params
 from pipeline.core.errors import MissingInputError, UnusableInputError
 from pipeline.core.paths import Paths
 from pipeline.data.datasets import Split
-from pipeline.explorer import page
+from pipeline.explorer import network, page
 from pipeline.inference import onnx_model
 from pipeline.inference.onnx_model import OnnxModel
 from pipeline.training import augmentation, snapshots
@@ -26,8 +26,8 @@ from tests.conftest import ROOT, Repository
 STYLES = (ROOT / "pipeline" / "explorer" / "web" / "style.css").read_text()
 
 
-def network(random: Any, *units: int) -> list[Any]:
-    """Kernels and biases of a network with these numbers of units, the first of them inputs."""
+def random_weights(random: Any, *units: int) -> list[Any]:
+    """Kernels and biases of a network with these numbers of units; the first is the number of inputs."""
     pairs = pairwise(units)
     return [array for into, out in pairs for array in (random.normal(size=(into, out)), random.normal(size=out))]
 
@@ -47,12 +47,12 @@ def copy(built: Repository, tmp_path: Path) -> Repository:
     ("total", "expected"),
     [(1, [0]), (2, [0, 1]), (256, [0, 1, 2, 4, 8, 16, 32, 64, 128]), (3, [0, 1, 2]), (25, [0, 1, 2, 3, 4, 5, 7, 11, 17])],
 )
-def test_moments_begin_at_the_start_and_stand_apart_by_a_factor(total: int, expected: list[int]) -> None:
+def test_snapshots_start_at_step_0_and_grow_apart_geometrically(total: int, expected: list[int]) -> None:
     assert snapshots.schedule(total) == expected
 
 
 @pytest.mark.parametrize("total", [5, 374, 100_000])
-def test_there_are_at_most_nine_moments_before_the_end(total: int) -> None:
+def test_there_are_at_most_nine_snapshots_before_the_end(total: int) -> None:
     found = snapshots.schedule(total)
 
     assert found == sorted(set(found))
@@ -61,7 +61,7 @@ def test_there_are_at_most_nine_moments_before_the_end(total: int) -> None:
     assert len(found) <= 9
 
 
-def test_a_recorder_reads_the_weights_at_moments_only() -> None:
+def test_a_recorder_reads_the_weights_at_scheduled_steps_only() -> None:
     recorder, read = SnapshotRecorder(), []
 
     def weights(step: int) -> Any:
@@ -76,8 +76,10 @@ def test_a_recorder_reads_the_weights_at_moments_only() -> None:
     assert [snapshot.epoch for snapshot in recorder.taken] == [step / 64 for step in read]
 
 
-def test_snapshots_come_back_in_three_digits(random: Any, tmp_path: Path) -> None:
-    taken = [Snapshot(epoch, [array.astype(np.float32) for array in network(random, 9, 5, 3)]) for epoch in (0.0, 0.25, 3.0)]
+def test_saved_snapshots_keep_three_digits(random: Any, tmp_path: Path) -> None:
+    taken = [
+        Snapshot(epoch, [array.astype(np.float32) for array in random_weights(random, 9, 5, 3)]) for epoch in (0.0, 0.25, 3.0)
+    ]
 
     snapshots.save(taken, tmp_path / "snapshots.npz")
 
@@ -89,7 +91,7 @@ def test_snapshots_come_back_in_three_digits(random: Any, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 no archive"])
 @pytest.mark.parametrize("read", [snapshots.load, snapshots.load_distorted], ids=["load", "load_distorted"])
-def test_what_is_no_snapshot_is_refused(read: Any, content: bytes, tmp_path: Path) -> None:
+def test_a_file_without_snapshots_is_refused(read: Any, content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "snapshots.npz"
     with pytest.raises(MissingInputError):
         read(path)
@@ -99,7 +101,7 @@ def test_what_is_no_snapshot_is_refused(read: Any, content: bytes, tmp_path: Pat
         read(path)
 
 
-def test_pickles_are_not_opened(tmp_path: Path) -> None:
+def test_pickled_arrays_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", epochs=np.array([0.0]), weights_0=np.array([{}], dtype=object))
     np.save(tmp_path / "b.npy", np.array([{}], dtype=object))
 
@@ -108,7 +110,7 @@ def test_pickles_are_not_opened(tmp_path: Path) -> None:
             read(tmp_path / name)
 
 
-def test_train_writes_the_start_and_the_way(built: Repository, subset: dict[str, Split]) -> None:
+def test_train_writes_snapshots_from_the_random_start_on(built: Repository, subset: dict[str, Split]) -> None:
     taken = snapshots.load(built.paths.snapshots)
 
     assert [snapshot.epoch for snapshot in taken] == sorted({snapshot.epoch for snapshot in taken})
@@ -116,11 +118,11 @@ def test_train_writes_the_start_and_the_way(built: Repository, subset: dict[str,
     assert taken[-1].epoch < built.params.train.epochs
     assert [array.shape for array in taken[0].weights] == [(784, 256), (256,), (256, 10), (10,)]
     assert not taken[0].weights[1].any()  # biases start at zero
-    losses = [explain.split_metrics(snapshot.weights, "relu", subset["test"])["loss"] for snapshot in taken]
+    losses = [network.evaluate(snapshot.weights, "relu", subset["test"])["loss"] for snapshot in taken]
     assert losses[0] > 2 > losses[-1]
 
 
-def test_the_distorted_examples_are_one_row_a_class_as_training_sees_them(built: Repository, subset: dict[str, Split]) -> None:
+def test_the_augmented_examples_have_one_row_per_class(built: Repository, subset: dict[str, Split]) -> None:
     images = snapshots.load_distorted(built.paths.distorted)
 
     assert images.shape == (10, 6, 28, 28)
@@ -128,12 +130,12 @@ def test_the_distorted_examples_are_one_row_a_class_as_training_sees_them(built:
     assert [train[row[0].tobytes()] for row in images] == list(range(10))
     for row in images:
         assert len({image.tobytes() for image in row}) == 6
-        assert np.abs(row[1:].astype(int) - row[0]).mean() < 60  # still that digit
+        assert np.abs(row[1:].astype(int) - row[0]).mean() < 60  # still recognizable
 
 
-def test_examples_without_distortion_are_the_images_themselves(subset: dict[str, Split]) -> None:
-    nothing = dict.fromkeys(("rotation", "scale", "shear", "shift", "elastic"), 0)
-    none = params.load(ROOT / "params.yaml").train.augmentation.model_copy(update=nothing)
+def test_examples_without_augmentation_are_the_original_images(subset: dict[str, Split]) -> None:
+    zeros = dict.fromkeys(("rotation", "scale", "shear", "shift", "elastic"), 0)
+    none = params.load(ROOT / "params.yaml").train.augmentation.model_copy(update=zeros)
 
     found = augmentation.examples(subset["train"].images[:3], 2, none, 0)
 
@@ -141,28 +143,28 @@ def test_examples_without_distortion_are_the_images_themselves(subset: dict[str,
 
 
 def test_quantization_changes_no_weight_by_more_than_half_a_step(random: Any) -> None:
-    kernel, bias = network(random, 50, 8)
+    kernel, bias = random_weights(random, 50, 8)
     kernel[:, 3] = 0
 
-    found, same = page.quantized([kernel, bias])
+    found, same_bias = network.round_trip([kernel, bias])
 
     assert (np.abs(found - kernel) <= np.abs(kernel).max(axis=0) / 127 * 0.5001).all()
-    assert same is bias
+    assert same_bias is bias
 
 
 def test_forward_equals_onnx_runtime(built: Repository, subset: dict[str, Split]) -> None:
-    weights = page.final(onnx_model.dense_layers(built.paths.onnx))
+    weights = network.exported_weights(onnx_model.dense_layers(built.paths.onnx))
 
-    found = page.forward(weights, "relu", subset["test"].images)
+    found = network.forward(weights, "relu", subset["test"].images)
 
     np.testing.assert_allclose(found, OnnxModel(built.paths.onnx).predict(subset["test"].images), rtol=0, atol=1e-6)
 
 
-def test_as_many_snapshots_as_fit_are_chosen_and_always_the_start(random: Any) -> None:
+def test_the_random_start_and_as_many_snapshots_as_fit_are_chosen(random: Any) -> None:
     taken = [Snapshot(epoch, []) for epoch in range(9)]
 
     def chosen(*units: int) -> list[float]:
-        return [snapshot.epoch for snapshot in page.choose(taken, network(random, *units))]
+        return [snapshot.epoch for snapshot in page.choose(taken, random_weights(random, *units))]
 
     assert chosen(784, 256, 10) == list(range(9))
     assert chosen(784, 512, 10) == [0, 8]
@@ -201,9 +203,12 @@ def test_the_page_is_deterministic_and_contains_the_metrics(copy: Repository) ->
     assert "MB: `make explore`" in printed
     content = explain.content(copy.params, copy.paths)
     assert content["data"]["counts"]["train"] == np.bincount(np.load(copy.paths.raw / "train_labels.npy")).tolist()
-    end = content["snapshots"][-1]
-    assert (end["accuracy"], end["epoch"]) == (files.read_json(copy.paths.metrics)["accuracy"], copy.params.train.epochs)
-    kernel = np.frombuffer(base64.b64decode(end["layers"][0]["kernel"]), "<f4").reshape(784, 256)
+    exported = content["snapshots"][-1]
+    assert (exported["accuracy"], exported["epoch"]) == (
+        files.read_json(copy.paths.metrics)["accuracy"],
+        copy.params.train.epochs,
+    )
+    kernel = np.frombuffer(base64.b64decode(exported["layers"][0]["kernel"]), "<f4").reshape(784, 256)
     np.testing.assert_array_equal(kernel, onnx_model.dense_layers(copy.paths.onnx)[0].kernel)
 
 
@@ -218,7 +223,7 @@ def test_the_page_refers_to_no_other_file_or_address(built: Repository) -> None:
 def test_class_names_cannot_end_the_json_element(tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text('<script type="application/json">{{data}}</script>\n')
 
-    html = page.page(tmp_path / "page.html", {"classes": ["</script><b>", "é"]})
+    html = page.render({"classes": ["</script><b>", "é"]}, tmp_path / "page.html")
 
     assert html.count("</script>") == 1
     assert json.loads(html.split(">", 1)[1].rsplit("<", 1)[0]) == {"classes": ["</script><b>", "é"]}
@@ -232,7 +237,7 @@ def luminance(colour: str) -> float:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_colours_have_the_contrast_of_wcag_aa(theme: str) -> None:
+def test_colours_meet_the_contrast_of_wcag_aa(theme: str) -> None:
     blocks = re.findall(r":root \{(.*?)\}", STYLES, re.DOTALL)
     colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", blocks[["light", "dark"].index(theme)]))
 
@@ -240,27 +245,27 @@ def test_colours_have_the_contrast_of_wcag_aa(theme: str) -> None:
         low, high = sorted(luminance(colours[name]) for name in (one, other))
         return (high + 0.05) / (low + 0.05)
 
-    for text, ground in (
+    for text, background in (
         ("ink", "ground"),
         ("ink", "panel"),
         ("muted", "ground"),
         ("muted", "panel"),
         ("on-accent", "accent"),
     ):
-        assert contrast(text, ground) >= 4.5, (text, ground)
+        assert contrast(text, background) >= 4.5, (text, background)
     for graphic in ("accent", "positive", "negative", "lit", "muted"):
         assert contrast(graphic, "ground") >= 3, graphic
         assert contrast(graphic, "panel") >= 3, graphic
 
 
 def test_explore_opens_the_page_or_prints_its_path(built: Repository, monkeypatch: Any, capsys: Any) -> None:
-    asked: list[str] = []
-    monkeypatch.setattr(explore.webbrowser, "open", lambda address: asked.append(address) or len(asked) > 1)
+    opened: list[str] = []
+    monkeypatch.setattr(explore.webbrowser, "open", lambda address: opened.append(address) or len(opened) > 1)
 
     for _ in range(2):
         assert explore.run(None, built.params, built.paths) == 0
 
-    assert asked == [built.paths.page.absolute().as_uri()] * 2
-    absent, opened = capsys.readouterr().out.splitlines()
-    assert "no browser on this machine" in absent
-    assert "in your browser" in opened
+    assert opened == [built.paths.page.absolute().as_uri()] * 2
+    without_browser, with_browser = capsys.readouterr().out.splitlines()
+    assert "no browser on this machine" in without_browser
+    assert "in your browser" in with_browser
