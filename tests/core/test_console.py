@@ -25,16 +25,16 @@ from tests.imports import ROOT
 
 @pytest.fixture(autouse=True)
 def command(edit: Edit, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A tree and a command line without arguments; what run_stage sets for its process is put back."""
+    """A tree and a command line without arguments. Restore the process-wide settings of run_stage afterwards."""
     monkeypatch.setattr(sys, "argv", ["tiny"])
     monkeypatch.delenv(DEBUG, raising=False)
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    handlers, disabled = [signal.getsignal(number) for number in numbers], logging.root.manager.disable
+    signums = (signal.SIGINT, signal.SIGTERM)
+    handlers, disabled = [signal.getsignal(signum) for signum in signums], logging.root.manager.disable
     with warnings.catch_warnings():
         yield
     signal.set_wakeup_fd(-1)
-    for number, handler in zip(numbers, handlers, strict=True):
-        signal.signal(number, handler)
+    for signum, handler in zip(signums, handlers, strict=True):
+        signal.signal(signum, handler)
     logging.disable(disabled)
 
 
@@ -49,7 +49,7 @@ def works(params: Params, paths: Paths) -> str:
     return f"trained {params.train.epochs} epochs"
 
 
-def test_a_result_is_one_line_with_the_time_it_took(edit: Edit, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_result_is_printed_in_one_line_with_its_duration(edit: Edit, capsys: pytest.CaptureFixture[str]) -> None:
     edit({"train.epochs": 3})
 
     assert console.run_stage("tiny", works) == 0
@@ -62,7 +62,7 @@ def test_a_result_is_one_line_with_the_time_it_took(edit: Edit, capsys: pytest.C
 @pytest.mark.parametrize(
     ("error", "lines"),
     [
-        (PipelineError("data: expected x, found y.\nMend it."), ["error: data: expected x, found y.", "Mend it."]),
+        (PipelineError("data: expected x, found y.\nFix it."), ["error: data: expected x, found y.", "Fix it."]),
         (
             MissingInputError(Path("data/raw/manifest.json")),
             [
@@ -101,7 +101,7 @@ def test_a_result_is_one_line_with_the_time_it_took(edit: Edit, capsys: pytest.C
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-def test_an_error_is_its_own_lines_and_exit_code_1(
+def test_an_error_prints_its_message_and_exits_with_1(
     error: Exception, lines: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert console.run_stage("tiny", failing(error)) == 1
@@ -111,7 +111,7 @@ def test_an_error_is_its_own_lines_and_exit_code_1(
     assert err.splitlines() == lines
 
 
-def test_a_wrong_parameter_ends_a_stage_before_it_starts(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_parameter_stops_a_stage_before_it_runs(capsys: pytest.CaptureFixture[str]) -> None:
     Path("params.yaml").write_text("train: 1")
 
     assert console.run_stage("tiny", failing(AssertionError("the stage ran"))) == 1
@@ -122,23 +122,23 @@ def test_a_wrong_parameter_ends_a_stage_before_it_starts(capsys: pytest.CaptureF
 def test_debug_raises_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["tiny", "--debug"])
 
-    with pytest.raises(PipelineError, match="as it is"):
-        console.run_stage("tiny", failing(PipelineError("as it is")))
+    with pytest.raises(PipelineError, match="message"):
+        console.run_stage("tiny", failing(PipelineError("message")))
 
 
 @pytest.mark.parametrize(("value", "raises"), [("1", True), ("yes", True), ("0", False), ("", False)])
-def test_the_environment_switches_debug_on(value: str, raises: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_variable_turns_debug_on(value: str, raises: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(DEBUG, value)
 
     try:
-        raised = console.run_stage("tiny", failing(PipelineError("as it is"))) != 1
+        raised = console.run_stage("tiny", failing(PipelineError("message"))) != 1
     except PipelineError:
         raised = True
 
     assert raised == raises
 
 
-def test_libraries_are_heard_in_debug_only(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_library_messages_show_only_in_debug(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     def run(params: Params, paths: Paths) -> str:
         warnings.warn("a warning", stacklevel=1)
         os.write(2, f"log lines: {logging.getLogger('library').isEnabledFor(logging.WARNING)}\n".encode())
@@ -155,7 +155,7 @@ def test_libraries_are_heard_in_debug_only(monkeypatch: pytest.MonkeyPatch, capf
 
 
 @pytest.mark.parametrize("arguments", [["epochs=3"], ["--debug", "-x", "y"]])
-def test_an_unknown_argument_is_exit_code_2(
+def test_an_unknown_argument_exits_with_2(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["tiny", *arguments])
@@ -168,13 +168,13 @@ def test_an_unknown_argument_is_exit_code_2(
     assert capsys.readouterr().err.endswith(f"error: unrecognized arguments: {unknown}\n")
 
 
-def test_control_c_is_one_line_and_exit_code_130(capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_c_prints_one_line_and_exits_with_130(capsys: pytest.CaptureFixture[str]) -> None:
     assert console.run_stage("tiny", failing(KeyboardInterrupt())) == 130
 
     assert capsys.readouterr().err == "\ntiny interrupted; `dvc repro` continues from here.\n"
 
 
-def test_a_command_has_arguments_and_an_exit_code_of_its_own(
+def test_a_command_defines_its_arguments_and_exit_code(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     parser = argparse.ArgumentParser(prog="tiny")
@@ -189,25 +189,23 @@ def test_a_command_has_arguments_and_an_exit_code_of_its_own(
     assert capsys.readouterr().out == "tiny      3 epochs, seed 0\n"
 
 
-def test_a_command_ends_in_one_line_when_something_is_wrong(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_failed_command_prints_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["tiny"])
 
     def act(options: argparse.Namespace, params: Params, paths: Paths) -> int:
-        raise PipelineError("as it is")
+        raise PipelineError("message")
 
     assert console.run_command(argparse.ArgumentParser(prog="tiny"), act) == 1
 
-    assert capsys.readouterr().err == "error: as it is\n"
+    assert capsys.readouterr().err == "error: message\n"
 
 
-def test_what_a_kill_left_beside_the_store_is_removed_and_artifacts_are_not_looked_through() -> None:
-    with subprocess.Popen(["true"]) as gone:
+def test_leftovers_of_a_killed_process_beside_the_store_are_removed_and_artifacts_are_kept() -> None:
+    with subprocess.Popen(["true"]) as dead:
         pass
     store = Paths().store
-    names = [f".mlflow.{gone.pid}.part.db", f".mlflow.{gone.pid}.part.db-journal", f".mlflow.db.{gone.pid}.part.before-move"]
-    kept = [store / name for name in ("artifacts/.a.1.part", f"artifacts/.b.{gone.pid}.part.png", "mlflow.db.0123.bak")]
+    names = [f".mlflow.{dead.pid}.part.db", f".mlflow.{dead.pid}.part.db-journal", f".mlflow.db.{dead.pid}.part.before-move"]
+    kept = [store / name for name in ("artifacts/.a.1.part", f"artifacts/.b.{dead.pid}.part.png", "mlflow.db.0123.bak")]
     for path in (*(store / name for name in names), *kept):
         files.write_text(path, "text")
 
@@ -217,7 +215,7 @@ def test_what_a_kill_left_beside_the_store_is_removed_and_artifacts_are_not_look
 
 
 INTERRUPTED = "\ntiny interrupted; `dvc repro` continues from here.\n"
-NUMBERS = [signal.SIGTERM, signal.SIGINT]
+SIGNUMS = [signal.SIGTERM, signal.SIGINT]
 STAGE = """
 import hashlib, os, signal, sys, time
 from pathlib import Path
@@ -232,10 +230,10 @@ def run(params, paths):
         finally:
             print("cleaned up", flush=True)
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # shells switch Ctrl-C off for what runs in the background
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore SIGINT in background jobs
 sys.exit(console.run_stage("tiny", run))
 """
-NATIVE = "hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"  # a quarter of an hour in which no handler runs
+NATIVE = "hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"  # about 15 minutes in which Python runs no signal handler
 SWALLOWING = """
             try:
                 time.sleep(60)
@@ -254,9 +252,9 @@ FRAGILE = """
 
 
 AT_ONCE = """
-            sys.stdin.readline()  # what is printed from now on is for the test to read
+            sys.stdin.readline()  # until the test reads the output
             signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
-            signal.raise_signal(signal.SIGINT)  # to this thread, whereas kill may choose another, which blocks none
+            signal.raise_signal(signal.SIGINT)  # to this thread; kill may pick one that does not block it
             signal.raise_signal(signal.SIGTERM)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT, signal.SIGTERM])
             time.sleep(60)
@@ -264,7 +262,7 @@ AT_ONCE = """
 
 
 def start(at: str, **environment: str) -> "subprocess.Popen[str]":
-    """A stage that is at the statement `at` when this returns."""
+    """Start a stage, and return when it has reached the statement `at`."""
     process = subprocess.Popen(
         [sys.executable, "-c", STAGE.format(at=at)],
         env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
@@ -278,11 +276,11 @@ def start(at: str, **environment: str) -> "subprocess.Popen[str]":
     return process
 
 
-@pytest.mark.parametrize("number", NUMBERS)
-def test_a_signal_lets_a_stage_clean_up_and_is_exit_code_130(number: signal.Signals) -> None:
+@pytest.mark.parametrize("signum", SIGNUMS)
+def test_after_a_signal_a_stage_cleans_up_and_exits_with_130(signum: signal.Signals) -> None:
     with start("time.sleep(60)") as process:
-        process.send_signal(number)
-        process.send_signal(number)  # as impatient people do
+        process.send_signal(signum)
+        process.send_signal(signum)  # as if Ctrl-C were pressed twice
         out, err = process.communicate(timeout=30)
 
     assert process.returncode == 130
@@ -290,12 +288,12 @@ def test_a_signal_lets_a_stage_clean_up_and_is_exit_code_130(number: signal.Sign
     assert err == INTERRUPTED
 
 
-@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("signum", SIGNUMS)
 @pytest.mark.parametrize("at", [NATIVE, SWALLOWING, FRAGILE], ids=["native", "swallowing", "fragile"])
-def test_a_stage_that_does_not_take_a_signal_ends_all_the_same(at: str, number: signal.Signals) -> None:
+def test_a_stage_that_cannot_handle_a_signal_exits_anyway(at: str, signum: signal.Signals) -> None:
     with start(at) as process:
-        time.sleep(0.3)  # until it is within
-        process.send_signal(number)
+        time.sleep(0.3)  # until the statement runs
+        process.send_signal(signum)
         out, err = process.communicate(timeout=30)
 
     assert process.returncode == 130
@@ -322,7 +320,7 @@ def test_a_command_that_finishes_a_query_first_is_interrupted_by_a_second_signal
         signals.release()
 
 
-def test_an_interruption_out_of_an_exec_is_exit_code_130_too() -> None:
+def test_an_interruption_inside_exec_exits_with_130() -> None:
     with start("exec('time.sleep(60)')") as process:
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)
@@ -330,17 +328,17 @@ def test_an_interruption_out_of_an_exec_is_exit_code_130_too() -> None:
     assert (process.returncode, err) == (130, INTERRUPTED)
 
 
-@pytest.mark.parametrize("number", NUMBERS)
-def test_a_signal_amid_the_first_imports_is_one_line(number: signal.Signals) -> None:
-    switch_on = "import os, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"  # as for STAGE
-    send = f"{switch_on}; sys.argv = ['-m']; import pipeline; os.kill(os.getpid(), {number})"
+@pytest.mark.parametrize("signum", SIGNUMS)
+def test_a_signal_during_the_first_imports_prints_one_line(signum: signal.Signals) -> None:
+    enable = "import os, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"  # as in STAGE
+    send = f"{enable}; sys.argv = ['-m']; import pipeline; os.kill(os.getpid(), {signum})"
 
     done = subprocess.run([sys.executable, "-c", send], cwd=ROOT, capture_output=True, text=True, check=False)
 
     assert (done.returncode, done.stderr) == (130, "\ninterrupted before the start.\n")
 
 
-def test_a_stage_ends_when_dvc_is_gone() -> None:
+def test_a_stage_exits_when_dvc_dies() -> None:
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {STAGE.format(at='time.sleep(60)')!r}])"
     with subprocess.Popen(
         [sys.executable, "-c", parent],
@@ -352,24 +350,24 @@ def test_a_stage_ends_when_dvc_is_gone() -> None:
         assert dvc.stdout is not None
         assert dvc.stdout.readline().startswith("ready")
         dvc.kill()
-        out, err = dvc.communicate(timeout=30)  # until the stage, too, has closed them
+        out, err = dvc.communicate(timeout=30)  # until the stage has closed the pipes too
 
     assert out == "cleaned up\n"
     assert err == INTERRUPTED
 
 
-def test_what_a_killed_stage_left_is_gone_after_the_next(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stage_removes_the_leftovers_of_a_killed_one(capsys: pytest.CaptureFixture[str]) -> None:
     with start("time.sleep(60)") as process:
-        left = list(Path("data/model").iterdir())
+        leftovers = list(Path("data/model").iterdir())
         process.kill()
-    assert left == [Path(f"data/model/.model.{process.pid}.part.onnx")] == list(Path("data/model").iterdir())
+    assert leftovers == [Path(f"data/model/.model.{process.pid}.part.onnx")] == list(Path("data/model").iterdir())
 
     assert console.run_stage("tiny", works) == 0
 
     assert not list(Path("data/model").iterdir())
 
 
-def test_native_output_is_held_back(capfd: pytest.CaptureFixture[str]) -> None:
+def test_native_output_is_suppressed(capfd: pytest.CaptureFixture[str]) -> None:
     with tensorflow_setup.native_output_held():
         os.write(2, b"noise")
     os.write(2, b"after")
@@ -377,7 +375,7 @@ def test_native_output_is_held_back(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr().err == "after"
 
 
-def test_native_output_is_shown_when_something_fails(capfd: pytest.CaptureFixture[str]) -> None:
+def test_native_output_is_shown_on_failure(capfd: pytest.CaptureFixture[str]) -> None:
     def fail_noisily() -> None:
         with tensorflow_setup.native_output_held():
             os.write(2, b"noise")
@@ -389,7 +387,7 @@ def test_native_output_is_shown_when_something_fails(capfd: pytest.CaptureFixtur
     assert capfd.readouterr().err == "noise"
 
 
-def test_progress_is_silent_where_nobody_watches(capfd: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_hidden_without_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
     with console.progress("train", "epoch", total=2) as bar:
         bar.update(2)
 

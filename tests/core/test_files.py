@@ -13,7 +13,7 @@ from pipeline.core import files
 from pipeline.core.errors import MissingInputError, UnusableInputError
 
 
-def test_a_file_is_replaced_when_the_block_ends_well(tmp_path: Path) -> None:
+def test_a_file_is_replaced_when_the_block_succeeds(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_text("old")
 
@@ -25,38 +25,36 @@ def test_a_file_is_replaced_when_the_block_ends_well(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_the_folder_of_a_new_file_is_made(tmp_path: Path) -> None:
+def test_the_folder_of_a_new_file_is_created(tmp_path: Path) -> None:
     files.write_text(tmp_path / "a" / "b" / "c.txt", "text")
 
     assert (tmp_path / "a" / "b" / "c.txt").read_text() == "text"
 
 
-def test_a_file_is_on_the_disk_before_it_takes_its_place_and_its_folder_after(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Else a machine that loses its power may find the name and not the content."""
-    done: list[tuple[str, str]] = []
+def test_a_file_is_synced_before_the_rename_and_its_folder_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise, a power failure may leave the new name without the content."""
+    calls: list[tuple[str, str]] = []
 
-    def noted(name: str, of: Callable[[Any], str]) -> None:
-        act = getattr(os, name)
+    def record(name: str, describe: Callable[[Any], str]) -> None:
+        call = getattr(os, name)
 
-        def noting(*arguments: Any) -> None:
-            done.append((name, of(arguments[0])))
-            act(*arguments)
+        def recording(*arguments: Any) -> None:
+            calls.append((name, describe(arguments[0])))
+            call(*arguments)
 
-        monkeypatch.setattr(os, name, noting)
+        monkeypatch.setattr(os, name, recording)
 
-    noted("fsync", lambda descriptor: os.readlink(f"/proc/self/fd/{descriptor}"))
-    noted("replace", str)
+    record("fsync", lambda descriptor: os.readlink(f"/proc/self/fd/{descriptor}"))
+    record("replace", str)
 
     with files.replacing(tmp_path / "model.onnx") as part:
         part.write_text("new")
 
-    assert done == [("fsync", str(part)), ("replace", str(part)), ("fsync", str(tmp_path))]
+    assert calls == [("fsync", str(part)), ("replace", str(part)), ("fsync", str(tmp_path))]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_an_error_keeps_the_old_file_and_leaves_no_part(error: type[BaseException], tmp_path: Path) -> None:
+def test_an_error_keeps_the_old_file_and_removes_the_part_file(error: type[BaseException], tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_text("old")
 
@@ -82,7 +80,7 @@ def test_a_block_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
     assert path.read_text() == "old"
 
 
-def test_the_part_stands_beside_the_file_with_its_suffix(tmp_path: Path) -> None:
+def test_the_part_file_has_the_folder_and_suffix_of_the_file(tmp_path: Path) -> None:
     with files.replacing(tmp_path / "model.int8.onnx") as part:
         part.touch()
 
@@ -90,7 +88,7 @@ def test_the_part_stands_beside_the_file_with_its_suffix(tmp_path: Path) -> None
     assert part.suffix == ".onnx"
 
 
-def test_a_folder_is_replaced_with_all_that_is_in_it(tmp_path: Path) -> None:
+def test_a_folder_is_replaced_with_all_its_content(tmp_path: Path) -> None:
     path = tmp_path / "plots"
     files.write_text(path / "old.png", "old")
 
@@ -102,7 +100,7 @@ def test_a_folder_is_replaced_with_all_that_is_in_it(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_an_error_keeps_the_old_folder_and_leaves_no_part(tmp_path: Path) -> None:
+def test_an_error_keeps_the_old_folder_and_removes_the_part_folder(tmp_path: Path) -> None:
     path = tmp_path / "plots"
     files.write_text(path / "old.png", "old")
 
@@ -118,7 +116,7 @@ def test_an_error_keeps_the_old_folder_and_leaves_no_part(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_file_where_a_folder_is_to_be_stays(tmp_path: Path) -> None:
+def test_a_file_is_not_replaced_by_a_folder(tmp_path: Path) -> None:
     path = tmp_path / "plots"
     path.write_text("a file")
 
@@ -129,23 +127,23 @@ def test_a_file_where_a_folder_is_to_be_stays(tmp_path: Path) -> None:
     assert path.read_text() == "a file"
 
 
-def test_parts_of_processes_that_are_gone_are_discarded_and_those_of_living_ones_stay(tmp_path: Path) -> None:
-    with subprocess.Popen(["true"]) as gone:
+def test_part_files_of_dead_processes_are_removed_and_others_are_kept(tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as dead:
         pass
-    left = [tmp_path / name for name in (f"raw/.images.{gone.pid}.part.npy", f".model.{gone.pid}.part.int8.onnx")]
-    living = [tmp_path / name for name in (f".model.{os.getppid()}.part.onnx", "a.1.part", ".hidden", "model.onnx")]
-    for path in (*left, *living, tmp_path / f".plots.{gone.pid}.part" / "deep" / "picture.png"):
+    leftovers = [tmp_path / name for name in (f"raw/.images.{dead.pid}.part.npy", f".model.{dead.pid}.part.int8.onnx")]
+    kept = [tmp_path / name for name in (f".model.{os.getppid()}.part.onnx", "a.1.part", ".hidden", "model.onnx")]
+    for path in (*leftovers, *kept, tmp_path / f".plots.{dead.pid}.part" / "deep" / "picture.png"):
         files.write_text(path, "text")
 
     files.discard_parts(tmp_path)
 
-    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(living)
-    assert not (tmp_path / f".plots.{gone.pid}.part").exists()
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)
+    assert not (tmp_path / f".plots.{dead.pid}.part").exists()
 
 
-def test_parts_of_a_process_that_ended_and_whose_parent_has_not_asked_are_discarded(tmp_path: Path) -> None:
+def test_part_files_of_a_zombie_are_removed(tmp_path: Path) -> None:
     with subprocess.Popen(["true"]) as ended:
-        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)  # as in a container, where nobody asks after orphans
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)  # a zombie, as in a container without init
         files.write_text(tmp_path / f".model.{ended.pid}.part.onnx", "text")
 
         files.discard_parts(tmp_path)
@@ -153,7 +151,7 @@ def test_parts_of_a_process_that_ended_and_whose_parent_has_not_asked_are_discar
     assert list(tmp_path.iterdir()) == []
 
 
-def test_json_is_the_same_bytes_each_time_and_ends_with_a_newline(tmp_path: Path) -> None:
+def test_json_is_written_as_the_same_bytes_and_ends_with_a_newline(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
 
     files.write_json(path, {"b": [1, 2.5], "a": "é"})
@@ -163,7 +161,7 @@ def test_json_is_the_same_bytes_each_time_and_ends_with_a_newline(tmp_path: Path
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf])
-def test_json_refuses_what_is_no_number_and_keeps_the_old_file(number: float, tmp_path: Path) -> None:
+def test_json_refuses_nan_and_infinity_and_keeps_the_old_file(number: float, tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     files.write_json(path, {"accuracy": 1})
 
@@ -203,7 +201,7 @@ def test_a_file_that_is_not_json_is_refused(content: bytes, found: str, tmp_path
     assert str(refusal.value).startswith(f"{path}: expected JSON, found {found}: it changed after it was written.")
 
 
-def test_a_hash_is_that_of_the_bytes(tmp_path: Path) -> None:
+def test_the_hash_of_a_file_is_the_sha256_of_its_content(tmp_path: Path) -> None:
     content = bytes(range(256)) * 1000
     (tmp_path / "file").write_bytes(content)
 

@@ -17,17 +17,17 @@ EXTRA = {"name": "a", "source": "a.npz"}
 
 
 def refusal(edit: Edit, changes: dict[str, Any]) -> str:
-    """The message that refuses params.yaml with `changes`, between the file's name and what to do."""
+    """The problems that the error about params.yaml with `changes` lists, without path and advice."""
     with pytest.raises(InvalidParamsError) as refusal:
         edit(changes)
-    told, advice = str(refusal.value).splitlines()
-    path, _, problems = told.partition(": ")
+    first, advice = str(refusal.value).splitlines()
+    path, _, problems = first.partition(": ")
     assert path.endswith("params.yaml")
     assert advice.startswith("Nothing was run. Fix the file, or restore it: `git checkout ")
     return problems
 
 
-def test_the_repository_s_own_file_loads() -> None:
+def test_the_params_file_of_the_repository_loads() -> None:
     params = parameters.load(ROOT / "params.yaml")
 
     assert params.model.hidden_units == (256,)
@@ -49,7 +49,7 @@ def test_the_repository_s_own_file_loads() -> None:
         # Names of earlier versions
         ({"train.weight_averaging": 0.9}, "train.weight_averaging is now called ema_momentum."),
         ({"sweep.space": {}}, "sweep.space is now called search_space."),
-        # Further training sets
+        # Extra data sets
         ({"fetch.extra": [EXTRA, EXTRA]}, "fetch.extra: expected unique names, found a twice."),
         ({"fetch.extra": [EXTRA, EXTRA | {"name": "A"}]}, "fetch.extra: expected unique names, found a twice."),
         ({"fetch.extra": [{"name": "a"}]}, "fetch.extra.source is missing."),
@@ -92,11 +92,11 @@ def test_the_repository_s_own_file_loads() -> None:
         ({"validate.pixel_maximum": [1, 2, 3]}, "validate.pixel_maximum: expected at most 2 item(s), found [1, 2, 3]."),
     ],
 )
-def test_a_fault_is_named_with_key_expected_and_found(changes: dict[str, Any], message: str, edit: Edit) -> None:
+def test_an_error_names_the_key_and_the_expected_and_found_values(changes: dict[str, Any], message: str, edit: Edit) -> None:
     assert refusal(edit, changes).startswith(message)
 
 
-def test_several_faults_are_named_at_once(edit: Edit) -> None:
+def test_several_errors_are_reported_together(edit: Edit) -> None:
     changes = {"train.epochs": 0, "train.optimiser": "adam", "model.activation": 3}
 
     problems = refusal(edit, changes).split("; ")
@@ -156,7 +156,7 @@ def test_a_missing_key_is_named(key: str, edit: Edit, tmp_path: Path) -> None:
         (b"1: 2", "fetch is missing; .*; top level: expected keys that are text, found 1"),
     ],
 )
-def test_a_file_that_is_not_sections_in_yaml_is_refused(content: bytes, message: str, tmp_path: Path) -> None:
+def test_a_file_without_yaml_sections_is_refused(content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_bytes(content)
 
     with pytest.raises(InvalidParamsError, match=message):
@@ -188,10 +188,10 @@ def test_numbers_are_read_as_in_yaml_1_2(edit: Edit, tmp_path: Path) -> None:
 REAL = YAML(typ="safe").load(ROOT / "params.yaml")
 
 
-def keys(content: Any, above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """Where each value stands, sections included."""
-    below = content.items() if isinstance(content, dict) else ()
-    return [found for name, value in below for found in [(*above, name), *keys(value, (*above, name))]]
+def keys(content: Any, parents: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """The path of every value, including sections."""
+    children = content.items() if isinstance(content, dict) else ()
+    return [found for name, value in children for found in [(*parents, name), *keys(value, (*parents, name))]]
 
 
 simple = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.dates() | st.binary()
@@ -200,7 +200,7 @@ values = st.recursive(simple, lambda inner: st.lists(inner) | st.dictionaries(si
 
 @settings(deadline=None, max_examples=50, derandomize=True)
 @given(key=st.sampled_from(keys(REAL)), value=values)
-def test_any_value_in_the_place_of_another_is_taken_or_refused_in_words(key: tuple[str, ...], value: Any) -> None:
+def test_any_value_is_accepted_or_refused_with_a_clear_error(key: tuple[str, ...], value: Any) -> None:
     content = copy.deepcopy(REAL)
     section = content
     for name in key[:-1]:
@@ -210,7 +210,7 @@ def test_any_value_in_the_place_of_another_is_taken_or_refused_in_words(key: tup
     try:
         parameters.check(content, Path("params.yaml"))
     except InvalidParamsError as error:
-        assert str(error).startswith(f"params.yaml: {key[0]}")  # noqa: PT017 - most are refused, some are taken
+        assert str(error).startswith(f"params.yaml: {key[0]}")  # noqa: PT017 - most are refused, some are accepted
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_hidden_units_are_a_number_or_a_list(written: object, units: tuple[int, 
         ("https://example.org/?name=a.npz", None),
     ],
 )
-def test_a_further_set_is_an_npz_file_by_its_name(source: str, npz: str | None, edit: Edit) -> None:
+def test_an_extra_data_set_is_recognised_as_npz_by_its_name(source: str, npz: str | None, edit: Edit) -> None:
     named = {} if npz else {"images": "i", "labels": "l"}
 
     (extra,) = edit({"fetch.extra": [EXTRA | {"source": source} | named]}).fetch.extra

@@ -11,7 +11,7 @@ from tests.conftest import Edit
 
 @pytest.fixture
 def paths(edit: Edit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
-    """A tree whose lock names two versions of a package that this process has imported in a third, and one that it has not."""
+    """A tree that locks two packages. This process has imported one of them, in a version that is not locked."""
     edit()
     (tmp_path / "requirements").mkdir()
     (tmp_path / "requirements" / "versions.yaml").write_text('other-package: "1.0"\nsome-package: ["1.0", "2.0"]\n')
@@ -20,7 +20,7 @@ def paths(edit: Edit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
     return Paths()
 
 
-def test_a_stage_warns_in_one_line_of_a_version_that_the_lock_does_not_name(
+def test_a_stage_warns_in_one_line_about_a_version_that_is_not_locked(
     paths: Paths, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert console.run_stage("tiny", lambda params, paths: "done") == 0

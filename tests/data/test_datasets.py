@@ -29,7 +29,7 @@ SHAPES = {"train_images": (30, 28, 28), "train_labels": (30,), "test_images": (1
         ({"test_images": (10, 32, 28)}, "images: expected one size, found 28x28 in the train and 32x28 in the test split."),
     ],
 )
-def test_shapes_that_do_not_belong_together_are_refused(changed: dict[str, tuple[int, ...]], message: str) -> None:
+def test_shapes_that_do_not_match_are_refused(changed: dict[str, tuple[int, ...]], message: str) -> None:
     datasets.check_shapes(SHAPES)
 
     with pytest.raises(MismatchError) as refusal:
@@ -41,7 +41,7 @@ def test_shapes_that_do_not_belong_together_are_refused(changed: dict[str, tuple
 
 @pytest.fixture
 def stored(edit: Edit, subset: dict[str, Split]) -> Paths:
-    """The first images of the subset as `fetch` leaves them."""
+    """The first images of the subset as `fetch` stores them."""
     paths = Paths()
     paths.raw.mkdir(parents=True)
     decoded = {}
@@ -84,7 +84,7 @@ def test_an_array_that_changed_after_it_was_written_is_refused(key: str, stored:
         pytest.param(b"\x93NUMPY\x01\0\x0a\0{[]: 1}   \n", id="no header"),
     ],
 )
-def test_a_file_that_is_no_array_is_refused(content: bytes, stored: Paths) -> None:
+def test_a_file_that_is_not_an_array_is_refused(content: bytes, stored: Paths) -> None:
     (stored.raw / "test_labels.npy").write_bytes(content)
 
     with pytest.raises(UnusableInputError, match="found no array of uint8: it changed after it was written"):
@@ -99,7 +99,7 @@ def test_a_file_that_is_no_array_is_refused(content: bytes, stored: Paths) -> No
         pytest.param(np.zeros((5, 784), np.uint8), id="flat"),
     ],
 )
-def test_the_same_bytes_in_another_form_are_refused(other: Pixels, stored: Paths, edit: Edit) -> None:
+def test_the_same_bytes_in_another_shape_order_or_type_are_refused(other: Pixels, stored: Paths, edit: Edit) -> None:
     blank = np.zeros((5, 28, 28), np.uint8)
     found = datasets.read_manifest(stored)["files"]
     found["train_images"]["sha256"] = hashlib.sha256(as_idx(blank)).hexdigest()
@@ -122,7 +122,7 @@ def test_a_missing_file_is_named(name: str, stored: Paths) -> None:
         datasets.load(stored, "train")
 
 
-def test_the_fingerprint_follows_the_data_and_its_meaning_only(edit: Edit) -> None:
+def test_the_fingerprint_depends_only_on_the_data_and_class_names(edit: Edit) -> None:
     decoded = {key: Hashed(SHAPES[key], key) for key in NAMES}
     other = decoded | {"test_labels": Hashed((10,), "other")}
     params = edit().fetch
@@ -146,7 +146,7 @@ def test_the_fingerprint_follows_the_data_and_its_meaning_only(edit: Edit) -> No
         {"parts": None},
     ],
 )
-def test_json_that_is_no_manifest_is_refused(content: Any, stored: Paths) -> None:
+def test_json_that_is_not_a_manifest_is_refused(content: Any, stored: Paths) -> None:
     files.write_json(stored.manifest, content)
 
     with pytest.raises(UnusableInputError, match=r"^data/raw/manifest.json: expected .* found .*: it changed after"):
@@ -160,27 +160,27 @@ def test_a_manifest_changed_by_hand_is_refused(stored: Paths) -> None:
         datasets.read_manifest(stored)
 
 
-def test_the_parts_of_a_split_are_in_the_manifest(edit: Edit) -> None:
+def test_the_segments_of_a_split_are_in_the_manifest(edit: Edit) -> None:
     decoded = {key: Hashed(SHAPES[key], key) for key in NAMES}
-    parts = {"train": [Segment("base", 20, "a"), Segment("more", 10, "b")], "test": [Segment("test", 10, "c")]}
+    segments = {"train": [Segment("base", 20, "a"), Segment("more", 10, "b")], "test": [Segment("test", 10, "c")]}
     paths = Paths()
     params = edit().fetch
-    files.write_json(paths.manifest, datasets.manifest(decoded, parts, params))
+    files.write_json(paths.manifest, datasets.manifest(decoded, segments, params))
 
     manifest = datasets.read_manifest(paths)
 
-    assert {split: datasets.segments(manifest, split) for split in parts} == parts
+    assert {split: datasets.segments(manifest, split) for split in segments} == segments
     assert datasets.train_rows(paths) == [20, 10]
     assert datasets.slices([20, 10]) == [slice(0, 20), slice(20, 30)]
     assert (
         manifest["fingerprint"]
-        != datasets.manifest(decoded, parts | {"train": [Segment("base", 30, "d")]}, params)["fingerprint"]
+        != datasets.manifest(decoded, segments | {"train": [Segment("base", 30, "d")]}, params)["fingerprint"]
     )
 
 
 @settings(deadline=None)
 @given(rows=st.lists(st.integers(1, 2000), min_size=1, max_size=3), fraction=st.floats(0, 0.99))
-def test_a_hold_out_is_disjoint_complete_sorted_and_of_the_size_asked_for(rows: list[int], fraction: float) -> None:
+def test_a_hold_out_is_disjoint_complete_sorted_and_of_the_requested_size(rows: list[int], fraction: float) -> None:
     fit, held_out = datasets.hold_out(rows, fraction)
 
     assert sorted([*fit, *held_out]) == list(range(sum(rows)))
@@ -189,21 +189,21 @@ def test_a_hold_out_is_disjoint_complete_sorted_and_of_the_size_asked_for(rows: 
     assert abs(len(held_out) - rows[0] * fraction) <= 0.5
 
 
-def test_a_hold_out_is_the_same_each_time_and_not_the_first_images() -> None:
+def test_a_hold_out_is_reproducible_and_not_the_first_images() -> None:
     first, second = (datasets.hold_out([1000], 0.1)[1] for _ in range(2))
 
     np.testing.assert_array_equal(first, second)
     assert len(np.intersect1d(first, np.arange(100))) < 50
 
 
-def test_a_hold_out_is_the_same_with_further_sets() -> None:
+def test_a_hold_out_is_the_same_with_extra_data_sets() -> None:
     _, alone = datasets.hold_out([1000], 0.1)
     _, with_more = datasets.hold_out([1000, 500, 20], 0.1)
 
     np.testing.assert_array_equal(alone, with_more)
 
 
-def test_a_hold_out_of_nothing_leaves_all_to_fit_on() -> None:
+def test_an_empty_hold_out_leaves_all_images_for_fitting() -> None:
     fit, held_out = datasets.hold_out([7, 3], 0)
 
     np.testing.assert_array_equal(fit, np.arange(10))

@@ -11,7 +11,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "history.csv"
 
 
-def test_the_file_has_a_row_per_epoch_and_keeps_every_digit_of_a_float32(path: Path) -> None:
+def test_the_file_has_a_row_per_epoch_and_keeps_float32_precision(path: Path) -> None:
     loss = 0.1 + 2**-24
 
     history.write(path, [{"loss": 1.5, "val_loss": loss}, {"loss": 1.25, "val_loss": 2.0}])
@@ -49,7 +49,7 @@ def test_a_missing_file_is_named(path: Path) -> None:
     ],
     ids=["empty", "no epochs", "no epoch 1", "no numbers", "text", "short row", "not text"],
 )
-def test_another_file_is_refused(content: bytes, path: Path) -> None:
+def test_a_file_that_is_not_a_history_is_refused(content: bytes, path: Path) -> None:
     path.write_bytes(content)
 
     with pytest.raises(UnusableInputError, match=r"history\.csv: expected a"):

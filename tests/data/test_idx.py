@@ -44,7 +44,7 @@ pixels = st.lists(st.integers(1, 5), min_size=1, max_size=4).flatmap(
 
 @settings(deadline=None)
 @given(array=pixels)
-def test_an_array_survives_idx_and_back(npy: Path, array: Pixels) -> None:
+def test_decoding_an_encoded_array_returns_it(npy: Path, array: Pixels) -> None:
     decoded = decode(as_idx(array), npy, array.ndim)
 
     np.testing.assert_array_equal(np.load(npy), array, strict=True)
@@ -64,16 +64,16 @@ damaged = st.builds(
 
 @settings(deadline=None, max_examples=300)
 @given(content=damaged | st.binary() | st.binary().map(lambda rest: IMAGES[:16] + rest))
-def test_any_bytes_are_decoded_right_or_refused(npy: Path, content: bytes) -> None:
+def test_any_bytes_are_decoded_correctly_or_refused(npy: Path, content: bytes) -> None:
     shape = struct.unpack(">3I", content[4:16].ljust(12, b"\0"))
-    right = content[:4] == b"\0\0\x08\x03" and 0 < math.prod(shape) == len(content) - 16
+    valid = content[:4] == b"\0\0\x08\x03" and 0 < math.prod(shape) == len(content) - 16
 
     try:
         decode(content, npy)
     except IdxError:
-        assert not right
+        assert not valid
     else:
-        assert right
+        assert valid
         np.testing.assert_array_equal(np.load(npy), from_idx(content), strict=True)
 
 
@@ -94,15 +94,15 @@ def test_any_bytes_are_decoded_right_or_refused(npy: Path, content: bytes) -> No
         (as_idx(ARRAY[:0]), "expected at least one element, found shape (0, 3, 4)"),
     ],
 )
-def test_what_is_not_the_idx_file_expected_is_refused_by_its_fault(npy: Path, content: bytes, message: str) -> None:
+def test_an_unexpected_idx_file_is_refused_with_the_reason(npy: Path, content: bytes, message: str) -> None:
     assert_refused(content, npy, message)
 
 
-def test_images_are_not_labels(npy: Path) -> None:
+def test_images_are_refused_as_labels(npy: Path) -> None:
     assert_refused(IMAGES, npy, "expected labels of 1 dimension(s), found images of 3", dimensions=1)
 
 
-def test_a_header_that_announces_too_much_is_refused_before_anything_is_read_or_written(tmp_path: Path) -> None:
+def test_a_header_with_too_large_a_shape_is_refused_before_reading_or_writing(tmp_path: Path) -> None:
     stream = io.BytesIO(b"\0\0\x08\x03" + b"\xff" * 12 + bytes(100))
 
     with pytest.raises(
@@ -118,10 +118,10 @@ def test_an_array_of_the_largest_size_allowed_is_accepted(npy: Path) -> None:
     assert decode(IMAGES, npy, max_bytes=24).shape == (2, 3, 4)
 
 
-@pytest.mark.filterwarnings("ignore")  # of the Python parser, on what a header may become
+@pytest.mark.filterwarnings("ignore")  # of the parser, about damaged headers
 @settings(deadline=None, max_examples=500)
 @given(position=st.integers(0, 127), byte=st.integers(0, 255))
-def test_no_damage_to_a_header_is_taken_for_the_array(npy: Path, position: int, byte: int) -> None:
+def test_a_damaged_header_keeps_the_hash_only_if_the_array_is_the_same(npy: Path, position: int, byte: int) -> None:
     np.save(npy, ARRAY)
     content = bytearray(npy.read_bytes())
     content[position] = byte
@@ -136,14 +136,14 @@ ROWS = st.tuples(st.integers(0, 9), st.integers(1, 9)).map(lambda pair: slice(pa
 
 @settings(deadline=None)
 @given(array=pixels, rows=ROWS)
-def test_the_hash_of_some_rows_is_that_of_a_file_with_these_alone(npy: Path, array: Pixels, rows: slice) -> None:
+def test_the_hash_of_some_rows_equals_that_of_a_file_with_only_these_rows(npy: Path, array: Pixels, rows: slice) -> None:
     np.save(npy, array)
 
     if len(array[rows]):
         assert idx.sha256(npy, rows=rows) == hashlib.sha256(as_idx(array[rows])).hexdigest()
 
 
-def test_the_hash_of_several_files_is_that_of_one_after_the_other(npy: Path, tmp_path: Path) -> None:
+def test_the_hash_of_several_files_is_that_of_their_concatenation(npy: Path, tmp_path: Path) -> None:
     np.save(npy, ARRAY)
     np.save(tmp_path / "labels.npy", ARRAY[:, 0, 0])
 
@@ -153,7 +153,7 @@ def test_the_hash_of_several_files_is_that_of_one_after_the_other(npy: Path, tmp
 
 
 @pytest.mark.parametrize("change", [lambda content: content[:-1], lambda content: content + b"\0"], ids=["short", "long"])
-def test_a_file_of_another_length_than_its_header_tells_has_no_hash(change: Any, npy: Path) -> None:
+def test_a_file_whose_length_contradicts_its_header_has_no_hash(change: Any, npy: Path) -> None:
     np.save(npy, ARRAY)
     npy.write_bytes(change(npy.read_bytes()))
 

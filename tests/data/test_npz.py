@@ -16,7 +16,7 @@ LABELS = np.array([1, 0], np.uint8)
 
 
 def saved(compressed: bool = False, **arrays: object) -> bytes:
-    """The npz file of `arrays`, the images and labels above where not given."""
+    """An npz file of `arrays`; images and labels default to those above."""
     stream = io.BytesIO()
     save = np.savez_compressed if compressed else np.savez
     save(stream, **({"images": IMAGES, "labels": LABELS} | arrays))  # type: ignore[arg-type]
@@ -43,7 +43,7 @@ def decode(content: bytes, folder: Path, max_bytes: int = 1000) -> dict[str, Has
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_the_arrays_come_out_as_numpy_saved_them(compressed: bool, tmp_path: Path) -> None:
+def test_arrays_are_decoded_as_numpy_saved_them(compressed: bool, tmp_path: Path) -> None:
     decoded = decode(saved(compressed, more=np.zeros(3)), tmp_path)
 
     np.testing.assert_array_equal(np.load(tmp_path / "images.npy"), IMAGES, strict=True)
@@ -109,14 +109,14 @@ ENCRYPTED = WHOLE.replace(b"PK\x03\x04\x2d\x00\x00", b"PK\x03\x04\x2d\x00\x01").
         ),
     ],
 )
-def test_what_is_not_the_npz_file_expected_is_refused_by_its_fault(content: bytes, message: str, tmp_path: Path) -> None:
+def test_an_unexpected_npz_file_is_refused_with_the_reason(content: bytes, message: str, tmp_path: Path) -> None:
     with pytest.raises(IdxError) as refusal:
         decode(content, tmp_path)
 
     assert str(refusal.value) == message
 
 
-def test_a_small_file_that_would_fill_the_disk_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_a_zip_bomb_is_refused_before_writing(tmp_path: Path) -> None:
     bomb = saved(compressed=True, images=np.zeros((2000, 100, 100), np.uint8))
     assert len(bomb) < 100_000
 
@@ -150,21 +150,21 @@ def test_one_array_is_read_into_memory(content: bytes, expected: Pixels) -> None
         (zipped({"images.npy": npy(IMAGES) + bytes(10_000_000)}), "expected 24 bytes for shape (2, 3, 4), found more"),
     ],
 )
-def test_what_is_not_one_array_of_that_size_is_refused_by_its_fault(content: bytes, message: str) -> None:
+def test_an_array_that_is_missing_ambiguous_or_of_the_wrong_size_is_refused(content: bytes, message: str) -> None:
     with pytest.raises(IdxError) as refusal:
         npz.read(io.BytesIO(content), "images", 1000)
 
     assert str(refusal.value) == message
 
 
-def test_a_directory_that_would_fill_the_memory_is_not_read(tmp_path: Path) -> None:
+def test_a_zip_directory_that_would_fill_memory_is_not_read(tmp_path: Path) -> None:
     content = zipped({"a" * 60_000 + str(number): b"" for number in range(20)})
 
     with pytest.raises(IdxError, match=r"a truncated or corrupt zip archive \(a directory of more than a megabyte\)"):
         decode(content, tmp_path)
 
 
-def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_a_member_name_that_is_not_text_is_refused(tmp_path: Path) -> None:
     content = zipped({"bild\N{LATIN SMALL LETTER A WITH DIAERESIS}.npy": b""}).replace(b"\xc3\xa4", b"\xff\xff")
 
     with pytest.raises(IdxError, match=r"a truncated or corrupt zip archive .*codec can't decode"):
@@ -173,7 +173,7 @@ def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
 
 @settings(deadline=None, max_examples=200)
 @given(position=st.integers(0, len(WHOLE) - 1), byte=st.integers(0, 255), end=st.integers(len(WHOLE) // 2, len(WHOLE)))
-def test_any_damage_is_decoded_right_or_refused(
+def test_a_damaged_file_is_decoded_correctly_or_refused(
     tmp_path_factory: pytest.TempPathFactory, position: int, byte: int, end: int
 ) -> None:
     content = bytes([*WHOLE[:position], byte, *WHOLE[position + 1 :]])[: end if position % 2 else None]

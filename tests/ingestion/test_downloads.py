@@ -19,7 +19,7 @@ from pipeline.ingestion.errors import SourceRefusedError
         ("http://127.0.0.1/", "http://example.org/", "http:// is not accepted"),
     ],
 )
-def test_redirects_never_leave_encryption(origin: str, target: str, refusal: str | None) -> None:
+def test_redirects_to_unencrypted_sites_are_refused(origin: str, target: str, refusal: str | None) -> None:
     response = requests.Response()
     response.status_code, response.url, response.headers["location"] = 302, origin, target
 

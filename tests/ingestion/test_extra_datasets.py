@@ -36,13 +36,13 @@ def data(subset: Data) -> Data:
 
 @pytest.fixture
 def more(subset: Data) -> Split:
-    """8 further images."""
+    """8 other training images."""
     return Split(subset["train"].images[50:58], subset["train"].labels[50:58])
 
 
 @pytest.fixture(autouse=True)
 def base(data: Data, tmp_path: Path, edit: Edit) -> None:
-    """A tree with a source of the base, pinned."""
+    """A tree with a pinned source of the base."""
     write_source(tmp_path / "source", data)
     hashes = {name: hashlib.sha256(idx(array(data, name))).hexdigest() for name in NAMES}
     edit(SMALL | {f"fetch.files.{name}.sha256": digest for name, digest in hashes.items()})
@@ -79,8 +79,8 @@ def place(split: Split) -> None:
     Path("folder/more-labels").write_bytes(idx(split.labels))
 
 
-def assert_enlarged(data: Data, *sets: Split) -> None:
-    """What is in data/raw is the base followed by `sets`, and is found right when it is loaded."""
+def assert_extended(data: Data, *sets: Split) -> None:
+    """Assert that data/raw loads as the base followed by `sets`."""
     train, test = (datasets.load(Paths(), name) for name in ("train", "test"))
     for kind in ("images", "labels"):
         expected = np.concatenate([getattr(each, kind) for each in (data["train"], *sets)])
@@ -103,17 +103,17 @@ def test_an_extra_data_set_follows_the_base(form: str, edit: Edit, data: Data, m
 
     result = fetch.run(edit({"fetch.extra": [entry(**changes)]}), Paths())
 
-    assert_enlarged(data, more)
+    assert_extended(data, more)
     assert result == "38 training (8 of them extra) and 10 test images of 28x28, from source"
     assert datasets.train_rows(Paths()) == [30, 8]
 
 
-def test_the_examples_of_the_data_page_add_both_data_sets(edit: Edit, data: Data, more: Split, subset: Data) -> None:
+def test_the_examples_in_the_docs_add_both_data_sets(edit: Edit, data: Data, more: Split, subset: Data) -> None:
     blocks = re.findall(
         r"```(python|yaml)\n(.*?)```", (ROOT / "docs" / "own-data.md").read_text().partition("## Add data")[2], re.DOTALL
     )
     (_, code), (_, listed) = blocks[:2]
-    exec(code, {"images": more.images, "labels": more.labels})  # noqa: S102 - the page's own lines
+    exec(code, {"images": more.images, "labels": more.labels})  # noqa: S102 - code from our docs
     other = Split(subset["train"].images[70:75], subset["train"].labels[70:75])
     Path("scanned").mkdir()
     Path("scanned/scanned-images.gz").write_bytes(gzip.compress(idx(other.images)))
@@ -121,7 +121,7 @@ def test_the_examples_of_the_data_page_add_both_data_sets(edit: Edit, data: Data
 
     fetch.run(edit({"fetch.extra": YAML(typ="safe").load(listed)["extra"]}), Paths())
 
-    assert_enlarged(data, more, other)
+    assert_extended(data, more, other)
 
 
 def test_the_manifest_lists_the_segments_and_not_their_sources(
@@ -148,7 +148,7 @@ def test_the_manifest_lists_the_segments_and_not_their_sources(
     assert "extra other is not pinned" not in printed
 
 
-def test_pinned_sets_in_place_are_not_fetched_again(edit: Edit, data: Data, more: Split) -> None:
+def test_pinned_extra_data_sets_in_place_are_not_fetched_again(edit: Edit, data: Data, more: Split) -> None:
     place(more)
     edit({"fetch.extra": [entry(sha256=sha256(more))]})
     fetch.run(edit(), Paths())
@@ -161,7 +161,7 @@ def test_pinned_sets_in_place_are_not_fetched_again(edit: Edit, data: Data, more
     assert {path.name: path.read_bytes() for path in Paths().raw.iterdir()} == before
 
 
-def test_another_set_leaves_the_base_where_it_is(edit: Edit, data: Data, more: Split, subset: Data) -> None:
+def test_the_base_stays_in_place_when_extra_data_sets_change(edit: Edit, data: Data, more: Split, subset: Data) -> None:
     place(more)
     other = Split(subset["train"].images[70:75], subset["train"].labels[70:75])
     Path("other.npz").write_bytes(npz(other))
@@ -171,11 +171,11 @@ def test_another_set_leaves_the_base_where_it_is(edit: Edit, data: Data, more: S
     for names, sets in ((["more"], [more]), (["more", "other"], [more, other]), (["other"], [other]), ([], [])):
         result = fetch.run(edit({"fetch.extra": [entry(name=name, source=f"{name}.npz") for name in names]}), Paths())
 
-        assert_enlarged(data, *sets)
+        assert_extended(data, *sets)
         assert result.endswith("already in data/raw")
 
 
-def test_a_set_that_is_not_pinned_is_fetched_again(edit: Edit, data: Data, more: Split) -> None:
+def test_an_unpinned_extra_data_set_is_fetched_again(edit: Edit, data: Data, more: Split) -> None:
     place(more)
     fetch.run(edit({"fetch.extra": [entry()]}), Paths())
     changed = Split(more.images[:3], more.labels[:3])
@@ -183,7 +183,7 @@ def test_a_set_that_is_not_pinned_is_fetched_again(edit: Edit, data: Data, more:
 
     fetch.run(edit(), Paths())
 
-    assert_enlarged(data, changed)
+    assert_extended(data, changed)
 
 
 @pytest.mark.parametrize("damage", [-1, -9 * 784, 130])
@@ -198,19 +198,19 @@ def test_damaged_arrays_in_place_are_fetched_again(damage: int, edit: Edit, data
 
     fetch.run(params, Paths())
 
-    assert_enlarged(data, more)
+    assert_extended(data, more)
 
 
 def refusal(edit: Edit, **changes: Any) -> str:
-    """Why a set is refused: what stands between its name and what to do. What is in place stays."""
+    """The error that refuses an extra data set, without the advice. Assert that the arrays in place are kept."""
     fetch.run(edit({"fetch.extra": []}), Paths())
     before = {path.name: path.read_bytes() for path in Paths().raw.iterdir()}
     with pytest.raises(ExtraDatasetError) as raised:
         fetch.run(edit({"fetch.extra": [entry(**changes)]}), Paths())
-    told, advice = str(raised.value).splitlines()
+    error, advice = str(raised.value).splitlines()
     assert {path.name: path.read_bytes() for path in Paths().raw.iterdir()} == before
     assert advice == "The arrays already in place are untouched. Fix the data set, or its entry of fetch.extra in params.yaml."
-    return told.removesuffix(".")
+    return error.removesuffix(".")
 
 
 @pytest.mark.parametrize(
@@ -230,14 +230,16 @@ def refusal(edit: Edit, **changes: Any) -> str:
         ),
     ],
 )
-def test_a_set_that_does_not_fit_is_refused_by_its_fault(arrays: dict[str, Any], reason: str, edit: Edit, more: Split) -> None:
+def test_arrays_that_do_not_fit_are_refused_with_the_reason(
+    arrays: dict[str, Any], reason: str, edit: Edit, more: Split
+) -> None:
     whole = {"images": more.images, "labels": more.labels} | arrays
     np.savez("more.npz", **{name: content for name, content in whole.items() if content is not None})
 
     assert refusal(edit) == f"extra more, more.npz: {reason}"
 
 
-def test_idx_files_that_do_not_fit_are_refused_by_their_fault(edit: Edit, more: Split) -> None:
+def test_idx_files_that_do_not_fit_are_refused_with_the_reason(edit: Edit, more: Split) -> None:
     place(Split(more.images, more.labels[:7]))
     assert refusal(edit, **IDX) == "extra more, folder: expected a label for each image, found 8 images and 7 labels"
 
@@ -259,7 +261,7 @@ def test_a_corrupt_npz_file_is_refused(edit: Edit, more: Split) -> None:
     assert refusal(edit) == "extra more, more.npz: expected an npz file, found a gzip file"
 
 
-def test_a_small_npz_file_that_would_fill_the_disk_is_refused(edit: Edit, more: Split) -> None:
+def test_a_zip_bomb_is_refused(edit: Edit, more: Split) -> None:
     with zipfile.ZipFile("more.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         for kind in ("images", "labels"):
             stream = io.BytesIO()
@@ -269,14 +271,14 @@ def test_a_small_npz_file_that_would_fill_the_disk_is_refused(edit: Edit, more: 
     assert refusal(edit).endswith("expected 6,272 bytes for shape (8, 28, 28), found more: trailing bytes follow")
 
 
-def test_changed_content_behind_a_pinned_hash_is_refused_and_named(edit: Edit, more: Split) -> None:
+def test_content_that_differs_from_its_pinned_hash_is_refused(edit: Edit, more: Split) -> None:
     place(more)
     expected, changed = sha256(more), Split(more.images, (more.labels + 1) % 10)
     place(changed)
 
-    told = refusal(edit, sha256=expected)
+    error = refusal(edit, sha256=expected)
 
-    assert told == (f"extra more, more.npz: expected content with SHA-256 {expected[:12]}…, found {sha256(changed)[:12]}…")
+    assert error == (f"extra more, more.npz: expected content with SHA-256 {expected[:12]}…, found {sha256(changed)[:12]}…")
 
 
 @pytest.mark.parametrize(
@@ -287,12 +289,12 @@ def test_changed_content_behind_a_pinned_hash_is_refused_and_named(edit: Edit, m
     ],
 )
 def test_a_source_that_cannot_be_used_is_named_without_credentials(source: str, reason: str, edit: Edit) -> None:
-    told = refusal(edit, source=source)
+    error = refusal(edit, source=source)
 
-    assert told == f"extra more, {source}: {reason}"
+    assert error == f"extra more, {source}: {reason}"
 
 
-def test_a_site_that_fails_is_named_with_its_answer(edit: Edit, site: Site) -> None:
+def test_a_failing_site_is_named_with_its_response(edit: Edit, site: Site) -> None:
     site.answers["/more.npz"] = web.status(500)
     assert refusal(edit, source=f"{site.url}more.npz") == f"extra more, {site.url}more.npz: HTTP 500 Internal Server Error"
 
@@ -303,7 +305,7 @@ def test_a_site_that_fails_is_named_with_its_answer(edit: Edit, site: Site) -> N
     assert refusal(edit, source=f"{dead}more.npz") == f"extra more, {dead}more.npz: Connection refused"
 
 
-def test_a_site_for_a_set_alone_is_all_that_is_asked(edit: Edit, site: Site, more: Split) -> None:
+def test_only_the_extra_data_set_is_requested_from_its_site(edit: Edit, site: Site, more: Split) -> None:
     site.answers["/more.npz"] = web.content(npz(more))
 
     fetch.run(edit({"fetch.sources": ["source", site.url], "fetch.extra": [entry(source=f"{site.url}more.npz")]}), Paths())

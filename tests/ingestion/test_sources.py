@@ -23,7 +23,7 @@ def limits(edit: Edit) -> FetchParams:
 
 
 def read(source: str, limits: FetchParams) -> bytes | None:
-    """All of the file NAME at `source`."""
+    """The content of the file NAME at `source`."""
     with sources.opened(source, NAME, limits) as stream:
         return stream.read() if stream else None
 
@@ -38,13 +38,13 @@ def test_a_local_file_is_found_plain_or_compressed(spelling: str, form: str, lim
     assert read(source, limits) == b"content"
 
 
-def test_the_content_and_not_the_name_tells_what_is_compressed(limits: FetchParams, tmp_path: Path) -> None:
+def test_compression_is_detected_by_content_not_by_name(limits: FetchParams, tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(gzip.compress(b"content"))
 
     assert read(".", limits) == b"content"
 
 
-def test_a_folder_may_bear_the_name_of_the_file_in_it(limits: FetchParams, tmp_path: Path) -> None:
+def test_a_folder_may_have_the_name_of_its_file(limits: FetchParams, tmp_path: Path) -> None:
     (tmp_path / NAME).mkdir()
     (tmp_path / NAME / NAME).write_bytes(b"content")
 
@@ -68,7 +68,7 @@ def test_a_local_source_that_cannot_be_used_is_refused(source: str, reason: str,
         read(source, limits)
 
 
-def test_a_site_is_asked_for_the_compressed_file_before_the_plain_one(site: Site, limits: FetchParams) -> None:
+def test_the_compressed_file_is_requested_before_the_plain_one(site: Site, limits: FetchParams) -> None:
     site.answers[f"/folder/{NAME}"] = web.content(b"content")
 
     assert read(f"{site.url}folder", limits) == b"content"
@@ -82,7 +82,7 @@ def test_a_site_may_answer_403_for_a_file_that_it_does_not_have(code: int, site:
     assert read(site.url, limits) == b"content"
 
 
-def test_the_address_of_one_file_is_not_asked_for_another(site: Site, limits: FetchParams) -> None:
+def test_the_address_of_one_file_is_not_used_for_another(site: Site, limits: FetchParams) -> None:
     assert read(f"{site.url}{OTHER}.gz", limits) is None
     assert site.asked == []
 
@@ -100,7 +100,7 @@ def test_a_redirect_is_followed(site: Site, limits: FetchParams) -> None:
     assert read(site.url, limits) == b"content"
 
 
-def test_a_download_ends_at_the_largest_size_allowed(site: Site, limits: FetchParams) -> None:
+def test_a_download_stops_at_the_maximum_size(site: Site, limits: FetchParams) -> None:
     site.answers[f"/{NAME}.gz"] = web.content(bytes(100_000))
 
     with pytest.raises(SourceRefusedError, match=r"^more than 50,000 bytes \(fetch.max_bytes\)$"):
@@ -109,7 +109,7 @@ def test_a_download_ends_at_the_largest_size_allowed(site: Site, limits: FetchPa
     assert read(site.url, limits.model_copy(update={"max_bytes": 100_000})) == bytes(100_000)
 
 
-def test_the_deadline_ends_the_unpacking_too(site: Site, limits: FetchParams, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_deadline_also_applies_to_unpacking(site: Site, limits: FetchParams, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python reads the zeros that may follow a gzip file byte by byte."""
     site.answers[f"/{NAME}.gz"] = web.content(gzip.compress(b"content") + bytes(1_000_000))
     clock = itertools.count()
@@ -120,14 +120,14 @@ def test_the_deadline_ends_the_unpacking_too(site: Site, limits: FetchParams, mo
 
 
 def test_the_body_of_a_redirect_is_not_read(site: Site, limits: FetchParams) -> None:
-    """Requests would read it whole, whatever it is, before it goes on."""
+    """By default, requests reads the whole body before it follows the redirect."""
     endless = web.chunked(itertools.repeat(bytes(1 << 16)), ("Location", "/mirror/1"), code=302)
     site.answers = {f"/{NAME}.gz": endless, "/mirror/1": web.content(b"content")}
 
     assert read(site.url, limits.model_copy(update={"deadline": 5.0})) == b"content"
 
 
-def test_the_deadline_ends_a_file_of_unknown_length_too(site: Site, limits: FetchParams) -> None:
+def test_the_deadline_also_applies_to_a_file_of_unknown_length(site: Site, limits: FetchParams) -> None:
     sent = []
 
     def drip(handler: web.Handler) -> None:
@@ -142,7 +142,7 @@ def test_the_deadline_ends_a_file_of_unknown_length_too(site: Site, limits: Fetc
     with pytest.raises(SourceRefusedError, match=r"^not complete after 0.5 s \(fetch.deadline\)$"):
         read(site.url, limits.model_copy(update={"deadline": 0.5}))
 
-    assert len(sent) < 1024  # one chunk: the deadline does not wait for it
+    assert len(sent) < 1024  # less than a chunk: the deadline does not wait for a whole one
 
 
 @pytest.mark.parametrize(
@@ -159,27 +159,27 @@ def test_the_deadline_ends_a_file_of_unknown_length_too(site: Site, limits: Fetc
         ("https://127.0.0.1:99999/", "not an address"),
     ],
 )
-def test_an_address_that_is_not_accepted_is_refused_unasked(source: str, reason: str) -> None:
+def test_an_invalid_address_is_refused_without_a_request(source: str, reason: str) -> None:
     assert sources.unreachable([source], timeout=2) == {source: reason}
 
 
-def test_folders_and_sites_that_answer_are_reachable(site: Site) -> None:
+def test_folders_and_responding_sites_are_reachable(site: Site) -> None:
     assert sources.unreachable(["nowhere", site.url], timeout=2) == {}
 
 
-def test_an_answer_that_is_not_https_is_refused_with_the_cause(site: Site) -> None:
+def test_a_site_that_does_not_speak_https_is_refused_with_the_cause(site: Site) -> None:
     source = site.url.replace("http:", "https:")
 
     assert "SSL" in sources.unreachable([source], timeout=2)[source]
 
 
-def test_a_broken_off_answer_makes_a_site_unreachable(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_site_that_drops_the_connection_is_unreachable(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web.Handler, "do_HEAD", lambda handler: None)
 
     assert sources.unreachable([site.url], timeout=2) == {site.url: "the connection broke off"}
 
 
-def test_sites_are_asked_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sites_are_probed_in_parallel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with web.silent() as address:
         silent = [f"{address}{number}" for number in range(20)]

@@ -6,7 +6,7 @@ from pipeline.validation import expectations
 
 
 @pytest.mark.parametrize(("share", "rows"), [(0.002, 3000), (0.002, 300), (0.5, 20), (0.01, 1)])
-def test_the_maximum_count_is_exceeded_in_one_of_a_thousand_cases_and_no_smaller_count_is(share: float, rows: int) -> None:
+def test_the_maximum_count_is_the_smallest_that_chance_exceeds_in_at_most_0_1_percent(share: float, rows: int) -> None:
     def exceeded(count: int) -> float:
         return 1 - sum(comb(rows, hits) * share**hits * (1 - share) ** (rows - hits) for hits in range(count + 1))
 

@@ -17,14 +17,14 @@ def samples(subset: dict[str, Split]) -> tuple[Labelled, Labelled]:
 
 
 def blobs(count: int, classes: int = 3, seed: int = 0) -> Labelled:
-    """Points around `classes` centres that lie far apart, `count` of each."""
-    given = np.tile(np.arange(classes, dtype=np.uint8), count)
+    """Points around `classes` distant centres, `count` of each."""
+    labels = np.tile(np.arange(classes, dtype=np.uint8), count)
     centres = np.eye(classes, 4) * 20
-    return Labelled((centres[given] + np.random.default_rng(seed).normal(size=(len(given), 4))).astype(np.float32), given)
+    return Labelled((centres[labels] + np.random.default_rng(seed).normal(size=(len(labels), 4))).astype(np.float32), labels)
 
 
-def wrong(given: Pixels, rows: list[int]) -> Pixels:
-    changed = given.copy()
+def wrong(labels: Pixels, rows: list[int]) -> Pixels:
+    changed = labels.copy()
     changed[rows] = (changed[rows] + 1) % 3
     return changed
 
@@ -33,9 +33,9 @@ def test_a_wrong_label_of_a_typical_image_is_an_issue() -> None:
     points = blobs(200)
     typical = np.eye(3, 4, dtype=np.float32) * 20
     features = np.concatenate([points.features, typical])
-    given = np.concatenate([points.labels, np.array([1, 1, 0], np.uint8)])
+    labels = np.concatenate([points.labels, np.array([1, 1, 0], np.uint8)])
 
-    (found,) = label_issues.find_label_issues(Labelled(features, given), [], 3)
+    (found,) = label_issues.find_label_issues(Labelled(features, labels), [], 3)
 
     assert np.flatnonzero(found).tolist() == [600, 602]
 
@@ -50,7 +50,7 @@ def test_about_half_of_the_wrong_labels_are_found_and_no_correct_ones() -> None:
     assert 8 <= found.sum() <= 24
 
 
-def test_other_images_are_judged_by_the_base_alone() -> None:
+def test_other_images_are_classified_by_a_model_of_the_base_only() -> None:
     points, others = blobs(200), blobs(100, seed=1)
 
     of_base, correct, off_by_one = label_issues.find_label_issues(
@@ -62,7 +62,7 @@ def test_other_images_are_judged_by_the_base_alone() -> None:
     assert 0.3 < off_by_one.mean() < 0.7
 
 
-def test_few_digits_are_issues_and_many_are_with_labels_off_by_one(samples: tuple[Labelled, Labelled]) -> None:
+def test_few_mnist_labels_are_issues_unless_they_are_off_by_one(samples: tuple[Labelled, Labelled]) -> None:
     train, test = samples
 
     of_train, correct, off_by_one = label_issues.find_label_issues(
@@ -84,18 +84,18 @@ def test_nearly_all_shuffled_labels_are_issues(samples: tuple[Labelled, Labelled
     assert found.mean() > 0.8
 
 
-def test_classes_of_few_images_and_unknown_labels_are_left_out() -> None:
+def test_small_classes_and_unknown_labels_are_skipped() -> None:
     points = blobs(200)
-    given = points.labels.copy()
-    given[given == 2] = 7  # no class
+    labels = points.labels.copy()
+    labels[labels == 2] = 7  # not a class
     few = blobs(20)
 
-    assert not label_issues.find_label_issues(points._replace(labels=given), [points], 3)[0].any()
+    assert not label_issues.find_label_issues(points._replace(labels=labels), [points], 3)[0].any()
     assert [len(found) for found in label_issues.find_label_issues(few, [points], 3)] == [60, 600]
     assert not np.concatenate(label_issues.find_label_issues(few, [points], 3)).any()
 
 
-def test_constant_features_do_no_harm() -> None:
+def test_constant_features_are_ignored() -> None:
     points = blobs(200)
     constant = np.zeros((600, 2), np.float32)
 

@@ -20,8 +20,8 @@ def pairs(images: Pixels, others: Pixels | None = None, radius: float = RADIUS) 
     return [(int(one), int(other)) for one, other in near_duplicates.duplicate_pairs(first, second, radius).T]
 
 
-def measured(first: Pixels, second: Pixels) -> npt.NDArray[np.float64]:
-    """The distances of images by NumPy's Fourier transform: the 60 lowest frequencies of 28x28."""
+def numpy_distances(first: Pixels, second: Pixels) -> npt.NDArray[np.float64]:
+    """Distances from NumPy's Fourier transform, over the 60 lowest frequencies of 28x28 images."""
 
     def magnitudes(images: Pixels) -> npt.NDArray[np.float64]:
         found = np.abs(np.fft.fft2(images.astype(np.float64)))
@@ -41,10 +41,10 @@ def test_distances_are_those_of_the_fourier_transform(subset: dict[str, Split]) 
         axis=1,
     )
 
-    np.testing.assert_allclose(found, measured(first, second), atol=1e-5)
+    np.testing.assert_allclose(found, numpy_distances(first, second), atol=1e-5)
 
 
-def test_different_digits_are_no_near_duplicates(subset: dict[str, Split]) -> None:
+def test_different_digits_are_not_near_duplicates(subset: dict[str, Split]) -> None:
     assert pairs(subset["train"].images) == []
     assert pairs(subset["train"].images, subset["test"].images) == []
 
