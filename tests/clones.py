@@ -83,7 +83,9 @@ def make_clone(root: Path, subset: dict[str, Split], changes: dict[str, Any]) ->
     return Clone(Paths(root))
 
 
-def reproduced(built: Repository, root: Path, subset: dict[str, Split], changes: dict[str, Any], *stages: str) -> Clone:
+def clone_with_outputs(
+    built: Repository, root: Path, subset: dict[str, Split], changes: dict[str, Any], *stages: str
+) -> Clone:
     """A clone in which DVC has the outputs of `stages` from `built`, so that it does not run them.
 
     By default that is all stages, and the clone has the MLflow store, too. The outputs' hashes are in dvc.lock, which is not

@@ -33,7 +33,7 @@ def test_images(subset: dict[str, Split]) -> Pixels:
     return np.array(subset["test"].images[:200])
 
 
-def test_photographs_of_digits_get_nearly_the_same_labels_as_the_digits(
+def test_photographs_of_digits_get_nearly_the_same_labels_as_the_original_images(
     built: Repository, test_images: Pixels, tmp_path: Path
 ) -> None:
     paths = []
@@ -63,8 +63,8 @@ def test_npy_and_idx_files_give_the_probabilities_of_the_model(built: Repository
     expected = OnnxModel(built.paths.onnx).predict(test_images)
     assert from_npy["images"] == from_idx["images"]
     assert [int(image["label"]) for image in from_npy["images"]] == expected.argmax(axis=1).tolist()
-    given = [list(image["probabilities"].values()) for image in from_npy["images"]]
-    np.testing.assert_allclose(given, expected, atol=1e-6)
+    probabilities = [list(image["probabilities"].values()) for image in from_npy["images"]]
+    np.testing.assert_allclose(probabilities, expected, atol=1e-6)
 
 
 def test_the_table_has_one_line_per_image(built: Repository, test_images: Pixels, tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_the_table_has_one_line_per_image(built: Repository, test_images: Pixels
     assert lines[1].startswith(f"{tmp_path / 'images.npy'}[1]  ")
 
 
-def test_the_other_files_are_predicted_after_a_bad_one(built: Repository, test_images: Pixels, tmp_path: Path) -> None:
+def test_a_bad_file_does_not_stop_the_prediction_of_the_others(built: Repository, test_images: Pixels, tmp_path: Path) -> None:
     np.save(tmp_path / "good.npy", test_images[:1])
     np.save(tmp_path / "wide.npy", np.zeros((1, 5, 9), np.uint8))
     np.save(tmp_path / "float.npy", np.zeros((1, 28, 28)))
@@ -97,7 +97,7 @@ def test_the_other_files_are_predicted_after_a_bad_one(built: Repository, test_i
     assert "Traceback" not in done.stderr
 
 
-def test_a_registered_model_predicts_as_the_file_does(built: Repository, test_images: Pixels, tmp_path: Path) -> None:
+def test_a_registered_model_predicts_the_same_as_the_file(built: Repository, test_images: Pixels, tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", test_images[:20])
 
     by_alias = predictions(built, str(tmp_path / "images.npy"), "--model", "models:/mnist-dense@challenger")
@@ -105,7 +105,7 @@ def test_a_registered_model_predicts_as_the_file_does(built: Repository, test_im
     assert by_alias == predictions(built, str(tmp_path / "images.npy"))
 
 
-def test_a_model_with_another_hash_is_not_opened(built: Repository, test_images: Pixels, tmp_path: Path) -> None:
+def test_a_model_with_another_hash_is_refused(built: Repository, test_images: Pixels, tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", test_images[:1])
     sha256, images = files.sha256(built.paths.onnx), str(tmp_path / "images.npy")
 

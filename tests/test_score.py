@@ -1,4 +1,4 @@
-"""Batch prediction on Ray: every image once, from every file format, and resumed after a kill."""
+"""Batch prediction on Ray: every image of every file format is predicted once, also after a kill."""
 
 import argparse
 import os
@@ -51,7 +51,7 @@ def tree(built: Repository, tmp_path: Path) -> Paths:
     return Paths(root)
 
 
-def started(tree: Paths, *arguments: str) -> "subprocess.Popen[str]":
+def start_score(tree: Paths, *arguments: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "pipeline.score", *arguments]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     environment.pop("RAY_ADDRESS", None)
@@ -60,7 +60,7 @@ def started(tree: Paths, *arguments: str) -> "subprocess.Popen[str]":
 
 
 def run_score(tree: Paths, *arguments: str) -> tuple[int, str, str]:
-    process = started(tree, *arguments)
+    process = start_score(tree, *arguments)
     out, err = process.communicate(timeout=300)
     return process.returncode, out, err
 
@@ -69,7 +69,7 @@ def predictions(folder: Path) -> Table:
     return parquet.read_table([str(path) for path in sorted(folder.glob("*.parquet"))])
 
 
-def test_every_image_of_every_format_is_predicted_once_as_in_one_process(
+def test_ray_predicts_every_image_of_every_format_once_and_like_one_process(
     source: tuple[Path, Pixels], tree: Paths, tmp_path: Path
 ) -> None:
     folder, images = source
@@ -92,7 +92,7 @@ def score_here(tree: Paths, source: Path, out: Path) -> int:
 
 
 def write_predictions(tree: Paths, source: Path, out: Path) -> None:
-    """Write all files in this process, like Ray's workers."""
+    """Write all files in this process, as Ray's workers do."""
     from pipeline.distributed.batch_predict import Predictor
 
     out.mkdir()
@@ -131,31 +131,33 @@ def test_images_unlike_the_training_data_are_reported(
     assert files.read_json(tmp_path / "out" / "checks.json")["out_of_bounds"]["ink_fraction"] == 1000
 
 
-def test_after_a_kill_the_same_command_predicts_the_rest(tree: Paths, subset: dict[str, Split], tmp_path: Path) -> None:
+def test_after_a_kill_the_same_command_predicts_the_remaining_images(
+    tree: Paths, subset: dict[str, Split], tmp_path: Path
+) -> None:
     source, out = tmp_path / "source", tmp_path / "out"
     source.mkdir()
     images = np.concatenate([subset["train"].images] * 8)
-    for part in range(24):
-        np.save(source / f"{part:02d}.npy", images[1000 * part : 1000 * (part + 1)])
-    process = started(tree, str(source), "--out", str(out))
+    for number in range(24):
+        np.save(source / f"{number:02d}.npy", images[1000 * number : 1000 * (number + 1)])
+    process = start_score(tree, str(source), "--out", str(out))
     while len(list(out.glob("*.parquet"))) < 3:
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    time.sleep(1)  # until Ray's processes notice that their driver is gone
-    left = len(list(out.glob("*.parquet")))
+    time.sleep(1)  # Ray's processes need this long to notice that their driver is gone
+    written = len(list(out.glob("*.parquet")))
 
     code, printed, error = run_score(tree, str(source), "--out", str(out))
 
     assert code == 0, error
-    assert f"{1000 * left:,} images are done already" in printed
+    assert f"{1000 * written:,} images are done already" in printed
     found = predictions(out)
     assert found.num_rows == len(images)
     np.testing.assert_array_equal(found["predicted_class"].to_numpy(), OnnxModel(tree.onnx).predict(images).argmax(axis=1))
 
 
-def test_large_files_are_cut_into_blocks_that_are_read_independently(source: tuple[Path, Pixels]) -> None:
+def test_large_files_are_split_into_blocks_that_can_be_read_independently(source: tuple[Path, Pixels]) -> None:
     folder, images = source
 
     blocks = split_into_blocks(folder, 90, (28, 28))

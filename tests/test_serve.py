@@ -1,4 +1,4 @@
-"""The running scoring server: what it answers, what it refuses, and that it survives."""
+"""The scoring server: its answers, the requests that it refuses, and how it stops."""
 
 import json
 import os
@@ -37,7 +37,7 @@ class Server:
         return requests.post(f"http://127.0.0.1:{self.port}/invocations", data=data, headers=sent, timeout=60)
 
 
-def started(built: Repository, port: int, *arguments: str) -> "subprocess.Popen[str]":
+def start_server(built: Repository, port: int, *arguments: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", "pipeline.serve", "--port", str(port), *arguments],
         cwd=built.paths.root,
@@ -51,7 +51,7 @@ def started(built: Repository, port: int, *arguments: str) -> "subprocess.Popen[
 @pytest.fixture(scope="module")
 def server(built: Repository) -> Iterator[Server]:
     port = free_port()
-    process = started(built, port, "--alias", "challenger")
+    process = start_server(built, port, "--alias", "challenger")
     for _ in range(600):
         try:
             requests.get(f"http://127.0.0.1:{port}/ping", timeout=1)
@@ -70,19 +70,19 @@ def images(subset: dict[str, Split]) -> Any:
 
 
 def request(pixel: Any = 0, shape: tuple[int, ...] = (1, 28, 28)) -> Any:
-    """A request with one image, of which one pixel is `pixel`."""
+    """A request with one image: one pixel is `pixel`, the others are 0."""
     array = np.zeros(shape, object)
     array.ravel()[5] = pixel
     return {"inputs": {"image": array.tolist()}}
 
 
-def test_it_answers_with_the_probabilities_of_the_file(server: Server, built: Repository, images: Any) -> None:
+def test_the_server_returns_the_probabilities_of_the_file(server: Server, built: Repository, images: Any) -> None:
     for content in ({"inputs": {"image": images.tolist()}}, {"inputs": images.tolist()}, {"instances": images.tolist()}):
-        answered = server.post(content)
+        response = server.post(content)
 
-        assert answered.status_code == 200, answered.text
-        given = answered.json()["predictions"]["probabilities"]
-        np.testing.assert_allclose(given, OnnxModel(built.paths.onnx).predict(images), atol=1e-6)
+        assert response.status_code == 200, response.text
+        probabilities = response.json()["predictions"]["probabilities"]
+        np.testing.assert_allclose(probabilities, OnnxModel(built.paths.onnx).predict(images), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -110,13 +110,13 @@ def test_it_answers_with_the_probabilities_of_the_file(server: Server, built: Re
         (" " * 10_000_001, 413, "expected at most 10,000,000 bytes (serve.max_bytes), found more"),
     ],
 )
-def test_a_wrong_request_is_refused_with_the_reason_and_the_server_lives_on(
+def test_an_invalid_request_is_refused_with_the_reason_and_the_server_keeps_running(
     server: Server, body: Any, status: int, message: str
 ) -> None:
-    refused = server.post(body)
+    response = server.post(body)
 
-    assert refused.status_code == status, refused.text
-    assert message in refused.json()["message"]
+    assert response.status_code == status, response.text
+    assert message in response.json()["message"]
     assert server.post(request()).status_code == 200
 
 
@@ -125,33 +125,33 @@ def test_another_content_type_is_refused(server: Server) -> None:
 
 
 @pytest.mark.parametrize("headers", [{"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Origin": "null"}])
-def test_what_another_site_makes_a_browser_send_is_refused(server: Server, headers: dict[str, str]) -> None:
+def test_cross_site_requests_are_refused(server: Server, headers: dict[str, str]) -> None:
     assert server.post(request(), **headers).status_code == 403
 
 
 @pytest.mark.parametrize("headers", [{"Host": "["}, {"Origin": "http://["}])
-def test_an_address_that_is_none_is_refused_and_no_fault_of_the_server(server: Server, headers: dict[str, str]) -> None:
-    refused = server.post(request(), **headers)
+def test_an_invalid_host_or_origin_is_the_clients_error(server: Server, headers: dict[str, str]) -> None:
+    response = server.post(request(), **headers)
 
-    assert refused.status_code == 400
-    assert "expected an address, found" in refused.json()["message"]
+    assert response.status_code == 400
+    assert "expected an address, found" in response.json()["message"]
 
 
-def test_it_listens_on_this_machine_alone(server: Server) -> None:
+def test_the_server_listens_on_the_loopback_address_only(server: Server) -> None:
     listening = [entry for entry in psutil.Process(server.process.pid).net_connections() if entry.status == "LISTEN"]
 
     assert [tuple(entry.laddr) for entry in listening] == [("127.0.0.1", server.port)]
 
 
-def test_requests_side_by_side_get_their_own_answers(server: Server, built: Repository, images: Any) -> None:
+def test_concurrent_requests_get_their_own_responses(server: Server, built: Repository, images: Any) -> None:
     expected = OnnxModel(built.paths.onnx).predict(images)
 
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda number: server.post({"inputs": images[number % 3 :][:1].tolist()}), range(40)))
+        responses = list(pool.map(lambda number: server.post({"inputs": images[number % 3 :][:1].tolist()}), range(40)))
 
-    for number, answered in enumerate(answers):
-        given = answered.json()["predictions"]["probabilities"][0]
-        np.testing.assert_allclose(given, expected[number % 3], atol=1e-6)
+    for number, response in enumerate(responses):
+        probabilities = response.json()["predictions"]["probabilities"][0]
+        np.testing.assert_allclose(probabilities, expected[number % 3], atol=1e-6)
 
 
 def test_the_commands_of_the_serving_page_work(server: Server, built: Repository) -> None:
@@ -167,13 +167,13 @@ def test_the_commands_of_the_serving_page_work(server: Server, built: Repository
         )
 
     vectors = files.read_json(built.paths.contract)["test_vectors"]
-    given = json.loads(done.stdout)["predictions"]["probabilities"]
-    np.testing.assert_allclose(given, vectors["probabilities"], atol=vectors["tolerance"])
+    probabilities = json.loads(done.stdout)["predictions"]["probabilities"]
+    np.testing.assert_allclose(probabilities, vectors["probabilities"], atol=vectors["tolerance"])
 
 
-def test_it_ends_quietly_when_it_is_asked_to(built: Repository) -> None:
+def test_sigterm_stops_the_server_without_an_error(built: Repository) -> None:
     port = free_port()
-    process = started(built, port, "--alias", "challenger")
+    process = start_server(built, port, "--alias", "challenger")
     for _ in range(600):
         try:
             requests.get(f"http://127.0.0.1:{port}/ping", timeout=1)
@@ -189,10 +189,10 @@ def test_it_ends_quietly_when_it_is_asked_to(built: Repository) -> None:
     assert err == ""
 
 
-def test_no_champion_and_a_port_in_use_are_clear_errors(server: Server, built: Repository) -> None:
-    _, nobody = started(built, free_port()).communicate(timeout=120)
-    _, busy = started(built, server.port).communicate(timeout=120)
+def test_a_missing_champion_and_a_port_in_use_are_clear_errors(server: Server, built: Repository) -> None:
+    _, no_champion = start_server(built, free_port()).communicate(timeout=120)
+    _, port_in_use = start_server(built, server.port).communicate(timeout=120)
 
-    assert "mnist-dense: expected a version with the alias champion, found none" in nobody
-    assert "make serve ALIAS=challenger" in nobody
-    assert f"port {server.port}: expected it to be free, found: Address already in use" in busy
+    assert "mnist-dense: expected a version with the alias champion, found none" in no_champion
+    assert "make serve ALIAS=challenger" in no_champion
+    assert f"port {server.port}: expected it to be free, found: Address already in use" in port_in_use

@@ -22,7 +22,7 @@ from pipeline.core.paths import Paths
 from pipeline.data.datasets import Split
 from pipeline.distributed import search_space, sweep_state
 from pipeline.distributed.errors import ClusterError, SweepError
-from tests.clones import Clone, git, reproduced
+from tests.clones import Clone, clone_with_outputs, git
 from tests.conftest import Repository, edit_params
 from tests.imports import ROOT
 from tests.servers import free_port
@@ -43,10 +43,10 @@ SMALL_SWEEP = {
 def make_sweep_clone(built: Repository, root: Path, subset: dict[str, Split]) -> Clone:
     """A clone with fetched and validated data, so that experiments skip these stages."""
     pytest.importorskip("ray", reason="Ray is not installed (make .venv/.sweep)")
-    made = reproduced(built, root, subset, SMALL_SWEEP, "fetch", "validate")
-    git(made.paths.root, "add", "--all")
-    git(made.paths.root, "commit", "--quiet", "--message", "Data")
-    return made
+    clone = clone_with_outputs(built, root, subset, SMALL_SWEEP, "fetch", "validate")
+    git(clone.paths.root, "add", "--all")
+    git(clone.paths.root, "commit", "--quiet", "--message", "Data")
+    return clone
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def clone(built: Repository, tmp_path_factory: pytest.TempPathFactory, subset: d
     return make_sweep_clone(built, tmp_path_factory.mktemp("sweep") / "clone", subset)
 
 
-def started(clone: Clone, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+def start_sweep(clone: Clone, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     return subprocess.Popen(
         [sys.executable, "-m", "pipeline.sweep", *arguments],
@@ -67,34 +67,34 @@ def started(clone: Clone, *arguments: str, **environment: str) -> "subprocess.Po
 
 
 def read_until(process: "subprocess.Popen[str]", words: str) -> list[str]:
-    """The lines up to the first that holds `words`."""
-    seen = []
+    """Return the lines up to the first that contains `words`."""
+    lines = []
     for line in process.stdout or ():
-        seen.append(line)
+        lines.append(line)
         if words in line:
-            return seen
-    raise AssertionError("".join(seen))
+            return lines
+    raise AssertionError("".join(lines))
 
 
-def table(clone: Clone) -> list[dict[str, str]]:
+def trials_table(clone: Clone) -> list[dict[str, str]]:
     with (clone.paths.sweep / "trials.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
 
-def children(clone: Clone) -> tuple[Any, list[Any]]:
-    """The parent run of the last sweep, and its children."""
+def sweep_runs(clone: Clone) -> tuple[Any, list[Any]]:
+    """Return the parent run of the last sweep and its child runs."""
     client = mlflow.MlflowClient(clone.paths.tracking_uri)
     parent = client.get_run(files.read_json(clone.paths.sweep_record)["run_id"])
-    found = client.search_runs([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
-    return parent, list(found)
+    runs = client.search_runs([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    return parent, list(runs)
 
 
-def assert_all_accounted_for(clone: Clone, trials: int) -> None:
-    """Every trial of the table has one FINISHED run in MLflow, with its parameters and a point for each epoch.
+def assert_every_trial_has_one_run(clone: Clone, trials: int) -> None:
+    """Check that every trial of the table has one FINISHED run in MLflow, with its parameters and a point for each epoch.
 
-    The trial with the current params.yaml is among them, was not stopped early, and is not better than the best.
+    One trial has the values of params.yaml; it was not stopped early and is not better than the best.
     """
-    rows, (parent, runs) = table(clone), children(clone)
+    rows, (parent, runs) = trials_table(clone), sweep_runs(clone)
     finished = [run for run in runs if run.info.status == "FINISHED"]
     assert len(rows) == trials
     assert sorted(run.data.tags["trial"] for run in finished) == sorted(row["trial"] for row in rows)
@@ -120,39 +120,39 @@ def test_resuming_without_a_sweep_is_refused(clone: Clone) -> None:
 
 
 def test_an_interrupted_and_then_killed_sweep_resumes_without_repeating_a_trial(clone: Clone) -> None:
-    written = clone.paths.params.read_bytes()
+    before = clone.paths.params.read_bytes()
     # A checkpoint at every step, so that one is also written between a trial's last epoch and its end.
-    process = started(clone, TUNE_GLOBAL_CHECKPOINT_S="0")
+    process = start_sweep(clone, TUNE_GLOBAL_CHECKPOINT_S="0")
     read_until(process, "1 of 4")
     process.send_signal(signal.SIGINT)
     printed, _ = process.communicate(timeout=120)
     assert process.returncode == 130, printed
     assert "`make sweep RESUME=1` continues" in printed
-    parent, runs = children(clone)
+    parent, runs = sweep_runs(clone)
     assert parent.info.status == "KILLED"
     assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}
-    ended = {run.data.tags["trial"]: run.info.run_id for run in runs if run.info.status == "FINISHED"}
-    assert ended
+    finished = {run.data.tags["trial"]: run.info.run_id for run in runs if run.info.status == "FINISHED"}
+    assert finished
 
-    process = started(clone, "--resume")
+    process = start_sweep(clone, "--resume")
     read_until(process, " of 4: ")
     process.kill()
     process.communicate()
-    process = started(clone, "--resume")
+    process = start_sweep(clone, "--resume")
     printed, _ = process.communicate(timeout=300)
 
     assert process.returncode == 0, printed
-    assert_all_accounted_for(clone, 4)
-    again = {run.data.tags["trial"]: run.info.run_id for run in children(clone)[1] if run.info.status == "FINISHED"}
-    assert ended.items() <= again.items()
-    assert clone.paths.params.read_bytes() == written  # queued, not applied
+    assert_every_trial_has_one_run(clone, 4)
+    resumed = {run.data.tags["trial"]: run.info.run_id for run in sweep_runs(clone)[1] if run.info.status == "FINISHED"}
+    assert finished.items() <= resumed.items()
+    assert clone.paths.params.read_bytes() == before  # queued, not applied
 
 
-def test_queued_experiments_reproduce_the_best_trial_and_log_to_one_store_under_their_names(
+def test_queued_experiments_reproduce_the_best_trial_and_log_runs_with_their_names(
     clone: Clone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Runs after the previous test, whose best trial is queued."""
-    best = table(clone)[0]
+    best = trials_table(clone)[0]
     name = f"sweep-{best['trial']}"
     options = ["--queue", "--name", "fast", "--set-param", "train.learning_rate=0.004"]
     done = clone.run("dvc", "exp", "run", *options, "train")
@@ -167,10 +167,10 @@ def test_queued_experiments_reproduce_the_best_trial_and_log_to_one_store_under_
         assert "Failed" not in shown, shown
         assert time.monotonic() < deadline, shown
         time.sleep(1)
-    found = mlflow.MlflowClient(clone.paths.tracking_uri).search_runs(["1"], "tags.dvc_experiment != ''")
-    rates = {run.info.run_name: float(run.data.params["train.learning_rate"]) for run in found}
+    runs = mlflow.MlflowClient(clone.paths.tracking_uri).search_runs(["1"], "tags.dvc_experiment != ''")
+    rates = {run.info.run_name: float(run.data.params["train.learning_rate"]) for run in runs}
     assert rates == {"fast": 0.004, name: pytest.approx(float(best["train.learning_rate"]))}
-    assert {run.info.run_name for run in found if "test/accuracy" in run.data.metrics} == {name}
+    assert {run.info.run_name for run in runs if "test/accuracy" in run.data.metrics} == {name}
     history = clone.run("dvc", "get", ".", "data/model/history.csv", "--rev", name, "--out", "history.csv")
     assert history.returncode == 0, history.stderr
     with (clone.paths.root / "history.csv").open(newline="") as file:
@@ -197,9 +197,9 @@ def shipped(tmp_path: Path) -> Params:
 def test_the_search_space_of_the_repository_is_valid_and_contains_the_current_values(shipped: Params) -> None:
     search_space.check(shipped)
 
-    now = search_space.current(shipped)
-    assert now is not None
-    assert search_space.override(shipped, now) == shipped
+    current = search_space.current(shipped)
+    assert current is not None
+    assert search_space.override(shipped, current) == shipped
 
 
 @pytest.mark.parametrize("choices", [[128, 256], [[128], [256]]])
@@ -212,7 +212,7 @@ def test_a_choice_equals_the_current_value_in_either_notation(tmp_path: Path, ch
     assert search_space.current(read) == {"model.hidden_units": choices[1]}
 
 
-def test_current_values_outside_the_search_space_are_no_trial(tmp_path: Path) -> None:
+def test_current_values_outside_the_search_space_are_not_tried(tmp_path: Path) -> None:
     shutil.copy(ROOT / "params.yaml", tmp_path)
     searched = {"train.learning_rate": {"low": 0.1, "high": 0.2}, "train.batch_size": {"choices": [384]}}
 

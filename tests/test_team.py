@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from pipeline.core import files
 from pipeline.core.paths import Paths
 from pipeline.data.datasets import Split
-from tests.clones import Clone, git, ran, reproduced
+from tests.clones import Clone, clone_with_outputs, git, ran
 from tests.conftest import Repository
 from tests.imports import ROOT
 from tests.servers import mlflow_server, postgres, ssh_server
@@ -139,7 +139,9 @@ def test_who_clones_gets_everything_from_the_team_and_rebuilds_nothing(
     """A pipeline on the team's server, its outputs kept on a machine reached by SSH, and a fresh clone of it."""
     (tmp_path / "ssh").mkdir()
     changes = {"tracking.experiment": "team", "tracking.model": "team"}
-    team = reproduced(built, tmp_path / "team", subset, changes, "fetch", "validate", "train", "export", "evaluate", "explain")
+    team = clone_with_outputs(
+        built, tmp_path / "team", subset, changes, "fetch", "validate", "train", "export", "evaluate", "explain"
+    )
     team.paths.registration.unlink()
     assert ran(team.repro()) == ["register"]
     with ssh_server(tmp_path / "ssh") as (port, key):

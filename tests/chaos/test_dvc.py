@@ -20,7 +20,7 @@ from pipeline.core.paths import TIME_DEPENDENT, Paths
 from pipeline.data.datasets import Split
 from pipeline.promotion import dvc_cache
 from tests.chaos.conftest import LONG, Chaos
-from tests.clones import Clone, borrow_environment, git, ran, reproduced
+from tests.clones import Clone, borrow_environment, clone_with_outputs, git, ran
 from tests.conftest import Repository
 
 CHANCE = random.Random(0)
@@ -31,7 +31,7 @@ QUICK = ("data/explorer",)  # built again in a second
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory, built: Repository, subset: dict[str, Split]) -> Clone:
     """A clone in which DVC has every output, like after `dvc repro`."""
-    ready = reproduced(built, tmp_path_factory.mktemp("dvc") / "clone", subset, {})
+    ready = clone_with_outputs(built, tmp_path_factory.mktemp("dvc") / "clone", subset, {})
     borrow_environment(ready.paths.root)
     if LONG:  # damages the Data Docs too, of which the built tree has a placeholder
         for command in (("repro", "--force", "--single-item", "validate"), ("commit", "--force")):

@@ -10,7 +10,14 @@ from pipeline.data.datasets import Split
 from tests.chaos.conftest import LONG
 from tests.clones import Clone
 from tests.conftest import Repository, edit_params
-from tests.test_sweep import assert_all_accounted_for, children, make_sweep_clone, read_until, started, table
+from tests.test_sweep import (
+    assert_every_trial_has_one_run,
+    make_sweep_clone,
+    read_until,
+    start_sweep,
+    sweep_runs,
+    trials_table,
+)
 
 pytestmark = pytest.mark.skipif(not LONG, reason="runs two sweeps")
 
@@ -27,9 +34,9 @@ def test_no_trial_is_lost_when_a_machine_dies(clone: Clone, tmp_path: Path) -> N
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
         other = cluster.add_node(num_cpus=1)
-        process = started(clone, RAY_ADDRESS=cluster.address)
-        seen = read_until(process, "4 of 12")
-        assert "on 2 machine(s)" in "".join(seen)
+        process = start_sweep(clone, RAY_ADDRESS=cluster.address)
+        lines = read_until(process, "4 of 12")
+        assert "on 2 machine(s)" in "".join(lines)
 
         cluster.remove_node(other, allow_graceful=False)
         printed, _ = process.communicate(timeout=600)
@@ -37,11 +44,11 @@ def test_no_trial_is_lost_when_a_machine_dies(clone: Clone, tmp_path: Path) -> N
         cluster.shutdown()
 
     assert process.returncode == 0, printed
-    assert_all_accounted_for(clone, 12)
-    assert "KILLED" in {run.info.status for run in children(clone)[1]}  # the trials that the machine was running
+    assert_every_trial_has_one_run(clone, 12)
+    assert "KILLED" in {run.info.status for run in sweep_runs(clone)[1]}  # the trials that were running on the machine
 
 
-SABOTAGE = """
+KILL_TRIALS = """
 def _die(rate):
     import os
     for kind in ("always", "once"):
@@ -57,45 +64,47 @@ def _die(rate):
 """
 
 
-STUMBLE = """
-def _stumble():
+FAIL_TUNE_ONCE = """
+def _fail_once():
     import os
-    if not os.path.exists(f"{FOLDER}/stumbled"):
-        open(f"{FOLDER}/stumbled", "x").close()
+    if not os.path.exists(f"{FOLDER}/failed"):
+        open(f"{FOLDER}/failed", "x").close()
         raise AssertionError
 """
 
 
-def sabotage(module: Path, function: str, before: str, call: str, folder: Path) -> None:
-    """Add `function` to `module`, and `call` it before the line `before`."""
+def insert_fault(module: Path, function: str, before: str, call: str, folder: Path) -> None:
+    """Add `function` to `module`, and insert `call` before the line `before`."""
     text = module.read_text() + function.replace("{FOLDER}", str(folder))
     assert text.count(before) == 1
     module.write_text(text.replace(before, f"{call}{before}"))
 
 
 def test_a_trial_whose_process_dies_is_retried_and_then_reported(clone: Clone, tmp_path: Path) -> None:
-    """Of four trials, one kills its process at every start, and one at its first start. Tune itself fails once."""
-    sick = Clone(Paths(tmp_path / "sick"))
-    shutil.copytree(clone.paths.root, sick.paths.root, ignore=shutil.ignore_patterns("mlruns", "sweep", "tmp"), symlinks=True)
-    edit_params(sick.paths.params, {"sweep.trials": 4})
-    trials = sick.paths.root / "pipeline" / "distributed" / "trials.py"
-    sabotage(trials, SABOTAGE, "    model = network.build(", "    _die(chosen.train.learning_rate)\n", tmp_path)
-    sabotage(trials, STUMBLE, "        self.observer.epoch_ended(", "        _stumble()\n", tmp_path)
+    """One of four trials kills its process at every start, one only at its first. Tune itself fails once."""
+    failing = Clone(Paths(tmp_path / "failing"))
+    shutil.copytree(
+        clone.paths.root, failing.paths.root, ignore=shutil.ignore_patterns("mlruns", "sweep", "tmp"), symlinks=True
+    )
+    edit_params(failing.paths.params, {"sweep.trials": 4})
+    trials = failing.paths.root / "pipeline" / "distributed" / "trials.py"
+    insert_fault(trials, KILL_TRIALS, "    model = network.build(", "    _die(chosen.train.learning_rate)\n", tmp_path)
+    insert_fault(trials, FAIL_TUNE_ONCE, "        self.observer.epoch_ended(", "        _fail_once()\n", tmp_path)
 
-    process = started(sick)
+    process = start_sweep(failing)
     printed, _ = process.communicate(timeout=300)
 
     assert process.returncode == 0, printed
     assert "4 of 4" in printed
     assert "1 of 4 trials failed in 2 attempts each" in printed
     always, once = (float((tmp_path / kind).read_text()) for kind in ("always", "once"))
-    rows = {float(row["train.learning_rate"]): row for row in table(sick)}
+    rows = {float(row["train.learning_rate"]): row for row in trials_table(failing)}
     assert [rate for rate, row in rows.items() if not row["val_loss"]] == [always] == [list(rows)[-1]]
     statuses: dict[float, list[str]] = {}
-    for run in children(sick)[1]:
+    for run in sweep_runs(failing)[1]:
         statuses.setdefault(float(run.data.params["train.learning_rate"]), []).append(run.info.status)
     assert set(statuses.pop(always)) == {"FAILED", "KILLED"}
     assert set(statuses.pop(once)) == {"FINISHED", "KILLED"}
     for others in statuses.values():  # trials that ran when Tune failed were KILLED and restarted
         assert others.count("FINISHED") == 1
-    assert (tmp_path / "stumbled").exists()
+    assert (tmp_path / "failed").exists()

@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 from pipeline.core.paths import TIME_DEPENDENT
 from pipeline.promotion import dvc_cache
 from tests.chaos.conftest import Chaos
-from tests.clones import Clone, git, reproduced
+from tests.clones import Clone, clone_with_outputs, git
 from tests.conftest import Repository, Split
 
 KIND = "Killed processes"
@@ -36,7 +36,7 @@ class Undisturbed(NamedTuple):
 
 def clone_of(built: Repository, root: Path, subset: dict[str, Split]) -> Clone:
     """A clone in which DVC has every output of `built`."""
-    clone = reproduced(built, root, subset, {})
+    clone = clone_with_outputs(built, root, subset, {})
     commit(clone)
     return clone
 
