@@ -1,4 +1,4 @@
-"""The sections of the results, and the network of the record."""
+"""The sections of bench/results.md, and the parameters of the record."""
 
 from pathlib import Path
 from typing import Any

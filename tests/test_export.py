@@ -17,7 +17,7 @@ from pipeline.training import network
 from tests.conftest import Repository, small_repository
 
 
-def test_a_failed_parity_leaves_no_model_file_behind(built: Repository, tmp_path: Any) -> None:
+def test_a_failed_parity_check_leaves_no_model_file(built: Repository, tmp_path: Any) -> None:
     other = convert.to_onnx(network.build(built.params.model, (28, 28), 10, seed=9), 18, {})
     paths = Paths(tmp_path)
     images = np.asarray(datasets.open_split(built.paths, "train").images[:200])
@@ -29,7 +29,7 @@ def test_a_failed_parity_leaves_no_model_file_behind(built: Repository, tmp_path
     assert list(paths.model.iterdir()) == []
 
 
-def test_the_exported_file_predicts_what_keras_predicts_on_the_validation_split(built: Repository) -> None:
+def test_the_exported_file_and_keras_predict_the_same_on_the_validation_split(built: Repository) -> None:
     images = datasets.open_split(built.paths, "train").images
     _, held_out = datasets.hold_out([len(images)], built.params.train.validation_split)
     expected = network.load(built.paths.keras).predict(images[held_out], verbose=0)
@@ -42,18 +42,18 @@ def test_the_exported_file_predicts_what_keras_predicts_on_the_validation_split(
     assert parity["different_decisions"] == 0
 
 
-def test_extra_data_sets_do_not_change_the_images_that_parity_is_checked_on(
+def test_extra_data_sets_do_not_change_the_images_of_the_parity_check(
     built: Repository, subset: dict[str, Split], tmp_path: Path
 ) -> None:
     np.savez(tmp_path / "more.npz", images=subset["train"].images[:40], labels=subset["train"].labels[:40])
-    more = small_repository(tmp_path, subset, {"fetch.extra": [{"name": "more", "source": str(tmp_path / "more.npz")}]})
+    repository = small_repository(tmp_path, subset, {"fetch.extra": [{"name": "more", "source": str(tmp_path / "more.npz")}]})
 
-    images = export.parity_images(more.params, more.paths)
+    images = export.parity_images(repository.params, repository.paths)
 
     np.testing.assert_array_equal(images, export.parity_images(built.params, built.paths))
 
 
-def test_both_files_carry_metadata(built: Repository) -> None:
+def test_both_files_have_metadata(built: Repository) -> None:
     manifest = files.read_json(built.paths.manifest)
     last_epoch = history.read(built.paths.history)[-1]
 
@@ -75,7 +75,7 @@ def test_exporting_again_gives_the_same_bytes(built: Repository, tmp_path: Any) 
     assert [path.read_bytes() for path in (built.paths.onnx, built.paths.int8, built.paths.parity)] == before
 
 
-def test_parity_is_checked_on_training_images_if_none_are_held_out(built: Repository) -> None:
+def test_parity_is_checked_on_training_images_without_a_validation_split(built: Repository) -> None:
     train_params = built.params.train.model_copy(update={"validation_split": 0.0})
     none_held_out = built.params.model_copy(update={"train": train_params})
 

@@ -7,7 +7,7 @@ from pipeline.evaluation import contract
 IMAGES = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
 
 
-def test_the_contract_survives_json_with_its_test_vectors() -> None:
+def test_the_contract_and_its_test_vectors_can_be_written_as_json() -> None:
     expected = np.full((3, 3), 1 / 3, np.float32)
 
     content = json.loads(json.dumps(contract.build({"model.onnx": "a" * 64}, 18, 8, ["cat", "dog", "eel"], IMAGES, expected)))
@@ -19,6 +19,6 @@ def test_the_contract_survives_json_with_its_test_vectors() -> None:
 
 
 def test_the_test_vectors_show_different_classes() -> None:
-    chosen = contract.first_images(IMAGES, np.array([1, 1, 0], np.uint8))
+    images = contract.first_images(IMAGES, np.array([1, 1, 0], np.uint8))
 
-    np.testing.assert_array_equal(chosen, IMAGES[[0, 2]])
+    np.testing.assert_array_equal(images, IMAGES[[0, 2]])

@@ -1,10 +1,10 @@
-"""Compare with a case worked out by hand, and with scikit-learn."""
+"""Metrics of four samples, calculated by hand, and of random samples, compared with scikit-learn."""
 
 from math import log
 
 import numpy as np
 import pytest
-from sklearn import metrics as oracle
+from sklearn import metrics as sklearn_metrics
 
 from pipeline.evaluation import metrics
 from pipeline.evaluation.metrics import Floats, Labels
@@ -16,8 +16,8 @@ COUNTS = [[1, 0, 0], [1, 1, 0], [0, 0, 1]]
 
 
 @pytest.fixture(scope="module")
-def drawn() -> tuple[Labels, Floats]:
-    """Labels of seven classes, and probabilities that favour them."""
+def random_samples() -> tuple[Labels, Floats]:
+    """Random labels of seven classes, and probabilities that are higher for them."""
     random = np.random.default_rng(0)
     labels = random.integers(0, 7, 5000).astype(np.uint8)
     raw = random.random((5000, 7))
@@ -29,7 +29,7 @@ def test_accuracy_of_four_samples() -> None:
     assert metrics.accuracy(LABELS, PROBABILITIES) == 0.75
 
 
-def test_agreement_counts_equal_predictions_correct_or_not() -> None:
+def test_agreement_counts_equal_predictions_whether_correct_or_not() -> None:
     others = PROBABILITIES[[0, 1, 2, 1]]
 
     assert metrics.agreement(PROBABILITIES, PROBABILITIES) == 1
@@ -43,11 +43,11 @@ def test_log_loss_of_four_samples() -> None:
 def test_calibration_error_of_four_samples() -> None:
     # Bins of width 0.5: all confidences (0.7, 0.8, 0.6, 1) fall into the upper one, where 3 of 4 are correct.
     assert metrics.calibration_error(LABELS, PROBABILITIES, bins=2) == pytest.approx(abs(3.1 / 4 - 3 / 4))
-    # Bins of width 0.25: 0.7 and 0.6, of which one is correct, then 0.8 and 1, which both are.
+    # Bins of width 0.25: 0.7 and 0.6, one of them correct, then 0.8 and 1, both correct.
     assert metrics.calibration_error(LABELS, PROBABILITIES, bins=4) == pytest.approx((2 * 0.15 + 2 * 0.1) / 4)
 
 
-def test_reliability_lists_the_bins_that_hold_samples() -> None:
+def test_reliability_lists_the_bins_with_samples() -> None:
     bins = metrics.reliability(LABELS, PROBABILITIES, bins=4)
 
     np.testing.assert_allclose(bins, [(0.65, 0.5, 2), (0.9, 1.0, 2)])
@@ -65,28 +65,28 @@ def test_per_class_metrics_of_four_samples() -> None:
     assert third == {"images": 1, "precision": 1.0, "recall": 1.0, "f1": 1.0}
 
 
-def test_accuracy_and_log_loss_agree_with_scikit_learn(drawn: tuple[Labels, Floats]) -> None:
-    labels, probabilities = drawn
+def test_accuracy_and_log_loss_agree_with_scikit_learn(random_samples: tuple[Labels, Floats]) -> None:
+    labels, probabilities = random_samples
 
-    assert metrics.accuracy(labels, probabilities) == oracle.accuracy_score(labels, probabilities.argmax(axis=1))
-    assert metrics.log_loss(labels, probabilities) == pytest.approx(oracle.log_loss(labels, probabilities), rel=1e-6)
+    assert metrics.accuracy(labels, probabilities) == sklearn_metrics.accuracy_score(labels, probabilities.argmax(axis=1))
+    assert metrics.log_loss(labels, probabilities) == pytest.approx(sklearn_metrics.log_loss(labels, probabilities), rel=1e-6)
 
 
-def test_confusion_and_per_class_metrics_agree_with_scikit_learn(drawn: tuple[Labels, Floats]) -> None:
-    labels, predicted = drawn[0], drawn[1].argmax(axis=1)
-    counts = metrics.confusion(*drawn)
+def test_confusion_and_per_class_metrics_agree_with_scikit_learn(random_samples: tuple[Labels, Floats]) -> None:
+    labels, predicted = random_samples[0], random_samples[1].argmax(axis=1)
+    counts = metrics.confusion(*random_samples)
 
     rows = [list(row.values()) for row in metrics.per_class(counts)]
 
-    np.testing.assert_array_equal(counts, oracle.confusion_matrix(labels, predicted))
-    precision, recall, f1, images = oracle.precision_recall_fscore_support(labels, predicted)
+    np.testing.assert_array_equal(counts, sklearn_metrics.confusion_matrix(labels, predicted))
+    precision, recall, f1, images = sklearn_metrics.precision_recall_fscore_support(labels, predicted)
     np.testing.assert_allclose(rows, np.column_stack([images, precision, recall, f1]), rtol=1e-12)
 
 
 def test_a_class_that_is_never_predicted_has_metrics_of_zero() -> None:
-    never = metrics.per_class(np.array([[3, 0], [2, 0]]))[1]
+    metrics_of_class = metrics.per_class(np.array([[3, 0], [2, 0]]))[1]
 
-    assert never == {"images": 2, "precision": 0.0, "recall": 0.0, "f1": 0.0}
+    assert metrics_of_class == {"images": 2, "precision": 0.0, "recall": 0.0, "f1": 0.0}
 
 
 def test_a_class_without_samples_keeps_its_row_and_column() -> None:

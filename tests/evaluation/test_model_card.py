@@ -26,25 +26,25 @@ def contract() -> dict[str, Any]:
     return contracts.build({"model.onnx": "a" * 64}, 18, 8, CLASSES, np.zeros((3, 4, 5), np.uint8), expected)
 
 
-def written(contract: dict[str, Any]) -> str:
+def render_card(contract: dict[str, Any]) -> str:
     manifest = {
         "dataset": "animals",
         "licence": "CC0",
         "fingerprint": "f" * 64,
         "files": {"test_images": {"shape": [100, 4, 5], "sha256": "b" * 64}},
     }
-    chosen = {
+    params = {
         "model": {"hidden_units": (7, 8)},
         "train": {"seed": 3, "augmentation": {"shift": 1.0}},
         "evaluate": {"shift": 2, "rotation": 10.0, "noise": 25.0},
     }
     rows = [{"class": name, "images": 50, "precision": 0.9, "recall": 0.8, "f1": 0.85} for name in CLASSES]
-    measured = {**METRICS, "int8": {**METRICS, "agreement": 0.99}}
-    return model_card.render(manifest, chosen, measured, rows, contract)
+    metrics = {**METRICS, "int8": {**METRICS, "agreement": 0.99}}
+    return model_card.render(manifest, params, metrics, rows, contract)
 
 
-def test_the_model_card_says_what_a_user_needs_to_know(contract: dict[str, Any]) -> None:
-    text = written(contract)
+def test_the_model_card_names_data_parameters_hashes_and_limits(contract: dict[str, Any]) -> None:
+    text = render_card(contract)
 
     for expected in (
         "animals",
@@ -65,7 +65,7 @@ def test_the_model_card_says_what_a_user_needs_to_know(contract: dict[str, Any])
 
 def test_shares_have_wilsons_interval(contract: dict[str, Any]) -> None:
     # 90 of 100: (0.9 + z²/200 ± z sqrt(0.09/100 + z²/40000)) / (1 + z²/100) with z = 1.96.
-    assert "90.00% [82.56%, 94.48%]" in written(contract)
+    assert "90.00% [82.56%, 94.48%]" in render_card(contract)
 
 
 @pytest.mark.parametrize(("hits", "count"), [(0, 5), (5, 5), (1, 3), (9908, 10_000)])

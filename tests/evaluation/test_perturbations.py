@@ -30,7 +30,7 @@ def test_shift_moves_a_pixel_down_and_right_and_fills_with_0(down: int, right: i
     assert shifted.sum() == 200
 
 
-def test_shift_fills_with_0_and_loses_what_leaves_the_image() -> None:
+def test_shift_fills_with_0_and_drops_pixels_outside_the_image() -> None:
     shifted = perturbations.shift(np.full((1, 4, 3), 9, np.uint8), 1, -1)
 
     assert shifted[0].tolist() == [[0, 0, 0], [9, 9, 0], [9, 9, 0], [9, 9, 0]]
@@ -52,7 +52,7 @@ def test_rotation_by_90_degrees_is_a_counterclockwise_quarter_turn(digits: Pixel
     np.testing.assert_array_equal(rotated, np.rot90(digits, axes=(1, 2)))
 
 
-def test_rotation_by_a_few_degrees_lifts_what_stands_to_the_right() -> None:
+def test_rotation_by_a_few_degrees_moves_pixels_at_the_right_up() -> None:
     images = np.zeros((1, 21, 21), np.uint8)
     images[0, 9:12, 15:18] = 255  # 6 pixels to the right of the centre
 
@@ -71,7 +71,7 @@ def test_rotation_keeps_size_ink_and_centre_of_digits(digits: Pixels, degrees: f
     np.testing.assert_allclose(centres(rotated), centres(digits), atol=0.6)
 
 
-def test_noise_has_the_asked_deviation_and_mean_0() -> None:
+def test_noise_has_the_given_standard_deviation_and_mean_0() -> None:
     grey = np.full((50, 28, 28), 128, np.uint8)
 
     change = perturbations.add_noise(grey, 25).astype(float) - 128
@@ -89,7 +89,7 @@ def test_noise_stays_within_the_range_of_pixels() -> None:
 
     black, white = perturbations.add_noise(images, 60)
 
-    # A value that wrapped around would stand at the other end of the range.
+    # A value that overflowed would be at the other end of the range.
     assert black.dtype == np.uint8
     assert black.max() < 255
     assert (black == 0).mean() == pytest.approx(0.5, abs=0.06)

@@ -11,7 +11,7 @@ from pipeline.inference import convert
 from pipeline.inference.onnx_model import OnnxModel
 from pipeline.training import network
 from tests.conftest import Edit
-from tests.inference.test_onnx_model import LAYERS, SIZE, drawn, forward, write_network
+from tests.inference.test_onnx_model import LAYERS, SIZE, forward, random_layer, write_network
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def model() -> Any:
 
 
 @pytest.mark.parametrize("opset", [13, 15, 18])
-def test_the_file_keeps_the_contract_at_each_opset(model: Any, opset: int) -> None:
+def test_inputs_and_outputs_are_the_same_at_each_opset(model: Any, opset: int) -> None:
     proto = convert.to_onnx(model, opset, {"dataset": "letters"})
 
     (image,), (probabilities,) = proto.graph.input, proto.graph.output
@@ -43,14 +43,14 @@ def test_every_activation_that_the_parameters_allow_exports_and_predicts_the_sam
     np.testing.assert_allclose(found, model.predict(images, verbose=0), atol=1e-5)
 
 
-def test_equal_networks_are_equal_bytes(model: Any) -> None:
+def test_equal_networks_give_equal_bytes(model: Any) -> None:
     first, again = (convert.to_onnx(model, 18, {}).SerializeToString(deterministic=True) for _ in range(2))
 
     assert first == again
 
 
-def test_a_quantized_model_has_the_same_contract_is_smaller_and_predicts_the_same(tmp_path: Path) -> None:
-    layers = [drawn(784, 64, "Relu", 1), drawn(64, 10, "Softmax", 2)]
+def test_a_quantized_model_is_smaller_and_predicts_nearly_the_same(tmp_path: Path) -> None:
+    layers = [random_layer(784, 64, "Relu", 1), random_layer(64, 10, "Softmax", 2)]
     images = np.random.default_rng(5).integers(0, 256, (500, 28, 28)).astype(np.uint8)
     float32, int8 = write_network(tmp_path / "model.onnx", layers, (28, 28)), tmp_path / "model.int8.onnx"
 
@@ -72,11 +72,11 @@ def test_quantizing_keeps_the_metadata_and_names_the_method(tmp_path: Path) -> N
     assert proto.SerializeToString(deterministic=True) == before
 
 
-def test_quantizing_leaves_logging_as_it_was(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_quantizing_does_not_change_the_logging_settings(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     convert.quantize(onnx.load(write_network(tmp_path / "model.onnx", LAYERS, SIZE)))
-    logging.warning("still heard")
+    logging.warning("still logged")
 
-    assert caplog.messages == ["still heard"]
+    assert caplog.messages == ["still logged"]
 
 
 @pytest.mark.parametrize(

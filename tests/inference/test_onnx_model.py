@@ -28,7 +28,7 @@ ACTIVATIONS = {
 
 
 def write_network(path: Path, layers: Sequence[Layer], size: tuple[int, int], **changes: Any) -> Path:
-    """Write a dense network on images of `size`, in the operators that tf2onnx uses; `changes` break the contract."""
+    """Write a dense network on images of `size`, in the operators that tf2onnx uses; `changes` violate the contract."""
     image, output = changes.get("input", "image"), changes.get("output", "probabilities")
     constants: dict[str, Any] = {"scale": 1 / np.float32(255), "zero": np.float32(0), "one": np.float32(1)}
     constants["flat"] = np.array([-1, layers[0][0].shape[0]])
@@ -38,7 +38,7 @@ def write_network(path: Path, layers: Sequence[Layer], size: tuple[int, int], **
         nodes.append(helper.make_node(operator, inputs, [f"{operator}_{len(nodes)}"], **attributes))
         return str(nodes[-1].output[0])
 
-    # tf2onnx leaves the Add of zero behind for Rescaling.
+    # tf2onnx keeps an Add of zero for Rescaling.
     value = add("Reshape", add("Add", add("Mul", add("Cast", image, to=TensorProto.FLOAT), "scale"), "zero"), "flat")
     for number, (kernel, bias, activation) in enumerate(layers):
         constants[f"kernel_{number}"] = kernel
@@ -71,13 +71,13 @@ def forward(layers: Sequence[Layer], images: npt.NDArray[np.uint8]) -> npt.NDArr
     return values
 
 
-def drawn(inputs: int, units: int, activation: str, seed: int = 0) -> Layer:
+def random_layer(inputs: int, units: int, activation: str, seed: int = 0) -> Layer:
     random = np.random.default_rng(seed)
     return random.normal(size=(inputs, units)).astype(np.float32), random.normal(size=units).astype(np.float32), activation
 
 
 SIZE = (4, 5)
-LAYERS = [drawn(20, 8, "Relu", 1), drawn(8, 3, "Softmax", 2)]
+LAYERS = [random_layer(20, 8, "Relu", 1), random_layer(8, 3, "Softmax", 2)]
 IMAGES = np.random.default_rng(3).integers(0, 256, (50, *SIZE)).astype(np.uint8)
 
 
@@ -101,7 +101,7 @@ def test_predict_splits_many_images_into_batches_and_keeps_their_order(path: Pat
     np.testing.assert_allclose(probabilities, forward(LAYERS, images), atol=1e-6)
 
 
-def test_predict_takes_images_that_are_not_contiguous_in_memory(path: Path) -> None:
+def test_predict_accepts_images_that_are_not_contiguous_in_memory(path: Path) -> None:
     model = OnnxModel(path)
 
     flipped = model.predict(IMAGES[:, ::-1])
@@ -116,7 +116,7 @@ def test_no_images_give_no_probabilities(path: Path) -> None:
     assert (probabilities.shape, probabilities.dtype) == ((0, 3), np.float32)
 
 
-def test_a_model_has_an_image_shape_classes_and_metadata(path: Path) -> None:
+def test_a_model_knows_its_image_shape_classes_and_metadata(path: Path) -> None:
     model = OnnxModel(path)
 
     assert (model.image_shape, model.classes, model.metadata) == (SIZE, 3, {"dataset": "random"})
@@ -184,7 +184,7 @@ def test_weights_outside_the_file_are_refused(location: str, kind: str, path: Pa
 
 
 def test_a_model_that_opens_but_cannot_predict_is_refused(tmp_path: Path) -> None:
-    path = write_network(tmp_path / "model.onnx", LAYERS, SIZE, shape=["batch", 4, 2])  # but the kernel has 20 rows
+    path = write_network(tmp_path / "model.onnx", LAYERS, SIZE, shape=["batch", 4, 2])  # the kernel has 20 rows, not 8
 
     with pytest.raises(UnusableInputError, match=r"model\.onnx: expected a model that can predict, found .*Reshape"):
         OnnxModel(path).predict(np.zeros((3, 4, 2), np.uint8))
@@ -204,7 +204,7 @@ def test_probabilities_of_another_shape_are_refused(path: Path) -> None:
     ("size", "classes", "found"), [((10_000, 10_000), 3, "10000x10000 and 3"), (SIZE, 300, "5x4 and 300")]
 )
 def test_a_model_that_would_exhaust_memory_is_refused(size: tuple[int, int], classes: int, found: str, tmp_path: Path) -> None:
-    path = write_network(tmp_path / "model.onnx", [drawn(20, classes, "Softmax")], size)
+    path = write_network(tmp_path / "model.onnx", [random_layer(20, classes, "Softmax")], size)
 
     with pytest.raises(
         UnusableInputError, match=f"expected at most 50,000,000 pixels an image and 256 classes, found {found}"
@@ -217,7 +217,7 @@ def test_a_model_that_would_exhaust_memory_is_refused(size: tuple[int, int], cla
     [(None, ["0", "1", "2"]), ('["a", "b", "c"]', ["a", "b", "c"])],
     ids=["without names", "with names"],
 )
-def test_a_model_has_the_class_names_of_its_metadata(classes: str | None, names: list[str], path: Path) -> None:
+def test_class_names_come_from_the_metadata(classes: str | None, names: list[str], path: Path) -> None:
     proto = onnx.load(path)
     helper.set_model_props(proto, {"classes": classes} if classes else {})
     onnx.save(proto, path)
@@ -226,7 +226,7 @@ def test_a_model_has_the_class_names_of_its_metadata(classes: str | None, names:
 
 
 @pytest.mark.parametrize("classes", ["[", '["a"]', "[1, 2, 3]", "{}", "[" * 100_000])
-def test_class_names_that_do_not_fit_are_refused(classes: str, path: Path) -> None:
+def test_invalid_class_names_are_refused(classes: str, path: Path) -> None:
     proto = onnx.load(path)
     helper.set_model_props(proto, {"classes": classes})
     onnx.save(proto, path)
@@ -252,7 +252,7 @@ def test_a_damaged_model_predicts_or_is_refused(edits: list[tuple[float, int]], 
     assert found.shape == (2, len(model.names))
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named_in_the_error(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match=r"absent\.onnx"):
         OnnxModel(tmp_path / "absent.onnx")
 
@@ -261,9 +261,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     "layers",
     [
         LAYERS,
-        [drawn(20, 7, "Tanh", 1), drawn(7, 6, "Relu", 2), drawn(6, 3, "Softmax", 3)],
-        [drawn(20, 1, "Relu", 1), drawn(1, 2, "Softmax", 2)],
-        [drawn(20, 8, "Sigmoid Mul", 1), drawn(8, 3, "Softmax", 2)],
+        [random_layer(20, 7, "Tanh", 1), random_layer(7, 6, "Relu", 2), random_layer(6, 3, "Softmax", 3)],
+        [random_layer(20, 1, "Relu", 1), random_layer(1, 2, "Softmax", 2)],
+        [random_layer(20, 8, "Sigmoid Mul", 1), random_layer(8, 3, "Softmax", 2)],
     ],
     ids=["one hidden layer", "two hidden layers", "one hidden neuron", "an activation of two operators"],
 )
@@ -279,9 +279,9 @@ def test_dense_layers_are_read_from_the_file(layers: list[Layer], tmp_path: Path
 
 @pytest.mark.parametrize("written", [True, False], ids=["as an Add of zeros", "as no Add"])
 def test_a_bias_of_zeros_is_read_as_zeros(written: bool, tmp_path: Path) -> None:
-    kernel, _, activation = drawn(20, 8, "Relu", 1)
+    kernel, _, activation = random_layer(20, 8, "Relu", 1)
     zeros = np.zeros(8, np.float32)
-    layers = [(kernel, zeros if written else None, activation), drawn(8, 3, "Softmax", 2)]
+    layers = [(kernel, zeros if written else None, activation), random_layer(8, 3, "Softmax", 2)]
 
     hidden, last = onnx_model.dense_layers(write_network(tmp_path / "model.onnx", layers, SIZE))
 
@@ -291,7 +291,7 @@ def test_a_bias_of_zeros_is_read_as_zeros(written: bool, tmp_path: Path) -> None
 
 
 def test_a_constant_in_an_activation_is_not_a_bias(tmp_path: Path) -> None:
-    kernel, _, _ = drawn(20, 3, "", 1)
+    kernel, _, _ = random_layer(20, 3, "", 1)
     path = write_network(tmp_path / "model.onnx", [(kernel, None, "Erf Add Softmax")], SIZE)
 
     (layer,) = onnx_model.dense_layers(path)

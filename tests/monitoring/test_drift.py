@@ -1,4 +1,4 @@
-"""Drift on MNIST and a trained model: the rate of false alarms, and the rate of detection."""
+"""Drift on MNIST and a trained model: how often it raises false alarms, and how often it detects changes."""
 
 import argparse
 import os
@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from scipy.stats import binomtest
 
-from pipeline import drift as verb
+from pipeline import drift as drift_verb
 from pipeline.core import files
 from pipeline.core import params as parameters
 from pipeline.core.params import DriftParams
@@ -77,7 +77,7 @@ def alarms(reference: Features, served: list[Features], params: DriftParams) -> 
 
 
 @pytest.mark.parametrize("size", [100, 500, 5000])
-def test_unseen_images_raise_an_alarm_no_more_often_than_alpha(
+def test_unseen_images_raise_false_alarms_no_more_often_than_alpha(
     size: int, reference: Features, unseen: Features, shipped: DriftParams
 ) -> None:
     raised = alarms(reference, batches(unseen, size), shipped)
@@ -85,7 +85,7 @@ def test_unseen_images_raise_an_alarm_no_more_often_than_alpha(
     assert binomtest(raised, ROUNDS, shipped.alpha, alternative="greater").pvalue > 0.001
 
 
-def test_consecutive_images_of_few_writers_raise_an_alarm_no_more_often_than_alpha(
+def test_consecutive_images_of_few_writers_raise_false_alarms_no_more_often_than_alpha(
     mnist: dict[str, Split], shipped: DriftParams
 ) -> None:
     """Requests arrive like the training images, writer by writer, and not in random order."""
@@ -103,22 +103,22 @@ def test_all_checks_together_raise_false_alarms_no_more_often_than_alpha(unseen:
     random, raised, params = np.random.default_rng(0), 0, bounds(alpha=0.1, min_effect_size=0)
     for _ in range(ROUNDS):
         order = random.permutation(3000)
-        parts = [{name: values[part] for name, values in unseen.items()} for part in (order[:2400], order[2400:])]
-        raised += alarms(parts[0], parts[1:], params)
+        known, served = ({name: values[rows] for name, values in unseen.items()} for rows in (order[:2400], order[2400:]))
+        raised += alarms(known, [served], params)
 
     assert binomtest(raised, ROUNDS, params.alpha, alternative="greater").pvalue > 0.001
     assert raised > 0
 
 
 def shapes(count: int) -> Pixels:
-    """Filled, textured shapes, wide and tall, like clothes."""
+    """Filled, textured shapes like clothes, some wide, some tall."""
     random = np.random.default_rng(0)
     row, column = np.mgrid[:28, :28] - 13.5
     images = []
     for _ in range(count):
-        height, width, taper, waves = random.uniform((8, 5, -0.3, 0), (13, 12, 0.3, 2))
+        height, width, taper, frequency = random.uniform((8, 5, -0.3, 0), (13, 12, 0.3, 2))
         inside = (np.abs(row) < height) & (np.abs(column) < width + taper * row)
-        texture = random.uniform(60, 220) + 30 * np.sin(waves * row) + random.normal(0, 10, (28, 28))
+        texture = random.uniform(60, 220) + 30 * np.sin(frequency * row) + random.normal(0, 10, (28, 28))
         images.append(np.where(inside, np.clip(texture, 1, 255), 0).astype(np.uint8))
     return np.array(images)
 
@@ -193,10 +193,10 @@ def test_the_most_unusual_images_come_first_with_their_most_unusual_feature(refe
     served = {name: values[:50].copy() for name, values in unseen.items()}
     served["ink_fraction"][7], served["mean_intensity"][9] = 5.0, 2550.0
 
-    found = drift.most_unusual(reference, served, 5)
+    unusual = drift.most_unusual(reference, served, 5)
 
-    assert found[:2] == [(9, "mean_intensity"), (7, "ink_fraction")]
-    assert len({index for index, _ in found}) == 5
+    assert unusual[:2] == [(9, "mean_intensity"), (7, "ink_fraction")]
+    assert len({index for index, _ in unusual}) == 5
 
 
 @pytest.fixture
@@ -208,11 +208,13 @@ def repository(built: Repository, tmp_path: Path) -> Repository:
 
 
 def run_drift(repository: Repository, source: Path, check: bool = True) -> int:
-    """Run the verb, by default with `--check`, and return its exit code."""
-    return verb.run(argparse.Namespace(source=str(source), check=check), repository.params, repository.paths)
+    """Run drift, by default with `--check`, and return its exit code."""
+    return drift_verb.run(argparse.Namespace(source=str(source), check=check), repository.params, repository.paths)
 
 
-def test_drift_is_printed_plotted_logged_and_returned(repository: Repository, mnist: dict[str, Split], tmp_path: Path) -> None:
+def test_drift_is_printed_plotted_logged_and_sets_the_exit_code(
+    repository: Repository, mnist: dict[str, Split], tmp_path: Path
+) -> None:
     (folder := tmp_path / "served").mkdir()
     inverted = 255 - mnist["test"].images[:600]
     np.save(folder / "a.npy", inverted[:200])
@@ -246,7 +248,7 @@ def test_drift_is_printed_plotted_logged_and_returned(repository: Repository, mn
     assert artifacts == {"report.json", "distributions.png", "gallery.png"}
 
 
-def test_unseen_images_are_no_drift_and_give_the_same_files_twice(
+def test_unseen_images_are_no_drift_and_a_second_run_writes_the_same_files(
     repository: Repository, mnist: dict[str, Split], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     np.save(tmp_path / "served.npy", mnist["test"].images[::10])
@@ -277,7 +279,7 @@ def test_without_validation_images_confidence_is_not_compared(
     }
 
 
-def test_the_verdict_is_printed_before_a_store_fails_to_answer(
+def test_the_result_is_printed_even_if_the_store_does_not_respond(
     repository: Repository,
     mnist: dict[str, Split],
     tmp_path: Path,

@@ -20,7 +20,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (3, *SHAPE)).astype(np.uint8)
 
 
 def write(path: Path, images: Pixels) -> Path:
-    """Write `images` in the format that the file name implies."""
+    """Write `images` in the format of the file name."""
     if path.suffix == ".npy":
         np.save(path, images)
     elif path.suffix == ".npz":
@@ -45,10 +45,10 @@ def test_npy_and_plain_idx_files_are_memory_mapped(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.npy", "a.npz", "a-idx3-ubyte", "a-idx3-ubyte.gz"])
 def test_a_truncated_file_is_refused_by_name(name: str, tmp_path: Path) -> None:
     path = write(tmp_path / name, IMAGES)
-    whole = path.read_bytes()
+    content = path.read_bytes()
 
-    for length in range(len(whole)):
-        path.write_bytes(whole[:length])
+    for length in range(len(content)):
+        path.write_bytes(content[:length])
         with pytest.raises(UnreadableImageError, match=f"{name}: expected "):
             image_files.read(path, SHAPE)
 
@@ -73,16 +73,17 @@ NPY = (stream := io.BytesIO(), np.save(stream, IMAGES), stream.getvalue())[2]
 @pytest.mark.filterwarnings("ignore")  # from the Python parser, about damaged headers
 @settings(deadline=None, max_examples=100, derandomize=True)
 @given(
-    edits=st.lists(st.tuples(st.integers(0, len(NPY) - 1), st.integers(0, 255)), min_size=1, max_size=4), zipped=st.booleans()
+    edits=st.lists(st.tuples(st.integers(0, len(NPY) - 1), st.integers(0, 255)), min_size=1, max_size=4),
+    in_archive=st.booleans(),
 )
 def test_a_damaged_npy_header_is_either_readable_or_refused(
-    edits: list[tuple[int, int]], zipped: bool, tmp_path_factory: pytest.TempPathFactory
+    edits: list[tuple[int, int]], in_archive: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     content = bytearray(NPY)
     for position, byte in edits:
         content[position] = byte
-    path = tmp_path_factory.mktemp("damaged") / ("a.npz" if zipped else "a.npy")
-    if zipped:
+    path = tmp_path_factory.mktemp("damaged") / ("a.npz" if in_archive else "a.npy")
+    if in_archive:
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("images.npy", bytes(content))
     else:

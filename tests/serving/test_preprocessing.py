@@ -14,15 +14,15 @@ from pipeline.serving.errors import UnreadableImageError
 SHAPE = (28, 28)
 
 
-def saved(pixels: Pixels, path: Path) -> Path:
+def save_image(pixels: Pixels, path: Path) -> Path:
     Image.fromarray(pixels).save(path)
     return path
 
 
-def test_an_image_that_follows_the_convention_stays_unchanged(subset: dict[str, Split], tmp_path: Path) -> None:
+def test_an_image_in_the_format_of_the_training_data_stays_unchanged(subset: dict[str, Split], tmp_path: Path) -> None:
     image = np.array(subset["test"].images[0])
 
-    read = preprocessing.read(saved(image, tmp_path / "a.png"), SHAPE)
+    read = preprocessing.read(save_image(image, tmp_path / "a.png"), SHAPE)
 
     np.testing.assert_array_equal(read.pixels, image)
     assert read.changes == ()
@@ -31,18 +31,18 @@ def test_an_image_that_follows_the_convention_stays_unchanged(subset: dict[str, 
 def test_dark_ink_on_white_is_inverted_and_reported(subset: dict[str, Split], tmp_path: Path) -> None:
     image = np.array(subset["test"].images[0])
 
-    read = preprocessing.read(saved(255 - image, tmp_path / "a.png"), SHAPE)
+    read = preprocessing.read(save_image(255 - image, tmp_path / "a.png"), SHAPE)
 
     np.testing.assert_array_equal(read.pixels, image)
     assert read.changes == ("inverted: dark ink on a light background",)
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (40, 32), (14, 14)])
-def test_an_image_of_another_size_fills_the_box_and_is_centred_by_mass(shape: tuple[int, int], tmp_path: Path) -> None:
-    paper = np.full((300, 500), 255, np.uint8)
-    paper[30:130, 400:440] = 10
+def test_an_image_of_another_size_is_scaled_to_the_box_and_centred_by_mass(shape: tuple[int, int], tmp_path: Path) -> None:
+    page = np.full((300, 500), 255, np.uint8)
+    page[30:130, 400:440] = 10
 
-    read = preprocessing.read(saved(paper, tmp_path / "a.png"), shape)
+    read = preprocessing.read(save_image(page, tmp_path / "a.png"), shape)
 
     rows, columns = np.nonzero(read.pixels > 127)
     assert read.pixels.shape == shape
@@ -53,11 +53,11 @@ def test_an_image_of_another_size_fills_the_box_and_is_centred_by_mass(shape: tu
     assert read.changes[1].startswith(f"resized from 500x300 to {shape[1]}x{shape[0]}")
 
 
-def test_transparent_pixels_count_as_paper(tmp_path: Path) -> None:
+def test_transparent_pixels_count_as_background(tmp_path: Path) -> None:
     drawn = np.zeros((60, 60, 4), np.uint8)
     drawn[10:50, 25:35] = [0, 0, 0, 255]
 
-    read = preprocessing.read(saved(drawn, tmp_path / "a.png"), SHAPE)
+    read = preprocessing.read(save_image(drawn, tmp_path / "a.png"), SHAPE)
 
     assert read.pixels[14, 14] == 255
     assert read.pixels[0, 0] == 0
@@ -66,7 +66,7 @@ def test_transparent_pixels_count_as_paper(tmp_path: Path) -> None:
 def test_a_colour_jpeg_is_read(subset: dict[str, Split], tmp_path: Path) -> None:
     large = np.repeat(np.repeat(subset["test"].images[0], 8, axis=0), 8, axis=1)
 
-    read = preprocessing.read(saved(np.stack([255 - large] * 3, axis=2), tmp_path / "a.jpg"), SHAPE)
+    read = preprocessing.read(save_image(np.stack([255 - large] * 3, axis=2), tmp_path / "a.jpg"), SHAPE)
 
     assert np.corrcoef(read.pixels.ravel(), subset["test"].images[0].ravel())[0, 1] > 0.9
 
@@ -80,7 +80,7 @@ def test_each_supported_format_is_read(kind: str, tmp_path: Path) -> None:
     assert preprocessing.read(tmp_path / "image", SHAPE).pixels[14, 14] > 250
 
 
-def test_a_format_that_needs_another_program_is_refused(tmp_path: Path) -> None:
+def test_a_format_that_pillow_opens_with_another_program_is_refused(tmp_path: Path) -> None:
     Image.new("L", (60, 60)).save(tmp_path / "a.eps")
 
     with pytest.raises(UnreadableImageError, match="expected an image file, found a damaged file or another format"):
@@ -106,7 +106,7 @@ def test_a_tiff_with_text_as_its_width_is_refused(tmp_path: Path) -> None:
         (None, "expected a file, found No such file"),
     ],
 )
-def test_a_file_that_is_no_image_is_refused_by_name(content: bytes | None, expected: str, tmp_path: Path) -> None:
+def test_an_unreadable_image_is_refused_by_name(content: bytes | None, expected: str, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "a.png").write_bytes(content)
 
@@ -117,7 +117,7 @@ def test_a_file_that_is_no_image_is_refused_by_name(content: bytes | None, expec
 
 
 def test_a_truncated_image_is_refused(tmp_path: Path) -> None:
-    path = saved(np.random.default_rng(0).integers(0, 255, (200, 200), dtype=np.uint8), tmp_path / "a.png")
+    path = save_image(np.random.default_rng(0).integers(0, 255, (200, 200), dtype=np.uint8), tmp_path / "a.png")
     path.write_bytes(path.read_bytes()[:5000])
 
     with pytest.raises(UnreadableImageError, match="found a damaged file"):
@@ -125,7 +125,7 @@ def test_a_truncated_image_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_blank_image_is_refused(tmp_path: Path) -> None:
-    path = saved(np.full((100, 100), 250, np.uint8), tmp_path / "a.png")
+    path = save_image(np.full((100, 100), 250, np.uint8), tmp_path / "a.png")
 
     with pytest.raises(UnreadableImageError, match="expected ink that differs from the background, found one shade"):
         preprocessing.read(path, SHAPE)

@@ -11,9 +11,9 @@ from pipeline.training import augmentation
 from pipeline.training.augmentation import RandomDistortion
 
 
-def chosen(**changes: float) -> AugmentationParams:
-    nothing = {"rotation": 0.0, "scale": 0.0, "shear": 0.0, "shift": 0.0, "elastic": 0.0}
-    return AugmentationParams.model_validate({**nothing, "elastic_grid": 6, **changes})
+def augmentation_params(**changes: float) -> AugmentationParams:
+    zeros = {"rotation": 0.0, "scale": 0.0, "shear": 0.0, "shift": 0.0, "elastic": 0.0}
+    return AugmentationParams.model_validate({**zeros, "elastic_grid": 6, **changes})
 
 
 @pytest.fixture
@@ -25,8 +25,8 @@ def distort(images: Pixels, params: AugmentationParams, seed: int = 0, training:
     return np.asarray(RandomDistortion(params, seed)(tf.constant(images), training=training))
 
 
-def sampled(images: Pixels, uniform: list[float], params: AugmentationParams) -> np.ndarray:
-    """`images` distorted by given numbers instead of random ones."""
+def distort_by(images: Pixels, uniform: list[float], params: AugmentationParams) -> np.ndarray:
+    """Distort `images` by the given numbers instead of random ones."""
     layer = RandomDistortion(params, 0)
     layer.build(images.shape)
     numbers = tf.constant([uniform + [0.0] * (2 * params.elastic_grid**2)] * len(images), tf.float32)
@@ -34,15 +34,15 @@ def sampled(images: Pixels, uniform: list[float], params: AugmentationParams) ->
 
 
 def test_zero_parameters_leave_images_unchanged(images: Pixels) -> None:
-    np.testing.assert_allclose(distort(images, chosen()), images, atol=1e-3)
+    np.testing.assert_allclose(distort(images, augmentation_params()), images, atol=1e-3)
 
 
 def test_inference_leaves_images_unchanged(images: Pixels) -> None:
-    np.testing.assert_array_equal(distort(images, chosen(rotation=30, elastic=3), training=False), images)
+    np.testing.assert_array_equal(distort(images, augmentation_params(rotation=30, elastic=3), training=False), images)
 
 
 def test_the_seed_determines_the_distortion(images: Pixels) -> None:
-    params = chosen(rotation=10, elastic=1)
+    params = augmentation_params(rotation=10, elastic=1)
 
     first, again, other = (distort(images, params, seed) for seed in (1, 1, 2))
 
@@ -51,7 +51,7 @@ def test_the_seed_determines_the_distortion(images: Pixels) -> None:
 
 
 def test_each_call_draws_a_new_distortion(images: Pixels) -> None:
-    layer = RandomDistortion(chosen(rotation=10), 0)
+    layer = RandomDistortion(augmentation_params(rotation=10), 0)
 
     assert not np.array_equal(layer(tf.constant(images), training=True), layer(tf.constant(images), training=True))
 
@@ -59,11 +59,11 @@ def test_each_call_draws_a_new_distortion(images: Pixels) -> None:
 def test_each_image_gets_its_own_distortion(images: Pixels) -> None:
     same = np.repeat(images[:1], 8, axis=0)
 
-    assert len({image.tobytes() for image in distort(same, chosen(rotation=10))}) == 8
+    assert len({image.tobytes() for image in distort(same, augmentation_params(rotation=10))}) == 8
 
 
 def test_a_shift_moves_the_image_by_that_many_pixels(images: Pixels) -> None:
-    shifted = sampled(images, [0, 0, 0, 1, 0, -1], chosen(shift=2))
+    shifted = distort_by(images, [0, 0, 0, 1, 0, -1], augmentation_params(shift=2))
 
     np.testing.assert_allclose(shifted[:, :-2, 2:], images[:, 2:, :-2], atol=1e-3)
 
@@ -73,7 +73,7 @@ def test_a_rotation_equals_that_of_scipy(images: Pixels, uniform: float) -> None
     angle, centre = uniform * math.radians(20), np.array([13.5, 13.5])
     matrix = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
 
-    rotated = sampled(images, [uniform, 0, 0, 0, 0, 0], chosen(rotation=20))
+    rotated = distort_by(images, [uniform, 0, 0, 0, 0, 0], augmentation_params(rotation=20))
 
     for image, found in zip(images, rotated, strict=True):
         offset = centre - matrix @ centre
@@ -82,14 +82,14 @@ def test_a_rotation_equals_that_of_scipy(images: Pixels, uniform: float) -> None
 
 
 def test_a_scale_above_one_shrinks_the_digit(images: Pixels) -> None:
-    shrunk = sampled(images, [0, 1, 1, 0, 0, 0], chosen(scale=0.3))
+    shrunk = distort_by(images, [0, 1, 1, 0, 0, 0], augmentation_params(scale=0.3))
 
     assert np.count_nonzero(shrunk > 127) < 0.8 * np.count_nonzero(images > 127)
 
 
 @pytest.mark.parametrize(("height", "width", "grid"), [(28, 28, 6), (28, 28, 3), (40, 16, 8)])
 def test_elastic_displacement_has_its_standard_deviation_at_every_pixel(height: int, width: int, grid: int) -> None:
-    params = chosen(elastic=1.5, elastic_grid=grid)
+    params = augmentation_params(elastic=1.5, elastic_grid=grid)
     uniform = tf.random.stateless_uniform((4000, 6 + 2 * grid**2), (1, 2), -1, 1)
 
     displacement = np.asarray(tf.matmul(augmentation.coefficients(uniform, params), augmentation.fields(height, width, grid)))
@@ -99,11 +99,11 @@ def test_elastic_displacement_has_its_standard_deviation_at_every_pixel(height: 
 
 
 def test_pixels_stay_within_their_range(images: Pixels) -> None:
-    distorted = distort(images, chosen(rotation=90, scale=0.9, shear=0.9, shift=20, elastic=10))
+    distorted = distort(images, augmentation_params(rotation=90, scale=0.9, shear=0.9, shift=20, elastic=10))
 
     assert distorted.min() >= 0
     assert distorted.max() <= 255
 
 
 def test_images_need_not_be_square(images: Pixels) -> None:
-    assert distort(images[:, :, :20], chosen(rotation=10, elastic=1)).shape == (64, 28, 20)
+    assert distort(images[:, :, :20], augmentation_params(rotation=10, elastic=1)).shape == (64, 28, 20)

@@ -31,7 +31,7 @@ def test_the_network_has_the_layers_and_sizes_of_its_parameters(
     assert [layer.units for layer in model.layers if hasattr(layer, "units")] == [*hidden, classes]
 
 
-def test_predictions_equal_those_of_the_network_in_numpy(subset: dict[str, Split]) -> None:
+def test_predictions_equal_those_computed_in_numpy(subset: dict[str, Split]) -> None:
     model, images = network.build(params(16), IMAGE, classes=10, seed=0), subset["test"].images[:20]
     kernel_1, bias_1, kernel_2, bias_2 = (np.asarray(weight, dtype=np.float64) for weight in model.get_weights())
 
@@ -64,7 +64,7 @@ def test_a_saved_network_predicts_as_before(tmp_path: Path, subset: dict[str, Sp
     np.testing.assert_array_equal(loaded.predict(images, verbose=0), model.predict(images, verbose=0))
 
 
-def test_equal_weights_give_equal_bytes_at_any_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_weights_give_equal_bytes_at_different_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Both networks exist at once, so that they have different memory addresses.
     networks = [network.build(params(8, 8), IMAGE, 10, seed=0) for _ in range(2)]
     for name, model in zip("ab", networks, strict=True):
@@ -75,7 +75,7 @@ def test_equal_weights_give_equal_bytes_at_any_time(tmp_path: Path, monkeypatch:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.keras", "b.keras"]
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named_in_the_error(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match=r"model\.keras: expected this file"):
         network.load(tmp_path / "model.keras")
 

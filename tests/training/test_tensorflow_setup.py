@@ -6,11 +6,11 @@ from tests.imports import ROOT
 OPTIONAL = ["matplotlib", "pandas", "scipy", "sklearn"]
 
 
-def printed(code: str) -> str:
-    """What `code` prints in a new interpreter."""
-    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
-    assert run.stderr == ""
-    return run.stdout.strip()
+def output_of(code: str) -> str:
+    """Return the output of `code` in a new interpreter."""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stderr == ""
+    return done.stdout.strip()
 
 
 def test_optional_packages_are_hidden_in_the_block_and_importable_after_it() -> None:
@@ -24,10 +24,10 @@ import keras
 print([name for name in {OPTIONAL} if name in sys.modules], keras.backend.backend(), gc.isenabled())
 import matplotlib, pandas, scipy.sparse, sklearn
 """
-    assert printed(code) == "[] tensorflow True"
+    assert output_of(code) == "[] tensorflow True"
 
 
-def test_packages_that_are_already_imported_stay() -> None:
+def test_packages_that_are_already_imported_stay_imported() -> None:
     code = """
 import pandas
 from pipeline.training import tensorflow_setup
@@ -35,7 +35,7 @@ with tensorflow_setup.lean_tensorflow():
     import pandas as again
 print(again is pandas)
 """
-    assert printed(code) == "True"
+    assert output_of(code) == "True"
 
 
 def test_a_failed_import_restores_the_hidden_packages() -> None:
@@ -48,4 +48,4 @@ except ModuleNotFoundError:
     import gc, matplotlib
     print(gc.isenabled())
 """
-    assert printed(code) == "True"
+    assert output_of(code) == "True"
