@@ -71,7 +71,7 @@ def seeds(target: str, folder: Path) -> list[bytes]:
         short = [b"\0" + section[:300] for section in sections]
         return [*short, b"\0a: &a [1]\nb: {<<: {c: *a}}", b"\0? !!int 1\n: 2001-01-01", *(bytes([n % 3]) * 40 for n in (1, 2))]
     if target == "onnx":
-        layers = [test_onnx_model.drawn(20, 4, "Relu", 1), test_onnx_model.drawn(4, 3, "Softmax", 2)]
+        layers = [test_onnx_model.random_layer(20, 4, "Relu", 1), test_onnx_model.random_layer(4, 3, "Softmax", 2)]
         path = test_onnx_model.write_network(folder / "seed.onnx", layers, test_onnx_model.SIZE)
         return [b"\0" + path.read_bytes(), *(b"\1" + np.random.default_rng(n).bytes(60) for n in range(20))]
     kinds = [("PNG", 0), ("PNG", 16), ("JPEG", 0), ("BMP", 0), ("TIFF", 5), ("GIF", 0), ("PPM", 0), ("WEBP", 0)]
