@@ -22,7 +22,7 @@ class Clone:
     paths: Paths
 
     def run(self, *command: str) -> "subprocess.CompletedProcess[str]":
-        """Run a Python module in the clone like `make`: with this environment's interpreter first on the path."""
+        """Run a Python module in the clone, with this environment first on the path, like `make`."""
         environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "120"}
         return subprocess.run(
             [sys.executable, "-m", *command],
@@ -48,7 +48,7 @@ class Clone:
 
 
 def ran(printed: str) -> list[str]:
-    """The stages that DVC ran, according to its output."""
+    """Return the stages that DVC ran, according to its output."""
     return [line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage")]
 
 
@@ -58,7 +58,7 @@ def git(root: Path, *arguments: str) -> None:
 
 
 def borrow_environment(clone: Path) -> None:
-    """Link the environment of the tests into the clone, so that make does not set one up."""
+    """Link the environment of the tests into the clone, so that `make` does not create one."""
     (clone / ".venv").mkdir()
     for entry in Path(sys.prefix).iterdir():
         if entry.name != ".ready":
@@ -86,10 +86,9 @@ def make_clone(root: Path, subset: dict[str, Split], changes: dict[str, Any]) ->
 def clone_with_outputs(
     built: Repository, root: Path, subset: dict[str, Split], changes: dict[str, Any], *stages: str
 ) -> Clone:
-    """A clone in which DVC has the outputs of `stages` from `built`, so that it does not run them.
+    """Return a clone with the outputs of `stages` from `built`, which DVC then skips.
 
-    By default that is all stages, and the clone has the MLflow store, too. The outputs' hashes are in dvc.lock, which is not
-    committed yet.
+    By default, these are all stages, and the clone also has the MLflow store. dvc.lock has changes that are not committed.
     """
     clone = make_clone(root, subset, changes)
     for folder in ("data",) if stages else ("data", "mlruns"):

@@ -1,4 +1,4 @@
-"""Small real data, and a tree of its own for each test."""
+"""Fixtures: a subset of MNIST, and a separate tree for each test."""
 
 import gzip
 import os
@@ -42,7 +42,7 @@ NAMES = {
 
 
 def idx(array: Pixels) -> bytes:
-    """The IDX file of a uint8 array."""
+    """Encode a uint8 array as an IDX file."""
     return struct.pack(f">HBB{array.ndim}I", 0, 0x08, array.ndim, *array.shape) + array.tobytes()
 
 
@@ -58,16 +58,16 @@ def forget_store() -> None:
         mlflow.set_tracking_uri(None)
         mlflow.set_registry_uri(None)
     if service := sys.modules.get("mlflow.tracking._tracking_service.utils"):
-        service._artifact_repos_cache.clear()  # by run: a copy of a store would write to the artifacts of the original
+        service._artifact_repos_cache.clear()  # cached by run: a copied store would write to the artifacts of the original
     for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
         os.environ.pop(variable, None)
 
 
 @pytest.fixture(autouse=True)
 def _own_store() -> Iterator[None]:
-    """Reset the store that MLflow remembers in its globals and in the environment, so that no test sees another's.
+    """Reset the store in MLflow's globals and in the environment, so that no test uses another test's store.
 
-    Before the test, because fixtures of a wider scope set it; after it, because those of the next test may run first.
+    Before the test, because fixtures of a wider scope may have set it; after it, because those of the next test run earlier.
     """
     forget_store()
     yield
@@ -148,7 +148,7 @@ SMALL = {
     "train.batch_size": 100,
     "train.warmup_epochs": 0,
     "train.learning_rate": 0.002,
-    # After two epochs many decisions are narrow, and int8 arithmetic differs between processors with and without VNNI.
+    # After two epochs, many predictions are close calls, and int8 arithmetic depends on whether the processor has VNNI.
     "export.int8_agreement": 0.9,
     "promote.minimum.int8_agreement": 0.9,
 }
@@ -164,14 +164,14 @@ def tree(edit: Edit, subset: dict[str, Split], tmp_path: Path) -> Paths:
 
 @dataclass(frozen=True)
 class Repository:
-    """A tree outside the current folder, in which tests run stages in this process."""
+    """A tree outside the current folder; tests run stages on it in this process."""
 
     params: Params
     paths: Paths
 
 
 def small_repository(root: Path, subset: dict[str, Split], changes: dict[str, Any] | None = None) -> Repository:
-    """A tree at `root` with the subset fetched, and `changes` in params.yaml."""
+    """Create a tree at `root` with `changes` in params.yaml, and fetch the subset."""
     source = write_source(root / "source", subset)
     shutil.copy(ROOT / "params.yaml", root / "params.yaml")
     params = edit_params(root / "params.yaml", {**SMALL, "fetch.sources": [str(source)], **(changes or {})})
@@ -181,7 +181,7 @@ def small_repository(root: Path, subset: dict[str, Split], changes: dict[str, An
 
 
 def pass_validation(paths: Paths) -> None:
-    """Write a report that passes, for tests that are not about validation."""
+    """Write a validation report that passes, for tests that do not validate."""
     fingerprint = files.read_json(paths.manifest)["fingerprint"]
     files.write_json(paths.report, {"success": True, "fingerprint": fingerprint, "expectations": {"met": 1}, "broken": []})
     files.write_text(paths.data_docs / "index.html", "<p>none</p>")
@@ -189,7 +189,7 @@ def pass_validation(paths: Paths) -> None:
 
 @pytest.fixture
 def without_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have validate skip the pages of the Data Docs, which take nearly half of its time."""
+    """Skip the pages of the Data Docs, which take nearly half of the time of validate."""
     from great_expectations.data_context import AbstractDataContext
 
     from pipeline.validation import data_docs
@@ -203,16 +203,16 @@ Once = Callable[[str, Callable[[Path], None]], Path]
 
 @pytest.fixture(scope="session")
 def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Once:
-    """`once(name, make)` returns a folder that `make` fills once for all processes of a test run."""
+    """`once(name, fill)` returns a folder that `fill` fills once for all processes of a test run."""
     own = tmp_path_factory.getbasetemp()
     shared = own if worker_id == "master" else own.parent
 
-    def once(name: str, make: Callable[[Path], None]) -> Path:
+    def once(name: str, fill: Callable[[Path], None]) -> Path:
         root, done = shared / name, shared / f"{name}.done"
         with FileLock(shared / f"{name}.lock"):
             if not done.exists():
                 root.mkdir(exist_ok=True)
-                make(root)
+                fill(root)
                 done.touch()
         return root
 
@@ -221,7 +221,7 @@ def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Once:
 
 @pytest.fixture(scope="session")
 def empty_store(once: Once) -> Path:
-    """The SQLite file of an empty MLflow store. Copy it: MLflow takes 2.4 s of processor time to create one."""
+    """The SQLite file of an empty MLflow store. Copy it, because MLflow needs 2.4 s of processor time to create one."""
     return once("store", make_store) / "mlflow.db"
 
 
@@ -236,22 +236,22 @@ def make_store(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def built(once: Once, subset: dict[str, Split]) -> Repository:
-    """A tree in which every stage has run once on the subset. All processes of a test run share it: copy it to change it."""
+    """A tree in which every stage has run once on the subset. Copy it before you change it: all processes share it."""
     root = once("built", lambda root: build(small_repository(root, subset)))
     return Repository(parameters.load(root / "params.yaml"), Paths(root))
 
 
-def build(made: Repository, *, registered: bool = True) -> None:
-    """Run the stages after validate, and write a report in its place."""
-    # These imports take seconds. All of MLflow comes first, because train imports only a part of it.
+def build(repository: Repository, *, registered: bool = True) -> None:
+    """Run the stages after validate, with a report that passes."""
+    # These imports take seconds. Import MLflow first and as a whole, because train imports only a part of it.
     import mlflow.onnx
 
     from pipeline import evaluate, explain, export, register, train
 
     assert mlflow.onnx
-    pass_validation(made.paths)
+    pass_validation(repository.paths)
     for stage in (train, export, evaluate, explain, *([register] if registered else [])):
-        stage.run(made.params, made.paths)
+        stage.run(repository.params, repository.paths)
 
 
 _LONGEST = (
@@ -268,7 +268,7 @@ _LONGEST = (
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One process more than processors, because tests wait for servers, signals and disks."""
+    """One process more than there are cores, because tests wait for servers, signals and disks."""
     return (os.cpu_count() or 1) + 1
 
 

@@ -13,7 +13,7 @@ MODULES = {
 
 
 def imported(path: Path) -> set[str]:
-    """Every module that an import in the source at `path` names, also inside functions."""
+    """Return every module that the source at `path` imports, also inside functions."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -31,10 +31,10 @@ def direct(module: str) -> set[str]:
 
 def closure(module: str) -> set[str]:
     """`module` and every module of the pipeline that it imports, directly or indirectly."""
-    found, left = set(), {module}
-    while left:
-        found.add(name := left.pop())
-        left |= direct(name) - found
+    found, pending = set(), {module}
+    while pending:
+        found.add(name := pending.pop())
+        pending |= direct(name) - found
     return found
 
 
@@ -45,5 +45,5 @@ def outputs(stage: dict[str, Any]) -> set[str]:
 
 
 def files(modules: set[str]) -> set[str]:
-    """The paths of `modules` relative to the root, like in dvc.yaml."""
+    """The paths of `modules` relative to the root, as in dvc.yaml."""
     return {MODULES[module].relative_to(ROOT).as_posix() for module in modules}

@@ -29,7 +29,7 @@ def mlflow_server(
 ) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
     """Start an MLflow server with artifacts in `folder`; yield its address and its process.
 
-    The store is SQLite in `folder` unless `store` names another. With a password, the server asks for it, for the user admin.
+    The store is SQLite in `folder` unless `store` names another. With a password, only the user admin has access.
     """
     uri = f"http://127.0.0.1:{(port := port or free_port())}"
     store, artifacts = store or f"sqlite:///{folder}/server.db", str(folder / "artifacts")
@@ -57,7 +57,7 @@ def mlflow_server(
 def verb(
     module: str, root: Path, port: int, *arguments: str, host: str = "127.0.0.1", **settings: str
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run `python -m pipeline.<module> --port <port>` on the tree at `root` and its store; yield when it answers at `host`."""
+    """Run `python -m pipeline.<module> --port <port>` in the tree at `root`, on its store; yield when it answers at `host`."""
     environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
     process = subprocess.Popen(
         [sys.executable, "-m", f"pipeline.{module}", "--port", str(port), *arguments],
@@ -102,7 +102,7 @@ def postgres(folder: Path) -> Iterator[str]:
         _wait_until_open(port, process, folder)
         address = ["--host=127.0.0.1", f"--port={port}", "--username=mlflow"]
         while subprocess.run([str(binaries / "pg_isready"), *address, "--quiet"], check=False).returncode:
-            assert process.poll() is None, "the server ended"  # its port opens before it accepts clients
+            assert process.poll() is None, "the server ended"  # the port opens before the server accepts clients
             time.sleep(0.05)
         subprocess.run([str(binaries / "createdb"), *address, "mlflow"], **quiet)
         yield f"postgresql://mlflow@127.0.0.1:{port}/mlflow"

@@ -1,4 +1,4 @@
-"""The whole pipeline as people run it: the real `dvc repro`, on a small real subset, in a clone of the tree."""
+"""The whole pipeline: `dvc repro` on a small subset of MNIST, in a clone of the working tree."""
 
 import json
 from pathlib import Path
@@ -24,26 +24,26 @@ def clone(tmp_path_factory: pytest.TempPathFactory, subset: dict[str, Split]) ->
 
 @pytest.fixture(scope="module")
 def first(clone: Clone) -> str:
-    """What the first `dvc repro` printed."""
+    """The output of the first `dvc repro`."""
     return clone.repro()
 
 
-def test_dvc_repro_runs_every_stage_in_calm_lines(clone: Clone, first: str) -> None:
+def test_dvc_repro_runs_every_stage_without_warnings(clone: Clone, first: str) -> None:
     assert ran(first) == STAGES
     assert not [line for line in first.splitlines() if "warning" in line.lower() or "traceback" in line.lower()]
-    said = [line for line in first.splitlines() if line.split(" ")[0] in STAGES]
-    assert [line.split()[0] for line in said if line.endswith(" s")] == STAGES
+    summary = [line for line in first.splitlines() if line.split(" ")[0] in STAGES]
+    assert [line.split()[0] for line in summary if line.endswith(" s")] == STAGES
     assert "Total params: 203,530" in first
 
 
-def test_a_second_repro_runs_nothing(clone: Clone, first: str) -> None:
+def test_a_second_repro_skips_every_stage(clone: Clone, first: str) -> None:
     printed = clone.repro()
 
     assert ran(printed) == []
     assert "up to date" in printed
 
 
-def test_the_metrics_are_those_of_the_served_file(clone: Clone, first: str, subset: dict[str, Split]) -> None:
+def test_the_metrics_describe_the_exported_file(clone: Clone, first: str, subset: dict[str, Split]) -> None:
     session = onnxruntime.InferenceSession(clone.paths.onnx, providers=["CPUExecutionProvider"])
     (probabilities,) = session.run(None, {"image": subset["test"].images})
 
@@ -51,17 +51,17 @@ def test_the_metrics_are_those_of_the_served_file(clone: Clone, first: str, subs
 
     labels = subset["test"].labels
     assert metrics["accuracy"] == sum(probabilities.argmax(axis=1) == labels) / len(labels)
-    given = probabilities[np.arange(len(labels)), labels].astype(float)
-    assert metrics["log_loss"] == pytest.approx(float(-np.log(given).mean()), rel=1e-12)
+    of_labels = probabilities[np.arange(len(labels)), labels].astype(float)
+    assert metrics["log_loss"] == pytest.approx(float(-np.log(of_labels).mean()), rel=1e-12)
 
 
 def test_two_runs_give_the_same_bytes(clone: Clone, first: str, built: Repository) -> None:
-    """`built` ran the stages elsewhere, in one process, on the same data and parameters."""
-    stand_in = clone.paths.validation.relative_to(clone.paths.root).as_posix()
-    made = {name: digest for name, digest in clone.digests().items() if not name.startswith(stand_in)}
+    """Compare with `built`: the same data and parameters, but all stages in one process. It has no real validation report."""
+    validation = clone.paths.validation.relative_to(clone.paths.root).as_posix()
+    digests = {name: digest for name, digest in clone.digests().items() if not name.startswith(validation)}
 
-    assert made.keys() > set(TIME_DEPENDENT)
-    different = {name for name, digest in made.items() if files.sha256(built.paths.root / name) != digest}
+    assert digests.keys() > set(TIME_DEPENDENT)
+    different = {name for name, digest in digests.items() if files.sha256(built.paths.root / name) != digest}
     assert different <= set(TIME_DEPENDENT)
 
 
@@ -79,7 +79,7 @@ def test_dvc_shows_metrics_and_plots(clone: Clone, first: str, tmp_path: Path) -
     assert list(tmp_path.rglob("*worst_mistakes.png"))
 
 
-def test_another_hidden_size_reruns_training_and_what_follows_in_an_experiment(clone: Clone, first: str) -> None:
+def test_an_experiment_with_another_hidden_size_reruns_training_and_later_stages(clone: Clone, first: str) -> None:
     done = clone.run("dvc", "exp", "run", "--temp", "--name", "wider", "--set-param", "model.hidden_units=48")
 
     assert done.returncode == 0, done.stdout + done.stderr
@@ -111,7 +111,7 @@ def test_a_changed_library_or_file_reruns_the_stages_that_use_it(
         path.write_text(before)
 
 
-def test_another_evaluation_parameter_retrains_nothing(clone: Clone, first: str) -> None:
+def test_a_changed_evaluation_parameter_does_not_rerun_training(clone: Clone, first: str) -> None:
     edit_params(clone.paths.params, {"evaluate.gallery": 12})
 
     assert ran(clone.repro()) == ["evaluate", "register"]

@@ -1,4 +1,4 @@
-"""Getting the model as its users do: from an empty folder outside the repository, from git and DVC, and from MLflow."""
+"""Download the model like its users: into an empty folder, with git and DVC or from MLflow."""
 
 import getpass
 import json
@@ -19,7 +19,7 @@ from tests.servers import ssh_server
 
 IDENTITY = ("-c", "user.name=tester", "-c", "user.email=tester@localhost")
 
-# What stands for the pipeline: a stage that writes the model to the place where the pipeline writes it.
+# Stands for the pipeline: one stage that writes the model to the same path.
 DVC_YAML = """
 stages:
   export:
@@ -35,7 +35,7 @@ artifacts:
 
 @dataclass(frozen=True)
 class Published:
-    """A bare git repository and the tree that is pushed to it, with a DVC remote."""
+    """A bare git repository, the tree that is pushed to it, and a DVC remote."""
 
     origin: Path
     tree: Path
@@ -45,7 +45,7 @@ class Published:
         assert done.returncode == 0, done.stdout + done.stderr
 
     def publish(self, model: Path, *tags: str) -> None:
-        """Put `model` through the stage, and push commit, tags and output."""
+        """Run the stage with `model`, and push commit, tags and output."""
         shutil.copy(model, self.tree / "model.source")
         self.run(sys.executable, "-m", "dvc", "repro", "--quiet")
         self.run(sys.executable, "-m", "dvc", "push", "--quiet")
@@ -58,7 +58,7 @@ class Published:
 
 @pytest.fixture(scope="module")
 def second(built: Repository, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Another model than the built one: its bytes differ."""
+    """Another model: the built one with another doc string."""
     proto = onnx.load(built.paths.onnx)
     proto.doc_string = "the second"
     path = tmp_path_factory.mktemp("second") / "model.onnx"
@@ -68,16 +68,16 @@ def second(built: Repository, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def published(built: Repository, tmp_path: Path) -> Published:
-    """The built model as version 1.0.0 and champion, in git and a DVC remote in a folder."""
-    made = Published(tmp_path / "origin.git", tmp_path / "tree")
-    made.tree.mkdir()
-    made.run("git", "init", "--quiet", "--bare", "--initial-branch", "main", str(made.origin))
-    made.run("git", "init", "--quiet", "--initial-branch", "main")
-    made.run(sys.executable, "-m", "dvc", "init", "--quiet")
-    made.run(sys.executable, "-m", "dvc", "remote", "add", "--quiet", "--default", "store", str(tmp_path / "store"))
-    (made.tree / "dvc.yaml").write_text(DVC_YAML)
-    made.publish(built.paths.onnx, "mnist-dense@v1.0.0", "mnist-dense#champion#1")
-    return made
+    """The built model as version 1.0.0 and champion, in git, with a folder as DVC remote."""
+    published = Published(tmp_path / "origin.git", tmp_path / "tree")
+    published.tree.mkdir()
+    published.run("git", "init", "--quiet", "--bare", "--initial-branch", "main", str(published.origin))
+    published.run("git", "init", "--quiet", "--initial-branch", "main")
+    published.run(sys.executable, "-m", "dvc", "init", "--quiet")
+    published.run(sys.executable, "-m", "dvc", "remote", "add", "--quiet", "--default", "store", str(tmp_path / "store"))
+    (published.tree / "dvc.yaml").write_text(DVC_YAML)
+    published.publish(built.paths.onnx, "mnist-dense@v1.0.0", "mnist-dense#champion#1")
+    return published
 
 
 @pytest.fixture
@@ -91,7 +91,9 @@ def dvc(folder: Path, *arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_dvc_get_takes_the_model_of_any_revision(published: Published, second: Path, built: Repository, empty: Path) -> None:
+def test_dvc_get_downloads_the_model_of_any_revision(
+    published: Published, second: Path, built: Repository, empty: Path
+) -> None:
     published.publish(second)
 
     dvc(empty, "get", str(published.origin), "data/model/model.onnx", "--rev", "mnist-dense@v1.0.0", "--out", "old.onnx")
@@ -101,7 +103,7 @@ def test_dvc_get_takes_the_model_of_any_revision(published: Published, second: P
     assert files.sha256(empty / "new.onnx") == files.sha256(second)
 
 
-def test_dvc_artifacts_get_takes_the_champion_without_a_server(
+def test_dvc_artifacts_get_downloads_the_champion_without_a_server(
     published: Published, second: Path, built: Repository, empty: Path
 ) -> None:
     published.publish(second, "mnist-dense@v1.1.0")
@@ -111,7 +113,9 @@ def test_dvc_artifacts_get_takes_the_champion_without_a_server(
     assert files.sha256(empty / "model.onnx") == files.sha256(built.paths.onnx)
 
 
-def test_dvc_update_follows_an_import(published: Published, second: Path, built: Repository, empty: Path) -> None:
+def test_dvc_update_downloads_the_new_version_of_an_imported_model(
+    published: Published, second: Path, built: Repository, empty: Path
+) -> None:
     subprocess.run(["git", "init", "--quiet"], cwd=empty, check=True)
     dvc(empty, "init", "--quiet")
     dvc(empty, "import", str(published.origin), "data/model/model.onnx", "--rev", "main")
@@ -124,12 +128,10 @@ def test_dvc_update_follows_an_import(published: Published, second: Path, built:
     assert files.sha256(empty / "model.onnx") == files.sha256(second)
 
 
-def test_outputs_kept_on_a_machine_reached_by_ssh_are_pulled_from_there(
-    published: Published, built: Repository, empty: Path, tmp_path: Path
-) -> None:
+def test_outputs_are_pulled_over_ssh(published: Published, built: Repository, empty: Path, tmp_path: Path) -> None:
     (tmp_path / "ssh").mkdir()
     with ssh_server(tmp_path / "ssh") as (port, key):
-        # Of the remote, git has the address, and each person a key of their own.
+        # The address of the remote is in git; the key is personal.
         address = f"ssh://{getpass.getuser()}@127.0.0.1:{port}{tmp_path}/elsewhere"
         published.run(sys.executable, "-m", "dvc", "remote", "add", "--quiet", "--force", "--default", "store", address)
         published.run(sys.executable, "-m", "dvc", "remote", "modify", "--local", "store", "keyfile", str(key))
@@ -160,7 +162,7 @@ print(json.dumps(float((probabilities.argmax(axis=1) == labels).mean())))
 """
 
 
-def test_a_client_with_onnxruntime_and_numpy_alone_gets_the_accuracy_of_the_metrics(
+def test_a_client_with_only_onnxruntime_and_numpy_gets_the_accuracy_in_metrics_json(
     published: Published, built: Repository, subset: dict[str, Split], empty: Path
 ) -> None:
     source = write_source(empty / "source", subset)
@@ -182,20 +184,20 @@ folder = mlflow.artifacts.download_artifacts("models:/mnist-dense@challenger", d
 contract = json.load(open(f"{folder}/contract.json"))
 vectors = contract["test_vectors"]
 images = np.array(vectors["image"], np.uint8)
-given = [
+results = [
     onnxruntime.InferenceSession(f"{folder}/model.onnx").run(None, {"image": images})[0],
     mlflow.pyfunc.load_model("models:/mnist-dense@challenger").predict({"image": images})["probabilities"],
     onnxruntime.InferenceSession(
         mlflow.onnx.load_model("models:/mnist-dense@challenger").SerializeToString()
     ).run(None, {"image": images})[0],
 ]
-for probabilities in given:
+for probabilities in results:
     np.testing.assert_allclose(probabilities, vectors["probabilities"], atol=vectors["tolerance"])
 print(open(f"{folder}/model_card.md").readline().strip())
 """
 
 
-def test_mlflow_brings_model_card_contract_and_test_vectors_without_tensorflow(built: Repository, empty: Path) -> None:
+def test_mlflow_downloads_model_card_contract_and_test_vectors_without_tensorflow(built: Repository, empty: Path) -> None:
     environment = {"MLFLOW_TRACKING_URI": built.paths.tracking_uri, "PATH": "", "HOME": str(empty)}
 
     done = subprocess.run(
@@ -206,7 +208,7 @@ def test_mlflow_brings_model_card_contract_and_test_vectors_without_tensorflow(b
     assert done.stdout.splitlines()[-1] == "# Model card: mnist"
 
 
-def test_the_contract_names_the_files_that_it_is_about(built: Repository) -> None:
+def test_the_contract_names_its_model_files(built: Repository) -> None:
     paths = Paths(built.paths.root)
     contract = files.read_json(paths.contract)
 

@@ -1,4 +1,4 @@
-"""A team's store: many pipelines at once lose nothing, on SQLite and on PostgreSQL behind a server with passwords."""
+"""A team's MLflow store: concurrent pipelines lose nothing, on SQLite and on PostgreSQL behind a server with a password."""
 
 import getpass
 import os
@@ -20,10 +20,10 @@ from tests.conftest import Repository
 from tests.imports import ROOT
 from tests.servers import mlflow_server, postgres, ssh_server
 
-AT_ONCE = 3  # python -m bench.team takes eight, on all of MNIST
+CONCURRENT = 3  # python -m bench.team takes eight, on all of MNIST
 PASSWORD = "a password of the tests"
 
-# Imports MLflow once and is a pipeline in each tree: a run that is logged as training does, then the stage register.
+# Import MLflow once, then fork a pipeline for each tree: it logs a run like training, and runs the stage register.
 PIPELINES = """
 import os, sys
 from pathlib import Path
@@ -38,13 +38,13 @@ for tree in sys.argv[1:]:
     if not (child := os.fork()):
         try:
             paths = Paths(Path(tree))
-            given = params.load(paths.params)
-            with runs.training_run(given, paths) as live:
+            read = params.load(paths.params)
+            with runs.training_run(read, paths) as live:
                 for epoch, metrics in enumerate(history.read(paths.history), 1):
                     live.log_epoch(epoch, metrics)
                 assert live.live, "the store was given up"
             files.write_json(paths.run, files.read_json(paths.run) | {"run_id": live.run_id})
-            register.run(given, paths)
+            register.run(read, paths)
         except BaseException as error:
             print(f"{tree}: {error!r}", flush=True)
             os._exit(1)
@@ -56,19 +56,19 @@ sys.exit(any([os.waitpid(child, 0)[1] for child in children]))
 
 @pytest.fixture
 def trees(built: Repository, tmp_path: Path) -> list[Path]:
-    return copies(built, tmp_path)
+    return copy_trees(built, tmp_path)
 
 
-def copies(built: Repository, folder: Path) -> list[Path]:
-    """As many trees as pipelines, with everything done that needs no store."""
-    made = [folder / f"tree-{number}" for number in range(AT_ONCE)]
-    for tree in made:
+def copy_trees(built: Repository, folder: Path) -> list[Path]:
+    """Copy the built tree for each pipeline, without its store and registration."""
+    trees = [folder / f"tree-{number}" for number in range(CONCURRENT)]
+    for tree in trees:
         shutil.copytree(built.paths.root, tree, ignore=shutil.ignore_patterns("mlruns", "registration.json", "source"))
-    return made
+    return trees
 
 
-def run_at_once(trees: list[Path], environment: dict[str, str]) -> None:
-    """Log and register a run from every tree at once, each in a process of its own."""
+def run_concurrently(trees: list[Path], environment: dict[str, str]) -> None:
+    """Log and register a run from every tree concurrently, each in its own process."""
     command = [sys.executable, "-c", PIPELINES, *map(str, trees)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)} | environment
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
@@ -76,7 +76,7 @@ def run_at_once(trees: list[Path], environment: dict[str, str]) -> None:
 
 
 def assert_nothing_is_lost(trees: list[Path], uri: str) -> None:
-    """Each tree's run is finished, with every point of its curves and every file, and is a version of its own."""
+    """Check that each tree has a finished run with every metric point and file, and a separate model version."""
     client = mlflow.MlflowClient(uri, uri)
     versions = set()
     for tree in trees:
@@ -98,20 +98,20 @@ def assert_nothing_is_lost(trees: list[Path], uri: str) -> None:
     assert len(versions) == len(client.search_runs([run.info.experiment_id])) == len(trees)
 
 
-def test_many_pipelines_at_once_make_the_default_store_and_lose_nothing(trees: list[Path], tmp_path: Path) -> None:
+def test_concurrent_pipelines_create_the_default_store_and_lose_nothing(trees: list[Path], tmp_path: Path) -> None:
     shared = tmp_path / "store"
     shared.mkdir()
     for tree in trees:
         (tree / "mlruns").symlink_to(shared)
 
-    run_at_once(trees, {})
+    run_concurrently(trees, {})
 
     assert_nothing_is_lost(trees, f"sqlite:///{shared}/mlflow.db")
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server of a team: PostgreSQL behind it, on a database that was empty, and a password before it."""
+    """The address of a team's server with a password and a new PostgreSQL database."""
     folder = tmp_path_factory.mktemp("server")
     with postgres(folder) as store, mlflow_server(folder, store, workers=2, password=PASSWORD) as (uri, _):
         yield uri
@@ -119,24 +119,24 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def member(server: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """All that a member of the team needs in the environment, and it is there."""
-    needed = {"MLFLOW_TRACKING_URI": server, "MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": PASSWORD}
-    for name, value in needed.items():
+    """Set the environment variables that a member of the team needs, and return them."""
+    variables = {"MLFLOW_TRACKING_URI": server, "MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": PASSWORD}
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    return needed
+    return variables
 
 
-def test_many_pipelines_at_once_lose_nothing_on_postgresql_behind_a_server(trees: list[Path], member: dict[str, str]) -> None:
-    run_at_once(trees, member)
+def test_concurrent_pipelines_lose_nothing_on_postgresql_behind_a_server(trees: list[Path], member: dict[str, str]) -> None:
+    run_concurrently(trees, member)
 
     assert_nothing_is_lost(trees, member["MLFLOW_TRACKING_URI"])
     assert not list(trees[0].glob("mlruns/*"))
 
 
-def test_who_clones_gets_everything_from_the_team_and_rebuilds_nothing(
+def test_a_fresh_clone_gets_everything_from_the_team_and_rebuilds_nothing(
     built: Repository, member: dict[str, str], subset: dict[str, Split], tmp_path: Path
 ) -> None:
-    """A pipeline on the team's server, its outputs kept on a machine reached by SSH, and a fresh clone of it."""
+    """Run a pipeline on the team's server, push its outputs over SSH, and pull them in a fresh clone."""
     (tmp_path / "ssh").mkdir()
     changes = {"tracking.experiment": "team", "tracking.model": "team"}
     team = clone_with_outputs(
@@ -151,7 +151,7 @@ def test_who_clones_gets_everything_from_the_team_and_rebuilds_nothing(
             done = team.run("dvc", *command)
             assert done.returncode == 0, done.stderr
         git(team.paths.root, "add", "--all")
-        git(team.paths.root, "commit", "--quiet", "--message", "Keep outputs there")
+        git(team.paths.root, "commit", "--quiet", "--message", "Add the remote")
         git(tmp_path, "clone", "--quiet", str(team.paths.root), "fresh")
         fresh = Clone(Paths(tmp_path / "fresh"))
         for command in (own_key, ("pull",)):

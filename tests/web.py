@@ -1,4 +1,4 @@
-"""A web site on this machine whose answers each test chooses."""
+"""A local web site; each test chooses its answers."""
 
 import datetime
 import ipaddress
@@ -17,7 +17,7 @@ Answer = Callable[["Handler"], None]
 
 
 class Site(ThreadingHTTPServer):
-    """Answers a GET of a path in `answers` with that answer, and of any other path with 404."""
+    """Answers a GET request with the answer for its path in `answers`, or with 404."""
 
     daemon_threads = True
     block_on_close = False
@@ -87,13 +87,13 @@ def write_certificate(path: Path) -> Path:
 
 @contextmanager
 def silent() -> Iterator[str]:
-    """The address of a server that accepts connections and never answers."""
+    """Yield the address of a server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}/"
 
 
 def closed() -> str:
-    """An address at which nothing listens."""
+    """Return an address at which nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     return f"http://127.0.0.1:{port}/"
@@ -104,7 +104,7 @@ def content(body: bytes) -> Answer:
 
 
 def truncated(body: bytes, sent: int | None = None) -> Answer:
-    """Close the connection half-way, or after `sent` bytes."""
+    """Close the connection after half of the body, or after `sent` bytes."""
     return _sent(body[: len(body) // 2 if sent is None else sent], len(body))
 
 
@@ -119,8 +119,8 @@ def reset(body: bytes, sent: int) -> Answer:
     return answer
 
 
-def chunked(parts: Iterable[bytes], *headers: tuple[str, str], code: int = 200, whole: bool = True) -> Answer:
-    """Send chunks; the last, empty one only if `whole`."""
+def chunked(parts: Iterable[bytes], *headers: tuple[str, str], code: int = 200, complete: bool = True) -> Answer:
+    """Send the parts as chunks; the empty last chunk only if `complete`."""
 
     def answer(handler: Handler) -> None:
         handler.protocol_version, handler.close_connection = "HTTP/1.1", True
@@ -130,7 +130,7 @@ def chunked(parts: Iterable[bytes], *headers: tuple[str, str], code: int = 200, 
         handler.end_headers()
         for part in parts:
             handler.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))
-        if whole:
+        if complete:
             handler.wfile.write(b"0\r\n\r\n")
 
     return answer
@@ -171,7 +171,7 @@ def stalling_head(handler: Handler) -> None:
 
 
 def dripping(body: bytes) -> Answer:
-    """Send a byte now and then, so that no read times out."""
+    """Send a byte every 20 ms, so that no read times out."""
 
     def answer(handler: Handler) -> None:
         _head(handler, len(body))
@@ -184,7 +184,7 @@ def dripping(body: bytes) -> Answer:
 
 
 def dripping_head(handler: Handler) -> None:
-    """Send an endless head, a byte now and then, so that the response never begins."""
+    """Send an endless header, a byte every 20 ms, so that the response never begins."""
     handler.wfile.write(b"HTTP/1.0 200 OK\r\n")
     while not handler.server.closing.wait(0.02):
         handler.wfile.write(b"x")

@@ -100,7 +100,7 @@ FAULTS: dict[str, tuple[Fault, str, tuple[int, int]]] = {
         (5, 200),
     ),
     "ends the chunks in the body": (
-        lambda body, draw: web.chunked([body[: 1 + int(draw.integers(len(body) - 1))]], whole=False),
+        lambda body, draw: web.chunked([body[: 1 + int(draw.integers(len(body) - 1))]], complete=False),
         BROKEN,
         (5, 200),
     ),

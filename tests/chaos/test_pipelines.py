@@ -1,4 +1,4 @@
-"""Whole pipelines, of which the short suite runs parts: forced, and at once into one store."""
+"""Whole pipelines that `make test` runs only in part: with `--force`, and concurrently with one store."""
 
 import os
 import subprocess
@@ -16,12 +16,12 @@ from tests.conftest import Repository
 from tests.imports import ROOT
 from tests.servers import mlflow_server, postgres
 from tests.test_pipeline import STAGES
-from tests.test_team import PASSWORD, assert_nothing_is_lost, copies
+from tests.test_team import PASSWORD, assert_nothing_is_lost, copy_trees
 
 pytestmark = pytest.mark.skipif(not LONG, reason="runs the pipeline several times")
 
 
-def test_a_forced_repro_gives_the_same_bytes(subset: dict[str, Split], tmp_path: Path) -> None:
+def test_a_forced_repro_writes_the_same_bytes(subset: dict[str, Split], tmp_path: Path) -> None:
     clone = make_clone(tmp_path / "clone", subset, {})
     clone.repro()
     before = clone.digests()
@@ -34,10 +34,10 @@ def test_a_forced_repro_gives_the_same_bytes(subset: dict[str, Split], tmp_path:
 
 
 @pytest.mark.parametrize("where", ["SQLite", "PostgreSQL behind a server"])
-def test_many_pipelines_that_really_train_at_once_lose_nothing(
+def test_concurrent_pipelines_that_train_lose_nothing(
     where: str, built: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trees = copies(built, tmp_path)
+    trees = copy_trees(built, tmp_path)
     if where == "SQLite":
         (shared := tmp_path / "store").mkdir()
         for tree in trees:
@@ -54,7 +54,7 @@ def test_many_pipelines_that_really_train_at_once_lose_nothing(
 
 
 def train_and_register(trees: list[Path]) -> None:
-    """Run both stages in every tree at once, each in a process of its own."""
+    """Run both stages in every tree, one process per tree, all at the same time."""
     command = " && ".join(f'"$0" -m pipeline.{stage}' for stage in ("train", "register"))
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_NUM_INTRAOP_THREADS": "1"}
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
