@@ -1,4 +1,4 @@
-"""The promises of the layout: which module may import what, and that dvc.yaml lists what each stage runs."""
+"""The rules of the layout: which module may import what, and what dvc.yaml lists for each stage."""
 
 import ast
 import graphlib
@@ -46,13 +46,13 @@ HEAVY = {
 }
 
 
-# How packages are called whose modules have another name.
+# Packages whose modules have another name.
 DISTRIBUTIONS = {"PIL": "pillow", "ruamel": "ruamel-yaml"}
-# Libraries that check parameters, wait, watch, fetch what is then hashed, or report: no output depends on their versions.
-DECIDING_NOTHING = {
+# No output depends on these versions: they check parameters, wait, monitor, report, or fetch data that is hashed afterwards.
+IRRELEVANT = {
     *("filelock", "psutil", "pydantic", "pydantic-core", "requests", "ruamel-yaml", "sqlalchemy", "tqdm"),
 }
-NOT_FOR = {"train": {"mlflow"}}  # where it shows the run, and decides no weight
+IRRELEVANT_FOR = {"train": {"mlflow"}}  # only records the run
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -66,7 +66,7 @@ def test_nouns_do_not_import_verbs(noun: str) -> None:
 
 
 @pytest.mark.parametrize("library", HEAVY)
-def test_heavy_libraries_are_imported_where_they_belong(library: str) -> None:
+def test_only_the_listed_modules_import_a_heavy_library(library: str) -> None:
     importers = {module for module, path in MODULES.items() if library in {name.split(".")[0] for name in imported(path)}}
 
     assert importers == HEAVY[library]
@@ -107,11 +107,11 @@ def room(module: str) -> str:
     return MODULES[module].parent.relative_to(ROOT).as_posix()
 
 
-def test_rooms_form_no_circle() -> None:
-    above = {room(noun): {room(other) for other in direct(noun)} - {room(noun)} for noun in NOUNS}
-    order = graphlib.TopologicalSorter(above)
+def test_rooms_have_no_import_cycle() -> None:
+    imports = {room(noun): {room(other) for other in direct(noun)} - {room(noun)} for noun in NOUNS}
+    order = graphlib.TopologicalSorter(imports)
 
-    order.prepare()  # raises CycleError, which names the circle
+    order.prepare()  # raises CycleError, which names the cycle
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -123,14 +123,14 @@ def test_a_stage_depends_on_the_rooms_that_it_imports_from_and_no_others(stage: 
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_names_the_libraries_that_decide_its_outputs(stage: str) -> None:
+def test_a_stage_lists_the_libraries_that_its_outputs_depend_on(stage: str) -> None:
     (listed,) = (entry["requirements/versions.yaml"] for entry in STAGES[stage]["params"] if isinstance(entry, dict))
     names = {name.split(".")[0] for module in closure(f"pipeline.{stage}") for name in imported(MODULES[module])}
     packages = {DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in names - sys.stdlib_module_names - {"pipeline"}}
 
     assert packages <= LOCKED.keys()
     lineage = {"keras", "onnx", "onnxruntime", "tensorflow", "tf2onnx"} if stage == "register" else set()
-    assert set(listed) == packages - DECIDING_NOTHING - NOT_FOR.get(stage, set()) | lineage
+    assert set(listed) == packages - IRRELEVANT - IRRELEVANT_FOR.get(stage, set()) | lineage
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -42,7 +42,7 @@ HISTORY = "epoch,loss,accuracy,val_loss,val_accuracy\n1,0.9,0.7,0.5,0.85\n2,0.4,
 
 
 def fitted(train: Split) -> list[Layer]:
-    """Random features and a least squares fit on them: a network with a fair accuracy, within milliseconds."""
+    """A network of random features and a least-squares fit: a fair accuracy within milliseconds."""
     random = np.random.default_rng(0)
     kernel = random.normal(scale=0.1, size=(784, 100)).astype(np.float32)
     bias = random.normal(size=100).astype(np.float32)
@@ -63,19 +63,19 @@ class Evaluated:
 
 
 def prepared(root: Path, subset: dict[str, Split]) -> Repository:
-    made = small_repository(root, subset, {"fetch.classes": NAMES})
-    made.paths.model.mkdir(parents=True)
-    write_network(made.paths.onnx, fitted(subset["train"]), (28, 28))
-    onnx.save(convert.quantize(onnx.load(made.paths.onnx)), made.paths.int8)
-    files.write_text(made.paths.history, HISTORY)
-    return made
+    tree = small_repository(root, subset, {"fetch.classes": NAMES})
+    tree.paths.model.mkdir(parents=True)
+    write_network(tree.paths.onnx, fitted(subset["train"]), (28, 28))
+    onnx.save(convert.quantize(onnx.load(tree.paths.onnx)), tree.paths.int8)
+    files.write_text(tree.paths.history, HISTORY)
+    return tree
 
 
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory: pytest.TempPathFactory, subset: dict[str, Split]) -> Evaluated:
-    made = prepared(tmp_path_factory.mktemp("evaluated"), subset)
-    result = evaluate.run(made.params, made.paths)
-    return Evaluated(made.params, made.paths, result, subset["test"], forward(fitted(subset["train"]), subset["test"].images))
+    tree = prepared(tmp_path_factory.mktemp("evaluated"), subset)
+    result = evaluate.run(tree.params, tree.paths)
+    return Evaluated(tree.params, tree.paths, result, subset["test"], forward(fitted(subset["train"]), subset["test"].images))
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def copied(evaluated: Evaluated, tmp_path: Path) -> Paths:
     return Paths(tmp_path / "copy")
 
 
-def measured(evaluated: Evaluated) -> Any:
+def metrics_of(evaluated: Evaluated) -> Any:
     return files.read_json(evaluated.paths.metrics)
 
 
@@ -94,7 +94,7 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_every_metric_is_there_for_both_variants(evaluated: Evaluated) -> None:
+def test_both_variants_have_every_metric(evaluated: Evaluated) -> None:
     common = {
         "accuracy",
         "log_loss",
@@ -107,31 +107,31 @@ def test_every_metric_is_there_for_both_variants(evaluated: Evaluated) -> None:
         "sha256",
     }
 
-    assert measured(evaluated).keys() == common | {"int8"}
-    assert measured(evaluated)["int8"].keys() == common | {"agreement"}
+    assert metrics_of(evaluated).keys() == common | {"int8"}
+    assert metrics_of(evaluated)["int8"].keys() == common | {"agreement"}
 
 
 def test_the_hashes_of_the_files_are_in_the_metrics_and_on_the_model_card(evaluated: Evaluated) -> None:
     hashes = [files.sha256(path) for path in (evaluated.paths.onnx, evaluated.paths.int8)]
 
-    assert [measured(evaluated)["sha256"], measured(evaluated)["int8"]["sha256"]] == hashes
+    assert [metrics_of(evaluated)["sha256"], metrics_of(evaluated)["int8"]["sha256"]] == hashes
     text = evaluated.paths.model_card.read_text(encoding="utf-8")
     assert all(f"`{sha256}`" in text for sha256 in hashes)
 
 
-def test_accuracy_is_exact_to_the_last_digit(evaluated: Evaluated) -> None:
+def test_accuracy_is_exact(evaluated: Evaluated) -> None:
     correct = int((evaluated.expected.argmax(axis=1) == evaluated.test.labels).sum())
 
     assert 700 < correct < 1000
-    assert measured(evaluated)["accuracy"] == correct / 1000
+    assert metrics_of(evaluated)["accuracy"] == correct / 1000
 
 
-def test_log_loss_and_worst_recall_are_those_of_the_probabilities(evaluated: Evaluated) -> None:
+def test_log_loss_and_worst_recall_are_computed_from_the_probabilities(evaluated: Evaluated) -> None:
     labels, predicted = evaluated.test.labels, evaluated.expected.argmax(axis=1)
-    given = evaluated.expected[np.arange(1000), labels]
+    label_probabilities = evaluated.expected[np.arange(1000), labels]
 
-    assert measured(evaluated)["log_loss"] == pytest.approx(-np.log(given).mean(), rel=1e-4)
-    assert measured(evaluated)["worst_recall"] == min((predicted[labels == label] == label).mean() for label in range(10))
+    assert metrics_of(evaluated)["log_loss"] == pytest.approx(-np.log(label_probabilities).mean(), rel=1e-4)
+    assert metrics_of(evaluated)["worst_recall"] == min((predicted[labels == label] == label).mean() for label in range(10))
 
 
 def test_shifted_accuracy_is_the_mean_over_four_directions(evaluated: Evaluated, subset: dict[str, Split]) -> None:
@@ -144,17 +144,17 @@ def test_shifted_accuracy_is_the_mean_over_four_directions(evaluated: Evaluated,
         for top, left in windows
     ]
 
-    assert measured(evaluated)["shifted_accuracy"] == pytest.approx(np.mean(accuracies), abs=1e-12)
+    assert metrics_of(evaluated)["shifted_accuracy"] == pytest.approx(np.mean(accuracies), abs=1e-12)
 
 
 @pytest.mark.parametrize("metric", ["shifted_accuracy", "rotated_accuracy", "noisy_accuracy"])
 def test_perturbed_images_lower_the_accuracy_but_not_to_chance(metric: str, evaluated: Evaluated) -> None:
-    assert 0.3 < measured(evaluated)[metric] < measured(evaluated)["accuracy"]
+    assert 0.3 < metrics_of(evaluated)[metric] < metrics_of(evaluated)["accuracy"]
 
 
 def test_int8_metrics_come_from_the_int8_file(evaluated: Evaluated) -> None:
     int8 = OnnxModel(evaluated.paths.int8).predict(evaluated.test.images).argmax(axis=1)
-    found = measured(evaluated)
+    found = metrics_of(evaluated)
 
     assert found["int8"]["accuracy"] == (int8 == evaluated.test.labels).mean()
     assert found["int8"]["agreement"] == (int8 == evaluated.expected.argmax(axis=1)).mean()
@@ -189,8 +189,8 @@ def test_latency_is_measured_for_both_variants(evaluated: Evaluated) -> None:
     latency = files.read_json(evaluated.paths.latency)
 
     assert latency.keys() == {"float32", "int8"}
-    for taken in latency.values():
-        assert 0 < taken["p50_microseconds"] <= taken["p99_microseconds"]
+    for percentiles in latency.values():
+        assert 0 < percentiles["p50_microseconds"] <= percentiles["p99_microseconds"]
 
 
 def test_the_plots_are_complete_and_name_no_software(evaluated: Evaluated) -> None:
@@ -208,14 +208,14 @@ def test_the_folder_of_plots_has_the_permissions_of_its_parent(evaluated: Evalua
 
 
 def test_the_console_line_gives_both_accuracies(evaluated: Evaluated) -> None:
-    found = measured(evaluated)
+    found = metrics_of(evaluated)
 
     expected = f"{found['accuracy']:.2%} (float32) and {found['int8']['accuracy']:.2%} (int8)"
     assert evaluated.result == f"accuracy {expected} on 1,000 test images"
 
 
-def test_another_process_gives_the_same_bytes_and_loads_no_tensorflow(evaluated: Evaluated, copied: Paths) -> None:
-    (copied.plots / "of_yesterday.png").write_bytes(b"")
+def test_another_process_writes_the_same_bytes_and_loads_no_tensorflow(evaluated: Evaluated, copied: Paths) -> None:
+    (copied.plots / "stale.png").write_bytes(b"")
     heavy = ["tensorflow", "keras", "tf2onnx", "mlflow", "pandas", "great_expectations"]
     code = f"""if True:
         import json, sys

@@ -66,7 +66,7 @@ def assert_equal(found: dict[str, Pixels], data: Data) -> None:
         np.testing.assert_array_equal(found[key], array(data, key), strict=True)
 
 
-def test_the_first_source_serves(edit: Edit, data: Data, tmp_path: Path) -> None:
+def test_the_first_source_is_used(edit: Edit, data: Data, tmp_path: Path) -> None:
     inverted = {name: Split(255 - split.images, split.labels) for name, split in data.items()}
     write_source(tmp_path / "first", data)
     write_source(tmp_path / "second", inverted)
@@ -77,7 +77,7 @@ def test_the_first_source_serves(edit: Edit, data: Data, tmp_path: Path) -> None
     assert result == "30 training and 10 test images of 28x28, from first"
 
 
-def test_a_source_that_lacks_a_file_still_serves_the_others(edit: Edit, data: Data, tmp_path: Path) -> None:
+def test_a_source_that_lacks_a_file_is_used_for_the_others(edit: Edit, data: Data, tmp_path: Path) -> None:
     write_source(tmp_path / "partial", data)
     write_source(tmp_path / "whole", data)
     (tmp_path / "partial" / f"{NAMES['train_labels']}.gz").unlink()
@@ -98,11 +98,11 @@ def corrupt(body: bytes) -> bytes:
 HTML = b"<!DOCTYPE html><title>Sign in to the network</title>"
 WRONG = idx(np.zeros((30, 28, 28), np.uint8))
 BOMB = gzip.compress(idx(np.zeros((1, 28, 28), np.uint8)) + bytes(50_000_000), 1)  # 200 kB
-BOASTFUL = gzip.compress(b"\0\0\x08\x03" + b"\xff" * 12)
+OVERSIZED = gzip.compress(b"\0\0\x08\x03" + b"\xff" * 12)
 
 FAULTS: dict[str, tuple[Callable[[bytes], web.Answer], str]] = {
-    "breaks off half-way": (lambda body: web.truncated(gzip.compress(body)), "the connection broke off"),
-    "cut short, whole as sent": (
+    "drops the connection halfway": (lambda body: web.truncated(gzip.compress(body)), "the connection broke off"),
+    "truncated file, complete response": (
         lambda body: web.content(gzip.compress(body)[:-500]),
         "truncated or corrupt gzip data (Compressed file ended before",
     ),
@@ -118,20 +118,20 @@ FAULTS: dict[str, tuple[Callable[[bytes], web.Answer], str]] = {
     "stalls": (lambda body: web.stalling(gzip.compress(body)), "no answer in time"),
     "drips": (lambda body: web.dripping(gzip.compress(body)), "not complete after 0.5 s (fetch.deadline)"),
     "drips before the file": (lambda body: web.dripping_head, "not complete after 0.5 s (fetch.deadline)"),
-    "lies": (lambda body: web.content(gzip.compress(WRONG)), "expected content with SHA-256"),
-    "a page, not a file": (lambda body: web.content(HTML), "expected the magic number of an IDX file, found bytes 3c 21"),
-    "nothing": (lambda body: web.content(b""), "expected an IDX header (4 bytes), found 0 bytes"),
-    "goes on after its end": (
+    "other content": (lambda body: web.content(gzip.compress(WRONG)), "expected content with SHA-256"),
+    "an HTML page": (lambda body: web.content(HTML), "expected the magic number of an IDX file, found bytes 3c 21"),
+    "empty": (lambda body: web.content(b""), "expected an IDX header (4 bytes), found 0 bytes"),
+    "trailing data": (
         lambda body: web.content(BOMB),
         "expected 784 bytes for shape (1, 28, 28), found more: trailing bytes follow",
     ),
-    "announces too much": (
-        lambda body: web.content(BOASTFUL),
+    "too large a shape": (
+        lambda body: web.content(OVERSIZED),
         "expected at most 4,000,000,000 bytes (fetch.max_bytes), found",
     ),
-    "forbids": (lambda body: web.status(403), "HTTP 403 Forbidden"),
-    "fails": (lambda body: web.status(500), "HTTP 500 Internal Server Error"),
-    "redirects for ever": (lambda body: web.redirect(f"/{FIRST}.gz"), "redirects without end"),
+    "status 403": (lambda body: web.status(403), "HTTP 403 Forbidden"),
+    "status 500": (lambda body: web.status(500), "HTTP 500 Internal Server Error"),
+    "endless redirects": (lambda body: web.redirect(f"/{FIRST}.gz"), "redirects without end"),
     "redirects to plain http": (lambda body: web.redirect("http://example.org/"), "http:// is not accepted: expected https"),
 }
 
@@ -144,7 +144,7 @@ LIMITS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_source_at_fault_is_refused_once_and_the_next_serves(
+def test_a_faulty_source_is_refused_once_and_the_next_is_used(
     name: str,
     edit: Edit,
     data: Data,
@@ -170,7 +170,7 @@ def test_a_source_at_fault_is_refused_once_and_the_next_serves(
     assert set(site.asked) <= set(spellings)
 
 
-def test_a_file_that_a_site_does_not_have_is_no_reason_to_refuse_the_site(
+def test_a_site_is_not_refused_for_lacking_a_file(
     edit: Edit, data: Data, site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     publish(site, data)
@@ -184,7 +184,7 @@ def test_a_file_that_a_site_does_not_have_is_no_reason_to_refuse_the_site(
     assert "refused" not in capsys.readouterr().out
 
 
-def test_a_dead_network_costs_less_than_5_seconds(
+def test_a_dead_network_delays_fetch_by_less_than_5_seconds(
     edit: Edit, data: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
@@ -204,7 +204,7 @@ def test_a_dead_network_costs_less_than_5_seconds(
     assert all(f"refused {address}: no answer in" in printed for address in (first, second, third))
 
 
-def test_a_site_behind_a_folder_that_serves_is_never_asked(edit: Edit, data: Data, site: Site, tmp_path: Path) -> None:
+def test_a_site_after_a_complete_folder_gets_no_request(edit: Edit, data: Data, site: Site, tmp_path: Path) -> None:
     write_source(tmp_path / "source", data)
 
     fetch.run(edit(SMALL | {"fetch.sources": ["source", site.url]}), Paths())
@@ -212,9 +212,7 @@ def test_a_site_behind_a_folder_that_serves_is_never_asked(edit: Edit, data: Dat
     assert (site.probed, site.asked) == (0, [])
 
 
-def test_a_site_behind_a_folder_that_lacks_a_file_is_asked_for_that(
-    edit: Edit, data: Data, site: Site, tmp_path: Path
-) -> None:
+def test_a_site_after_an_incomplete_folder_gets_one_request(edit: Edit, data: Data, site: Site, tmp_path: Path) -> None:
     write_source(tmp_path / "source", data)
     (tmp_path / "source" / f"{FIRST}.gz").unlink()
     publish(site, data)
@@ -308,7 +306,7 @@ def test_a_source_that_asks_for_a_password_gets_it_from_netrc(
 
 
 @pytest.mark.parametrize("fault", ["no source", "mismatch"])
-def test_what_is_in_place_survives_a_failed_fetch(fault: str, edit: Edit, data: Data, tmp_path: Path) -> None:
+def test_arrays_in_place_survive_a_failed_fetch(fault: str, edit: Edit, data: Data, tmp_path: Path) -> None:
     source = write_source(tmp_path / "source", data)
     paths = Paths()
     fetch.run(edit(SMALL), paths)
@@ -402,7 +400,7 @@ def test_the_embedded_copy_is_mnist_and_can_be_memory_mapped(edit: Edit, mnist: 
         np.testing.assert_array_equal(mapped, from_idx(gzip.decompress((EMBEDDED / f"{name}.gz").read_bytes())), strict=True)
 
 
-def test_images_and_labels_of_different_number_are_refused(edit: Edit, data: Data, tmp_path: Path) -> None:
+def test_different_numbers_of_images_and_labels_are_refused(edit: Edit, data: Data, tmp_path: Path) -> None:
     unequal = data | {"train": Split(data["train"].images, data["train"].labels[:-2])}
     write_source(tmp_path / "source", unequal)
 
@@ -410,7 +408,7 @@ def test_images_and_labels_of_different_number_are_refused(edit: Edit, data: Dat
         fetch.run(edit(SMALL), Paths())
 
 
-def test_swapped_files_are_named(edit: Edit, data: Data, tmp_path: Path) -> None:
+def test_swapped_images_and_labels_are_reported(edit: Edit, data: Data, tmp_path: Path) -> None:
     source = write_source(tmp_path / "source", data)
     images, labels = (source / f"{NAMES[key]}.gz" for key in ("train_images", "train_labels"))
     images.rename(source / "aside")
@@ -424,13 +422,13 @@ def test_swapped_files_are_named(edit: Edit, data: Data, tmp_path: Path) -> None
 
 
 def run_stage(prelude: str = "") -> subprocess.CompletedProcess[str]:
-    """Run the stage in the current folder as DVC does, in a process of its own, after the code `prelude`."""
+    """Run the stage in a new process in the current folder, as DVC does, after the code `prelude`."""
     code = f"{prelude}\nimport runpy; runpy.run_module('pipeline.fetch', run_name='__main__', alter_sys=True)"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.run([sys.executable, "-c", code], env=environment, check=False, capture_output=True, text=True)
 
 
-def test_the_stage_ends_with_one_line_and_exit_code_0(edit: Edit, data: Data, tmp_path: Path) -> None:
+def test_the_stage_prints_one_line_and_exits_with_0(edit: Edit, data: Data, tmp_path: Path) -> None:
     write_source(tmp_path / "source", data)
     edit(pinned(data))
 
@@ -442,7 +440,7 @@ def test_the_stage_ends_with_one_line_and_exit_code_0(edit: Edit, data: Data, tm
     assert done.stderr == ""
 
 
-def test_a_folder_that_cannot_be_written_is_one_clear_error(edit: Edit, data: Data, tmp_path: Path) -> None:
+def test_an_unwritable_folder_gives_one_clear_error(edit: Edit, data: Data, tmp_path: Path) -> None:
     write_source(tmp_path / "source", data)
     edit(pinned(data))
     (tmp_path / "data").mkdir()
@@ -457,11 +455,11 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(edit: Edit, data: Da
     ]
 
 
-def test_a_full_disk_is_one_clear_error_and_leaves_no_part(edit: Edit, data: Data, tmp_path: Path) -> None:
+def test_a_full_disk_gives_one_clear_error_and_leaves_no_part_file(edit: Edit, data: Data, tmp_path: Path) -> None:
     write_source(tmp_path / "source", data)
     edit(pinned(data))
 
-    # No file may grow beyond 10 kB: writing fails as on a full disk, and for root too.
+    # Limit files to 10 kB: writing fails as on a full disk, for root too.
     done = run_stage("import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))")
 
     assert done.returncode == 1

@@ -18,7 +18,7 @@ def fetched(tmp_path: Path, subset: dict[str, Split]) -> Repository:
     return small_repository(tmp_path, subset)
 
 
-def test_training_needs_a_validation(fetched: Repository) -> None:
+def test_training_requires_a_validation_report(fetched: Repository) -> None:
     with pytest.raises(MissingInputError, match=r"report\.json: expected this file"):
         train.run(fetched.params, fetched.paths)
 
@@ -46,19 +46,19 @@ def test_divergence_leaves_no_model_and_a_failed_run(fetched: Repository) -> Non
     import mlflow
 
     pass_validation(fetched.paths)
-    wild = edit_params(
+    diverging = edit_params(
         fetched.paths.params,
         {"train.optimizer": "sgd", "train.schedule": "constant", "train.learning_rate": 1e38},
     )
 
     with pytest.raises(DivergedError, match="in epoch 1"):
-        train.run(wild, fetched.paths)
+        train.run(diverging, fetched.paths)
 
     assert not fetched.paths.keras.exists()
     assert [run.info.status for run in mlflow.search_runs(search_all_experiments=True, output_format="list")] == ["FAILED"]
 
 
-def test_wrong_parameters_are_refused_before_tensorflow_is_imported(fetched: Repository) -> None:
+def test_invalid_parameters_are_refused_before_tensorflow_is_imported(fetched: Repository) -> None:
     text = fetched.paths.params.read_text()
     fetched.paths.params.write_text(text.replace("epochs: 2\n", "epochs: 0\n"))
     code = "import sys; sys.argv = ['train']; from pipeline import train; from pipeline.core import console;"

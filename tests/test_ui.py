@@ -1,4 +1,4 @@
-"""The MLflow UI in real Chromium, on the store of a finished pipeline that has moved: what people find where."""
+"""The MLflow UI in Chromium, on the store of a finished pipeline whose folder was moved."""
 
 import shutil
 from collections.abc import Iterator
@@ -15,12 +15,12 @@ from tests.browser import chromium
 from tests.conftest import Repository
 from tests.servers import free_port, verb
 
-SECONDS = 60  # for a page of the UI, which is drawn step by step
+SECONDS = 60  # timeout for a page of the UI, which renders in steps
 
 
 @pytest.fixture(scope="module")
 def moved(built: Repository, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built tree in another folder than that in which its runs were made."""
+    """A copy of the built tree in another folder than the one that its runs recorded."""
     root = tmp_path_factory.mktemp("moved") / "to here"
     shutil.copytree(built.paths.root, root)
     return root
@@ -28,7 +28,7 @@ def moved(built: Repository, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(moved: Path) -> Iterator[str]:
-    """`make ui` on the tree that has moved."""
+    """`make ui` on the moved tree."""
     port = free_port()
     with verb("ui", moved, port):
         yield f"http://127.0.0.1:{port}"
@@ -59,7 +59,7 @@ def shows(browser: Any, *texts: str) -> None:
 
 
 def in_frame(browser: Any, selector: str) -> Any:
-    """Go into the frame in which the UI shows an HTML artifact, and wait for an element of it."""
+    """Switch to the frame in which the UI shows an HTML artifact, and wait for an element in it."""
     frame = WebDriverWait(browser, SECONDS).until(lambda _: browser.find_elements(By.TAG_NAME, "iframe"), "no frame")[0]
     browser.switch_to.frame(frame)
     return WebDriverWait(browser, SECONDS).until(lambda _: browser.find_elements(By.CSS_SELECTOR, selector), f"no {selector}")[
@@ -69,20 +69,20 @@ def in_frame(browser: Any, selector: str) -> Any:
 
 def open_page(browser: Any, address: str) -> None:
     browser.switch_to.default_content()
-    browser.get("about:blank")  # else only the part after # changes, and the old page is still there for a moment
+    browser.get("about:blank")  # otherwise only the fragment changes, and the old page stays for a moment
     browser.get(address)
 
 
-def test_the_artifacts_are_those_beside_the_store(address: str, built: Repository, moved: Path) -> None:
-    """Over HTTP, as the pages get them: a picture that only the moved tree has as it is."""
+def test_artifacts_are_served_from_the_folder_beside_the_store(address: str, built: Repository, moved: Path) -> None:
+    """Change a plot in the moved tree only, and download it over HTTP as the pages do."""
     run_id = files.read_json(built.paths.registration)["run_id"]
-    (picture,) = (moved / "mlruns" / "artifacts").glob(f"{run_id}/artifacts/plots/worst_mistakes.png")
-    picture.write_bytes(picture.read_bytes() + b"moved")
+    (plot,) = (moved / "mlruns" / "artifacts").glob(f"{run_id}/artifacts/plots/worst_mistakes.png")
+    plot.write_bytes(plot.read_bytes() + b"moved")
 
     found = requests.get(f"{address}/get-artifact", {"path": "plots/worst_mistakes.png", "run_uuid": run_id}, timeout=60)
 
     assert found.status_code == 200
-    assert found.content == picture.read_bytes()
+    assert found.content == plot.read_bytes()
 
 
 def test_the_run_shows_its_parameters_and_metrics(browser: Any, run_page: str) -> None:
@@ -99,14 +99,14 @@ def test_the_run_shows_its_curves(browser: Any, run_page: str) -> None:
     WebDriverWait(browser, SECONDS).until(lambda _: browser.find_elements(By.CSS_SELECTOR, plotted), "no curve")
 
 
-def test_the_run_shows_its_pictures(browser: Any, run_page: str) -> None:
+def test_the_run_shows_its_plots(browser: Any, run_page: str) -> None:
     open_page(browser, f"{run_page}/artifacts/plots/worst_mistakes.png")
 
     def drawn(_: Any) -> Any:
         return browser.execute_script("return [...document.images].some((image) => image.naturalWidth > 500)")
 
     shows(browser, "worst_mistakes.png")
-    WebDriverWait(browser, SECONDS).until(drawn, "no picture")
+    WebDriverWait(browser, SECONDS).until(drawn, "no image")
 
 
 def test_the_run_shows_the_explorer_and_it_works_there(browser: Any, run_page: str) -> None:
@@ -119,7 +119,7 @@ def test_the_run_shows_the_explorer_and_it_works_there(browser: Any, run_page: s
 def test_the_run_shows_the_data_docs(browser: Any, run_page: str) -> None:
     open_page(browser, f"{run_page}/artifacts/validation/data_docs/index.html")
 
-    assert in_frame(browser, "p").text == "none"  # what stands for the report in the built tree
+    assert in_frame(browser, "p").text == "none"  # the placeholder for the report in the built tree
 
 
 def test_the_model_page_shows_version_and_aliases(browser: Any, address: str) -> None:

@@ -1,4 +1,4 @@
-"""Stage validate with the real Great Expectations: good data passes, each kind of bad data is named."""
+"""Stage validate with the real Great Expectations: good data passes, each kind of bad data is reported."""
 
 import os
 import re
@@ -24,7 +24,7 @@ from pipeline.validation import expectations, image_table
 from tests.conftest import Edit, Repository, small_repository, write_source
 from tests.imports import ROOT
 
-WIDER_CLASSES = {"validate.class_share": [0.07, 0.13]}  # of the first 1,000 test images, 12.6 % are a 1
+WIDER_CLASSES = {"validate.class_share": [0.07, 0.13]}  # 12.6 % of the first 1,000 test images are a 1
 
 Splits = dict[str, Split]
 
@@ -58,7 +58,7 @@ def page(paths: Paths, split: str) -> str:
 
 
 def poisoned(subset: Splits, split: str, change: Callable[[Any, Any], Any]) -> Splits:
-    """The subset after `change(images, labels)` of one split, in place or by what it returns."""
+    """The subset with one split changed by `change(images, labels)`, in place or by returning new arrays."""
     images, labels = subset[split].images.copy(), subset[split].labels.copy()
     return {**subset, split: Split(*(change(images, labels) or (images, labels)))}
 
@@ -66,9 +66,9 @@ def poisoned(subset: Splits, split: str, change: Callable[[Any, Any], Any]) -> S
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory, subset: Splits) -> Repository:
     """A tree in which good data was validated. Do not change its report and Data Docs."""
-    made = small_repository(tmp_path_factory.mktemp("good"), subset, WIDER_CLASSES)
-    validate.run(made.params, made.paths)
-    return made
+    repository = small_repository(tmp_path_factory.mktemp("good"), subset, WIDER_CLASSES)
+    validate.run(repository.params, repository.paths)
+    return repository
 
 
 def test_good_data_passes(good: Repository) -> None:
@@ -94,19 +94,19 @@ def test_the_report_describes_the_data(good: Repository, subset: Splits) -> None
         }
 
 
-def test_the_data_docs_show_every_expectation_in_our_words(good: Repository) -> None:
+def test_the_data_docs_describe_every_expectation(good: Repository) -> None:
     for outcome in files.read_json(good.paths.report)["outcomes"]:
         split, name = outcome.split(": ", 1)
         assert f"{name}: " in page(good.paths, split)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_the_data_docs_claim_no_time_and_no_unnamed_asset(split: str, good: Repository) -> None:
+def test_the_data_docs_show_no_false_time_and_no_unnamed_asset(split: str, good: Repository) -> None:
     assert "time not recorded" in page(good.paths, split)
     assert not re.search(r"1970-|Data asset: None", page(good.paths, split))
 
 
-def test_the_index_leads_to_both_splits_without_scripts(good: Repository) -> None:
+def test_the_index_links_to_both_splits_without_scripts(good: Repository) -> None:
     index = (good.paths.data_docs / "index.html").read_text(encoding="utf-8")
 
     linked = dict(re.findall(r'<a href="(validations/[^"]+)">(\w+) split</a>', index))
@@ -115,11 +115,11 @@ def test_the_index_leads_to_both_splits_without_scripts(good: Repository) -> Non
     assert all((good.paths.data_docs / target).is_file() for target in linked)
 
 
-def test_the_data_docs_have_the_permissions_of_the_folder_around_them(good: Repository) -> None:
+def test_the_data_docs_have_the_permissions_of_their_parent(good: Repository) -> None:
     assert good.paths.data_docs.stat().st_mode == good.paths.validation.stat().st_mode
 
 
-def test_a_second_run_gives_the_same_bytes(good: Repository) -> None:
+def test_a_second_run_writes_the_same_bytes(good: Repository) -> None:
     first = contents(good.paths.validation)
 
     result = validate.run(good.params, good.paths)
@@ -133,7 +133,7 @@ def unknown_label(_: Any, labels: Any) -> None:
     labels[[3, 4, 7]] = 10
 
 
-def one_class_less(images: Any, labels: Any) -> Any:
+def without_sevens(images: Any, labels: Any) -> Any:
     return images[labels != 7], labels[labels != 7]
 
 
@@ -176,13 +176,13 @@ KL = "KL divergence of the classes from the other split's"
         ),
         (
             "train",
-            one_class_less,
+            without_sevens,
             "labels in use: expected each of 0 to 9, found no 7",
             {"train split, rows", "train split, share of class 7", f"train split, {KL}", f"test split, {KL}"},
         ),
         (
             "test",
-            one_class_less,
+            without_sevens,
             "labels in use: expected each of 0 to 9, found no 7",
             {
                 "test split, rows",
@@ -245,7 +245,7 @@ KL = "KL divergence of the classes from the other split's"
         "repeated images",
     ],
 )
-def test_bad_data_is_refused_and_named(
+def test_bad_data_is_refused_and_reported(
     split: str, change: Any, line: str, others: set[str], params: Params, subset: Splits, tmp_path: Path
 ) -> None:
     write_source(tmp_path / "source", poisoned(subset, split, change))
@@ -272,7 +272,7 @@ def test_a_wrong_number_of_images_is_refused(params: Params, edit: Edit) -> None
 
 
 @pytest.mark.usefixtures("without_pages")
-def test_a_single_leaked_test_image_is_found_by_its_number(params: Params, subset: Splits, tmp_path: Path) -> None:
+def test_a_single_leaked_test_image_is_reported_with_its_index(params: Params, subset: Splits, tmp_path: Path) -> None:
     leaking = subset["train"].images.copy()
     leaking[17] = subset["test"].images[5]
     write_source(tmp_path / "source", {**subset, "train": Split(leaking, subset["train"].labels)})
@@ -302,7 +302,7 @@ def copied_under_another_label(images: Any, labels: Any) -> None:
 
 @pytest.mark.parametrize("split", ["train", "test"])
 @pytest.mark.usefixtures("without_pages")
-def test_wrong_labels_are_counted_and_some_are_named(split: str, params: Params, subset: Splits, tmp_path: Path) -> None:
+def test_wrong_labels_are_counted_and_examples_are_listed(split: str, params: Params, subset: Splits, tmp_path: Path) -> None:
     write_source(tmp_path / "source", poisoned(subset, split, mislabelled))
     rows = len(subset[split].labels)
 
@@ -312,7 +312,7 @@ def test_wrong_labels_are_counted_and_some_are_named(split: str, params: Params,
     count, total, examples = re.search(r"sampling tolerance, found (\d+) of ([0-9,]+) images: (.*), …$", line).groups()  # type: ignore[union-attr]
     assert 0.2 * rows / 20 < int(count) < 0.9 * rows / 20
     assert total == f"{rows:,}"
-    assert sum(int(number) % 20 == 0 for number in re.findall(r"#(\d+)", examples)) >= 2  # of three
+    assert sum(int(number) % 20 == 0 for number in re.findall(r"#(\d+)", examples)) >= 2  # of three examples
 
 
 @pytest.mark.parametrize(
@@ -367,7 +367,7 @@ def test_every_bound_on_comparisons_between_images_can_be_loosened(
 
 
 @pytest.mark.usefixtures("without_pages")
-def test_the_divergence_is_that_of_kullback_and_leibler(params: Params, subset: Splits, tmp_path: Path) -> None:
+def test_the_divergence_is_the_kullback_leibler_divergence(params: Params, subset: Splits, tmp_path: Path) -> None:
     changed = poisoned(subset, "train", imbalanced)
     write_source(tmp_path / "source", changed)
     train, test = (np.bincount(changed[split].labels) / len(changed[split].labels) for split in ("train", "test"))
@@ -379,7 +379,7 @@ def test_the_divergence_is_that_of_kullback_and_leibler(params: Params, subset: 
 
 
 @pytest.mark.usefixtures("without_pages")
-def test_as_many_repeated_images_as_the_bound_are_accepted(params: Params, edit: Edit, subset: Splits, tmp_path: Path) -> None:
+def test_repeated_images_up_to_the_bound_are_accepted(params: Params, edit: Edit, subset: Splits, tmp_path: Path) -> None:
     write_source(tmp_path / "source", poisoned(subset, "train", repeated))
 
     changed = edit({"validate.duplicates": 10 / 3000})
@@ -390,7 +390,7 @@ def test_as_many_repeated_images_as_the_bound_are_accepted(params: Params, edit:
 
 
 @pytest.mark.usefixtures("without_pages")
-def test_error_lines_name_classes(params: Params, edit: Edit) -> None:
+def test_errors_use_the_class_names(params: Params, edit: Edit) -> None:
     names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
     changed = edit({"fetch.classes": names, "validate.class_share": [0.08, 0.12]})
 
@@ -410,7 +410,7 @@ def test_fixed_data_replaces_refused_data(params: Params, subset: Splits, tmp_pa
     assert "Failed<" not in page(Paths(), "train")
 
 
-def test_the_command_exits_with_1_says_why_and_gives_the_same_bytes_in_another_process(
+def test_the_command_exits_with_1_prints_the_reason_and_writes_the_same_bytes(
     params: Params, subset: Splits, tmp_path: Path
 ) -> None:
     write_source(tmp_path / "source", poisoned(subset, "train", unknown_label))
@@ -427,7 +427,7 @@ def test_the_command_exits_with_1_says_why_and_gives_the_same_bytes_in_another_p
     assert contents(Paths().validation) == here
 
 
-def test_pages_that_cannot_be_written_are_one_error_and_leave_the_old_pages(good: Repository, tmp_path: Path) -> None:
+def test_pages_that_cannot_be_written_give_one_error_and_keep_the_old_pages(good: Repository, tmp_path: Path) -> None:
     root = shutil.copytree(good.paths.root, tmp_path / "copy")
     before = contents(Paths(root).validation)
 
@@ -448,8 +448,8 @@ def test_pages_that_cannot_be_written_are_one_error_and_leave_the_old_pages(good
 
 def extra(mnist: Splits, count: int = 300, change: Callable[[Any, Any], Any] | None = None) -> None:
     """Write `count` other images of MNIST, changed as by `poisoned`, to `more.npz`."""
-    further = Split(mnist["train"].images[5000 : 5000 + count], mnist["train"].labels[5000 : 5000 + count])
-    split = poisoned({"train": further}, "train", change)["train"] if change else further
+    added = Split(mnist["train"].images[5000 : 5000 + count], mnist["train"].labels[5000 : 5000 + count])
+    split = poisoned({"train": added}, "train", change)["train"] if change else added
     np.savez("more.npz", images=split.images, labels=split.labels)
 
 
@@ -493,11 +493,11 @@ def test_sampling_variation_raises_no_alarm_at_any_size(count: int, params: Para
         divergence = sum(share * np.log(share / shares[label]) for label, share in enumerate(drawn) if share)
         alarms += divergence > params.validate_.extra.class_divergence + expectations.divergence_tolerance(10, (3000, count))
 
-    assert alarms <= 4  # 200 rounds at a rate of a thousandth exceed 4 in less than one case of a million
+    assert alarms <= 4  # at a rate of 0.001, more than 4 have a probability below 1e-5
 
 
 @pytest.mark.usefixtures("without_pages")
-def test_an_inverted_set_has_drifted(params: Params, edit: Edit, mnist: Splits) -> None:
+def test_an_inverted_extra_data_set_is_refused(params: Params, edit: Edit, mnist: Splits) -> None:
     extra(mnist, change=inverted)
 
     lines = refused(edit(MORE), Paths())
@@ -505,7 +505,7 @@ def test_an_inverted_set_has_drifted(params: Params, edit: Edit, mnist: Splits) 
     (line,) = (line for line in lines if line.startswith("extra more, "))
     assert line.startswith(f"extra more, {INTENSITIES}: expected at most 0.1, plus ")
     allowed, found = observed(line)
-    assert allowed < found == pytest.approx(np.log(10), abs=0.02)  # all in one band of ten
+    assert allowed < found == pytest.approx(np.log(10), abs=0.02)  # all images in one of ten bands
     assert any(
         line.startswith("train split, ink fraction of each image: ") and "300 of 3,300 images outside: #0 of more (" in line
         for line in lines
@@ -514,11 +514,11 @@ def test_an_inverted_set_has_drifted(params: Params, edit: Edit, mnist: Splits) 
 
 
 @pytest.mark.usefixtures("without_pages")
-def test_a_set_of_few_classes_has_drifted(params: Params, edit: Edit, mnist: Splits, subset: Splits) -> None:
+def test_an_extra_data_set_of_few_classes_is_refused(params: Params, edit: Edit, mnist: Splits, subset: Splits) -> None:
     extra(mnist, 1000, lambda images, labels: (images[labels < 3], labels[labels < 3]))
-    further = np.load("more.npz")["labels"]
+    added = np.load("more.npz")["labels"]
     base = np.bincount(subset["train"].labels) / 3000
-    mix = np.bincount(further) / len(further)
+    mix = np.bincount(added) / len(added)
 
     lines = refused(edit(MORE), Paths())
 
@@ -527,7 +527,7 @@ def test_a_set_of_few_classes_has_drifted(params: Params, edit: Edit, mnist: Spl
 
 
 @pytest.mark.usefixtures("without_pages")
-def test_a_leaked_test_image_is_named_by_the_set_and_its_number(
+def test_a_leaked_test_image_is_reported_with_its_data_set_and_index(
     params: Params, edit: Edit, mnist: Splits, subset: Splits
 ) -> None:
     def leaking(images: Any, _: Any) -> None:
@@ -541,7 +541,7 @@ def test_a_leaked_test_image_is_named_by_the_set_and_its_number(
 
 
 @pytest.mark.usefixtures("without_pages")
-def test_labels_outside_the_classes_are_named_by_the_set_and_their_number(params: Params, edit: Edit, mnist: Splits) -> None:
+def test_unknown_labels_are_reported_with_their_data_set_and_index(params: Params, edit: Edit, mnist: Splits) -> None:
     extra(mnist, change=unknown_label)
 
     lines = refused(edit(MORE), Paths())
@@ -561,7 +561,7 @@ def test_wrong_labels_in_an_extra_data_set_are_reported_for_that_set(params: Par
 
 
 @pytest.mark.usefixtures("without_pages")
-def test_a_set_that_repeats_the_base_is_refused(params: Params, edit: Edit, mnist: Splits, subset: Splits) -> None:
+def test_an_extra_data_set_that_repeats_the_base_is_refused(params: Params, edit: Edit, mnist: Splits, subset: Splits) -> None:
     def copies(images: Any, labels: Any) -> None:
         images[:2], labels[:2] = subset["train"].images[:2], subset["train"].labels[:2]
 
@@ -571,14 +571,14 @@ def test_a_set_that_repeats_the_base_is_refused(params: Params, edit: Edit, mnis
 
 
 @pytest.mark.usefixtures("without_pages")
-def test_an_extra_data_set_does_not_make_up_for_a_truncated_base(params: Params, edit: Edit, mnist: Splits) -> None:
+def test_an_extra_data_set_does_not_hide_a_truncated_base(params: Params, edit: Edit, mnist: Splits) -> None:
     extra(mnist)
     changed = edit(MORE | {"validate.rows": {"train": [3200, 4000], "test": [1000, 1000]}})
 
     assert refused(changed, Paths()) == ["train split, rows: expected 3,200 to 4,000 and 300 extra, found 3,300"]
 
 
-def test_each_band_holds_a_tenth_of_the_base_unless_images_are_equal() -> None:
+def test_each_intensity_band_holds_a_tenth_of_the_base_unless_images_are_equal() -> None:
     table = pd.DataFrame({"mean": [*np.random.default_rng(0).permutation(100.0 + np.arange(50)), 0, 200]})
     assert image_table.add_intensity_bands(table, 50) == [0.1] * 10
     assert list(table["intensity_band"][50:]) == [0, 9]
@@ -590,7 +590,7 @@ def test_each_band_holds_a_tenth_of_the_base_unless_images_are_equal() -> None:
 
 
 @pytest.mark.usefixtures("without_pages")
-def test_a_check_that_cannot_run_fails_and_says_why(params: Params, subset: Splits, tmp_path: Path) -> None:
+def test_a_check_that_cannot_run_fails_and_gives_the_reason(params: Params, subset: Splits, tmp_path: Path) -> None:
     table = image_table.summarise(subset["test"], 10).drop(columns="mean")
     suite = expectations.suite("test", 1000, [0.1] * 10, [str(label) for label in range(10)], params.validate_)
 
@@ -629,5 +629,5 @@ def test_a_summary_in_several_chunks_equals_one_in_a_single_chunk(subset: Splits
     pd.testing.assert_frame_equal(image_table.summarise(subset["test"], 10), whole)
 
 
-def test_class_shares_are_relative_to_all_labels_known_or_not() -> None:
+def test_class_shares_are_relative_to_all_labels_including_unknown_ones() -> None:
     assert image_table.class_shares(np.array([0, 0, 2, 7], np.uint8), 4) == [0.5, 0, 0.25, 0]
