@@ -1,4 +1,4 @@
-"""Tests that cause real faults: a few times in `make test`, many times in `make chaos`, which records the counts."""
+"""Tests that cause real faults: a few in `make test`, many in `make chaos`, which records the results."""
 
 import os
 from collections.abc import Callable
@@ -13,7 +13,7 @@ LONG = os.environ.get("CHAOS", "0") not in ("", "0")
 
 
 class Chaos:
-    """Says how often to cause a fault, and records the result."""
+    """Decide how often to cause a fault, and record the result."""
 
     def __init__(self, record: Callable[[str, Any], None]) -> None:
         self._record = record
@@ -24,7 +24,7 @@ class Chaos:
         return long if LONG else short
 
     def count(self, cause: str, fault: str, tries: int, survived: int, lost: int = 0) -> None:
-        """Record a row of bench/reliability.md in section `cause`; fail unless all `tries` survived and nothing was lost."""
+        """Record a row of bench/reliability.md in section `cause`; fail unless all tries survived and nothing was lost."""
         self._record("chaos", list(Entry(cause, fault, tries, survived, lost)))
         assert (survived, lost) == (tries, 0), f"{fault}: {survived} of {tries} survived, {lost} lost"
 

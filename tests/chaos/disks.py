@@ -1,4 +1,4 @@
-"""Small disks that fill up or go read-only, under the folders of a tree."""
+"""Mount small disks in a tree, and make them full or read-only."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ def disk(folder: Path, size: str = "64m") -> Iterator[None]:
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True)
     try:
         if mounted.returncode:
-            pytest.skip("a disk of its own cannot be mounted: it takes root, and the right to mount")
+            pytest.skip("cannot mount a disk: this needs root and the right to mount")
         shutil.copytree(aside, folder, symlinks=True, dirs_exist_ok=True)
         yield
     finally:
@@ -38,10 +38,10 @@ def resize(folder: Path, size: str) -> None:
 
 @contextmanager
 def full(folder: Path, left: int) -> Iterator[None]:
-    """Fill the disk at `folder` up to `left` free bytes, in whole pages."""
-    filler, found = folder / FILLER, os.statvfs(folder)
+    """Fill the disk at `folder` until `left` bytes are free, rounded to whole pages."""
+    filler, free = folder / FILLER, os.statvfs(folder)
     with filler.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, found.f_bavail * found.f_bsize - left)
+        os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_bsize - left)
     try:
         yield
     finally:
@@ -50,7 +50,7 @@ def full(folder: Path, left: int) -> Iterator[None]:
 
 @contextmanager
 def read_only(folder: Path) -> Iterator[None]:
-    """Make the disk at `folder` read-only, which stops root too, unlike permissions."""
+    """Make the disk at `folder` read-only, which also stops root, unlike permissions."""
     subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
     try:
         yield

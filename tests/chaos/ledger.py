@@ -18,7 +18,7 @@ _COUNTS = re.compile(r"\| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|$", re.MULTILINE)
 
 
 class Entry(NamedTuple):
-    """A fault of one `cause`: how often it was tried, how many tries survived, and how many things were lost in all."""
+    """A fault of one `cause`: the number of tries, of tries that survived, and of things lost."""
 
     cause: str
     fault: str
@@ -31,7 +31,7 @@ class Entry(NamedTuple):
 
 
 def tables(entries: Sequence[Entry]) -> dict[str, str]:
-    """A Markdown table for each cause, in the order of the entries."""
+    """Return a Markdown table for each cause, in the order of the entries."""
     stamp, by_cause = report.machine("make chaos"), dict[str, list[Entry]]()
     for entry in entries:
         by_cause.setdefault(entry.cause, []).append(entry)
@@ -41,9 +41,9 @@ def tables(entries: Sequence[Entry]) -> dict[str, str]:
 
 
 def write(new: Mapping[str, str], results: Path = RESULTS, summary: Path = SUMMARY) -> None:
-    """Replace the table in the section of each cause in `results`, then the table in `summary`. All other text stays.
+    """Replace the table of each cause in `results` and the table in `summary`. Keep all other text.
 
-    If the old table is of the same day and machine, its rows of other faults stay, because `ONLY=` runs one file of tests.
+    Keep the rows of other faults if the old table is of the same day and machine: `ONLY=` runs a single test file.
     """
     head, sections = split(results.read_text(encoding="utf-8"))
     for cause, table in new.items():
@@ -56,13 +56,13 @@ def write(new: Mapping[str, str], results: Path = RESULTS, summary: Path = SUMMA
 
 
 def split(text: str) -> tuple[str, dict[str, str]]:
-    """What stands before the first section, and the text of each section by its title."""
+    """Return the text before the first section, and the text of each section by its title."""
     head, *sections = re.split(r"(?m)^## ", text)
     return head, {title: body for title, _, body in (section.partition("\n") for section in sections)}
 
 
 def summarise(results: str) -> str:
-    """A Markdown table with one row per section of bench/reliability.md: the number of faults and the sums of their counts."""
+    """Return a Markdown table: for each section of bench/reliability.md, the number of faults and the sums of their counts."""
     rows = []
     for cause, text in split(results)[1].items():
         counts = [[int(count.replace(",", "")) for count in row] for row in re.findall(_COUNTS, text)]
@@ -72,7 +72,7 @@ def summarise(results: str) -> str:
 
 
 def _merge(old: re.Match[str] | None, table: str) -> str:
-    """The new table, after the rows of an old one of the same day and machine whose faults it does not have."""
+    """Insert the rows of other faults from the old table into the new one, if both are of the same day and machine."""
     if not old or old[0].partition("\n")[0] != table.partition("\n")[0]:
         return table
     faults = {_fault(row) for row in table.splitlines()}
@@ -82,5 +82,5 @@ def _merge(old: re.Match[str] | None, table: str) -> str:
 
 
 def _fault(row: str) -> str:
-    """The fault of a row, without a count in brackets such as ` (2 as DVC wrote its own file)`."""
+    """Return the fault of a row, without a count in brackets such as ` (2 as DVC wrote its own file)`."""
     return re.sub(r" \(\d.*\)$", "", row.split(" | ")[0])

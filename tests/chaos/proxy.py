@@ -1,4 +1,4 @@
-"""A proxy that makes a server slow or lets it fail."""
+"""A proxy that delays requests to a server or lets them fail."""
 
 import threading
 import time
@@ -8,11 +8,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import requests
 
-_OF_A_HOP = {"connection", "content-encoding", "content-length", "date", "server", "transfer-encoding"}
+_HOP_BY_HOP = {"connection", "content-encoding", "content-length", "date", "server", "transfer-encoding"}
 
 
 class Proxy(ThreadingHTTPServer):
-    """Forwards requests to `target`, each after `delay` seconds; if `status` is not 0, it answers that instead."""
+    """Forwards each request to `target` after `delay` seconds, or answers with `status` if it is not 0."""
 
     daemon_threads = True
 
@@ -23,13 +23,13 @@ class Proxy(ThreadingHTTPServer):
         self.uri = f"http://127.0.0.1:{self.server_address[1]}"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Print nothing: the client did not wait for the answer."""
+        """Print nothing: the client has closed the connection."""
 
 
 class _Handler(BaseHTTPRequestHandler):
     server: Proxy
 
-    def _hand_on(self) -> None:
+    def _forward(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.server.seen.append(self.path)
         time.sleep(self.server.delay)
@@ -40,13 +40,13 @@ class _Handler(BaseHTTPRequestHandler):
         answer = requests.request(self.command, self.server.target + self.path, data=body, headers=headers, timeout=60)
         self.send_response(answer.status_code)
         for name, value in answer.headers.items():
-            if name.lower() not in _OF_A_HOP:
+            if name.lower() not in _HOP_BY_HOP:
                 self.send_header(name, value)
         self.send_header("Content-Length", str(len(answer.content)))
         self.end_headers()
         self.wfile.write(answer.content)
 
-    do_DELETE = do_GET = do_PATCH = do_POST = do_PUT = _hand_on  # noqa: N815 - http.server names them
+    do_DELETE = do_GET = do_PATCH = do_POST = do_PUT = _forward  # noqa: N815 - http.server names them
 
     def log_message(self, *arguments: object) -> None:
         """Print nothing."""

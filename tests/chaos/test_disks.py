@@ -1,4 +1,4 @@
-"""Disks that are full or read-only, and files that are not what they were: one clear error, and what was there stays."""
+"""Full and read-only disks, folders in target of files, and a wrong clock: one clear error, and no loss of existing files."""
 
 import hashlib
 import os
@@ -22,7 +22,7 @@ from tests.imports import ROOT, outputs
 
 KIND = "Disks"
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-STORED = ["train", "register"]  # that write to the MLflow store
+STORED = ["train", "register"]  # they write to the MLflow store
 PAGE = 4096
 
 
@@ -41,7 +41,7 @@ def run(stage: str, paths: Paths) -> "subprocess.CompletedProcess[str]":
 
 
 def is_one_clear_error(done: "subprocess.CompletedProcess[str]") -> bool:
-    """Two lines, what is wrong and what to do, and nothing that only a programmer reads."""
+    """Whether the command failed with two lines: what is wrong and what to do, without a traceback."""
     lines = done.stderr.splitlines()
     clear = len(lines) == 2 and lines[0].startswith("error: ") and "unexpected" not in lines[0]
     if not clear or done.returncode != 1:
@@ -50,7 +50,7 @@ def is_one_clear_error(done: "subprocess.CompletedProcess[str]") -> bool:
 
 
 def digests(paths: Paths) -> dict[str, str]:
-    """SHA-256 of every file in data/, but for those that differ from run to run, whose names count."""
+    """Return the SHA-256 of every file in data/; "" for files that differ from run to run."""
     found = {file.relative_to(paths.root).as_posix(): file for file in paths.data.rglob("*") if file.is_file()}
     found.pop(f"data/{disks.FILLER}", None)
     return {
@@ -59,7 +59,7 @@ def digests(paths: Paths) -> dict[str, str]:
 
 
 def damaged(paths: Paths, stage: str, before: dict[str, str]) -> list[str]:
-    """What is other than before, but for outputs of `stage` that are gone."""
+    """Return the files that differ from before, except missing outputs of `stage`."""
     own, after = outputs(STAGES[stage]), digests(paths)
     gone = {name for name in before.keys() - after.keys() if not any(Path(name).is_relative_to(out) for out in own)}
     found = sorted(gone | {name for name in after if after[name] != before.get(name)})
@@ -68,7 +68,7 @@ def damaged(paths: Paths, stage: str, before: dict[str, str]) -> list[str]:
 
 
 def remove(paths: Paths, stage: str) -> None:
-    """Remove the outputs of `stage`, as DVC does before it starts one, but for those that it is told to let persist."""
+    """Remove the outputs of `stage`, like DVC before it starts one, except those with `persist`."""
     optional = [entry for entry in STAGES[stage].get("outs", []) if isinstance(entry, dict)]
     kept = {out for entry in optional for out, options in entry.items() if options.get("persist")}
     for out in outputs(STAGES[stage]) - kept:
@@ -85,7 +85,7 @@ def size(path: Path) -> int:
 
 
 @pytest.mark.parametrize("stage", STAGES if LONG else ["fetch", "explain"])
-def test_a_full_disk_under_data_costs_one_error_and_nothing_else(stage: str, paths: Paths, chaos: Chaos) -> None:
+def test_a_full_disk_under_data_gives_one_error_and_loses_nothing(stage: str, paths: Paths, chaos: Chaos) -> None:
     rng, wanted = random.Random(stage), chaos.tries(1, 4)
     most = sum(size(paths.root / out) for out in outputs(STAGES[stage]))
     tries = survived = lost = 0
@@ -96,11 +96,11 @@ def test_a_full_disk_under_data_costs_one_error_and_nothing_else(stage: str, pat
             if tries == wanted:
                 break
             most = rng.randrange(most + 1) if tries else 0
-            remove(paths, stage)  # first, or what a stage removes of its own would be its room
+            remove(paths, stage)  # first; otherwise the stage would free this space itself
             with disks.full(paths.data, most // PAGE * PAGE):
                 done = run(stage, paths)
             if done.returncode == 0:
-                continue  # it was room enough
+                continue  # the space was enough
             tries += 1
             lost += len(damaged(paths, stage, before))
             survived += is_one_clear_error(done)
@@ -112,7 +112,7 @@ def test_a_full_disk_under_data_costs_one_error_and_nothing_else(stage: str, pat
 
 
 @pytest.mark.parametrize("stage", STAGES if LONG else ["explain"])
-def test_a_read_only_disk_under_data_costs_one_error_and_nothing_else(stage: str, paths: Paths, chaos: Chaos) -> None:
+def test_a_read_only_disk_under_data_gives_one_error_and_loses_nothing(stage: str, paths: Paths, chaos: Chaos) -> None:
     with disks.disk(paths.data):
         assert run(stage, paths).returncode == 0
         before = digests(paths)
@@ -128,11 +128,15 @@ def test_a_read_only_disk_under_data_costs_one_error_and_nothing_else(stage: str
 @pytest.mark.skipif(not LONG, reason="imports TensorFlow and MLflow for each")
 @pytest.mark.parametrize("fault", ["full", "read-only"])
 @pytest.mark.parametrize("stage", STORED)
-def test_a_store_that_takes_nothing_costs_one_error_and_no_files(stage: str, fault: str, paths: Paths, chaos: Chaos) -> None:
+def test_a_full_or_read_only_store_gives_one_error_and_loses_nothing(
+    stage: str, fault: str, paths: Paths, chaos: Chaos
+) -> None:
     with disks.disk(paths.store):
         before = digests(paths)
-        harm: AbstractContextManager[None] = disks.full(paths.store, 0) if fault == "full" else disks.read_only(paths.store)
-        with harm:
+        fault_of_disk: AbstractContextManager[None] = (
+            disks.full(paths.store, 0) if fault == "full" else disks.read_only(paths.store)
+        )
+        with fault_of_disk:
             done = run(stage, paths)
         lost = len(damaged(paths, stage, before))
         again = run(stage, paths)
@@ -143,39 +147,39 @@ def test_a_store_that_takes_nothing_costs_one_error_and_no_files(stage: str, fau
 
 
 @pytest.mark.parametrize("stage", STAGES if LONG else ["explain"])
-def test_a_folder_for_a_file_and_a_file_for_a_folder_are_one_error_that_names_it(
+def test_a_folder_in_place_of_a_file_or_the_reverse_gives_one_error_that_names_it(
     stage: str, paths: Paths, chaos: Chaos, tmp_path: Path
 ) -> None:
     survived = lost = 0
-    places = [paths.root / out for out in sorted(outputs(STAGES[stage]))]
-    assert run(stage, paths).returncode == 0  # the tree that was built has a stand-in for validate's pages
+    targets = [paths.root / out for out in sorted(outputs(STAGES[stage]))]
+    assert run(stage, paths).returncode == 0  # replaces the report of the built tree, which is not a real one
     before = digests(paths)
-    for place in places:
-        place.rename(tmp_path / "aside")
+    for target in targets:
+        target.rename(tmp_path / "aside")
         if (tmp_path / "aside").is_dir():
-            place.write_text("a file")
+            target.write_text("a file")
         else:
-            place.mkdir()
-            (place / "kept").touch()
+            target.mkdir()
+            (target / "kept").touch()
         done = run(stage, paths)
-        named = place.relative_to(paths.root).as_posix() in done.stderr.partition("\n")[0]
-        survived += is_one_clear_error(done) and named and (place.is_file() or (place / "kept").exists())
-        if place.is_dir():
-            shutil.rmtree(place)
+        named = target.relative_to(paths.root).as_posix() in done.stderr.partition("\n")[0]
+        survived += is_one_clear_error(done) and named and (target.is_file() or (target / "kept").exists())
+        if target.is_dir():
+            shutil.rmtree(target)
         else:
-            place.unlink()
-        (tmp_path / "aside").rename(place)
+            target.unlink()
+        (tmp_path / "aside").rename(target)
         lost += len(damaged(paths, stage, before))
         if digests(paths) != before:
             assert run(stage, paths).returncode == 0
-    chaos.count(KIND, f"a folder in place of a file, or the reverse, in {stage}", len(places), survived, lost)
+    chaos.count(KIND, f"a folder in place of a file, or the reverse, in {stage}", len(targets), survived, lost)
 
 
-@pytest.mark.skipif(not LONG, reason="as many files as a clone has")
-def test_a_full_disk_under_the_dvc_cache_is_told_and_can_be_made_good(
+@pytest.mark.skipif(not LONG, reason="copies a clone several times")
+def test_a_full_disk_under_the_dvc_cache_is_reported_and_can_be_repaired(
     built: Repository, tmp_path: Path, subset: dict[str, Split], chaos: Chaos
 ) -> None:
-    """DVC says that it failed, but ends with 0: outputs are whole all the same, and `dvc commit --force` keeps them later."""
+    """DVC reports the failure but exits with 0. The outputs are complete, and `dvc commit --force` caches them later."""
     clone = victims.clone_of(built, tmp_path / "clone", subset)
     tries, survived, lost, cache = 3, 0, 0, clone.paths.root / ".dvc" / "cache"
     expected = victims.undisturbed(clone, "fetch").digests
@@ -184,21 +188,25 @@ def test_a_full_disk_under_the_dvc_cache_is_told_and_can_be_made_good(
         with disks.disk(cache, f"{number + 1}m"):  # the arrays need three
             with victims.victim(clone, "fetch") as dvc:
                 dvc.wait()
-            said = victims.output(clone)
+            printed = victims.output(clone)
             lost += len(victims.lost(clone, expected))
             disks.resize(cache, "64m")
-            kept = clone.run("dvc", "commit", "--force", "fetch")
+            committed = clone.run("dvc", "commit", "--force", "fetch")
             shutil.rmtree(clone.paths.raw)
-            back = clone.run("dvc", "checkout", "fetch")
-            survived += "failed to transfer" in said and "Traceback" not in said and kept.returncode == back.returncode == 0
+            restored = clone.run("dvc", "checkout", "fetch")
+            survived += (
+                "failed to transfer" in printed
+                and "Traceback" not in printed
+                and committed.returncode == restored.returncode == 0
+            )
             lost += len(victims.lost(clone, expected))
-            print(said, kept.stderr, back.stderr)
+            print(printed, committed.stderr, restored.stderr)
     chaos.count(KIND, "a full disk under DVC's cache", tries, survived, lost)
 
 
 @pytest.mark.skipif(not LONG, reason="runs the pipeline again")
-@pytest.mark.parametrize("left", [0, 14_000_000])  # too little for anything; enough for all but the new images
-def test_a_turn_of_retraining_ends_where_the_dvc_cache_is_full(
+@pytest.mark.parametrize("left", [0, 14_000_000])  # not enough for anything; enough for all except the new images
+def test_a_retraining_cycle_stops_if_the_dvc_cache_is_full(
     left: int, built: Repository, tmp_path: Path, subset: dict[str, Split], mnist: dict[str, Split], chaos: Chaos
 ) -> None:
     clone = victims.clone_of(built, tmp_path / "clone", subset)
@@ -211,9 +219,9 @@ def test_a_turn_of_retraining_ends_where_the_dvc_cache_is_full(
     before, cache = victims.content(clone), clone.paths.root / ".dvc" / "cache"
     with disks.disk(cache):
         with disks.full(cache, left):
-            turn = clone.run("pipeline.retrain", "--first")
-        print(turn.stdout, turn.stderr)
-        survived = turn.returncode == 1 and "Nothing was published" in turn.stderr
+            cycle = clone.run("pipeline.retrain", "--first")
+        print(cycle.stdout, cycle.stderr)
+        survived = cycle.returncode == 1 and "Nothing was published" in cycle.stderr
         changes = subprocess.run(["git", "diff", "--quiet", "HEAD"], cwd=clone.paths.root, check=False).returncode
         shutil.rmtree(clone.paths.retrain)  # its reports
         lost = {name for name, digest in before.items() if victims.content(clone).get(name) != digest}
@@ -222,10 +230,10 @@ def test_a_turn_of_retraining_ends_where_the_dvc_cache_is_full(
 
 
 @pytest.mark.skipif(not LONG, reason="runs the pipeline again")
-def test_a_clock_that_was_set_back_changes_nothing(
+def test_a_clock_set_back_by_a_year_changes_nothing(
     built: Repository, tmp_path: Path, subset: dict[str, Split], chaos: Chaos
 ) -> None:
-    """Everything that there is was made next year."""
+    """All files and runs have times of next year."""
     clone, year = victims.clone_of(built, tmp_path / "clone", subset), 365 * 86400
     expected = victims.undisturbed(clone, "validate").digests
     for path in (path for path in clone.paths.root.rglob("*") if ".git" not in path.parts):

@@ -1,4 +1,4 @@
-"""SIGKILL at any moment of any stage: a plain `dvc repro` completes, and nothing shows that anything happened."""
+"""SIGKILL at any moment of any stage: the next `dvc repro` completes, with the results of an undisturbed run."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.chaos.conftest import LONG, Chaos
 from tests.clones import Clone
 from tests.conftest import Repository, Split
 
-STAGES = ["fetch", "train", "explain"]  # the others are in test_kills_late.py, for another process at the same time
+STAGES = ["fetch", "train", "explain"]  # the others are in test_kills_late.py, which another process runs in parallel
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The stages that test_kills.py leaves."""
+"""SIGKILL in the other stages; see test_kills.py."""
 
 import pytest
 

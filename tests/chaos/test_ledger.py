@@ -1,4 +1,4 @@
-"""The tables of `make chaos`: each replaces the last one of its section, the text around it stays, and the summary adds up."""
+"""The tables of `make chaos` replace those of the last run and keep the text around them; the summary adds them up."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def write(results: Path, *entries: Entry) -> None:
     ledger.write(ledger.tables(entries), results, results.with_name("summary.md"))
 
 
-def test_a_table_replaces_the_one_in_its_section_and_the_text_stays(results: Path) -> None:
+def test_a_table_replaces_the_one_in_its_section_and_keeps_the_text(results: Path) -> None:
     results.write_text("# Title\n\nFirst.\n\n## Kills\n\nA promise.\n\n## Disk\n\nAnother.\n")
 
     write(results, Entry("Kills", "SIGKILL in fetch", 1200, 1200, 0))
@@ -33,7 +33,7 @@ def test_a_table_replaces_the_one_in_its_section_and_the_text_stays(results: Pat
     assert "1,200" not in text
 
 
-def test_rows_of_the_same_day_and_machine_stay_and_older_ones_go(results: Path) -> None:
+def test_rows_of_the_same_day_and_machine_are_kept_and_older_ones_removed(results: Path) -> None:
     results.write_text(
         "# Title\n\n## Kills\n\nMeasured by `make chaos` on 1999-12-31: a machine.\n\n| fault | 1 |\n| old | 1 |\n"
     )
@@ -57,5 +57,5 @@ def test_the_summary_adds_up_the_faults_of_each_cause(results: Path) -> None:
     )
 
 
-def test_the_summary_in_docs_is_that_of_the_results_in_bench() -> None:
+def test_the_summary_in_docs_matches_the_results_in_bench() -> None:
     assert ledger.summarise(ledger.RESULTS.read_text(encoding="utf-8")) in ledger.SUMMARY.read_text(encoding="utf-8")

@@ -62,8 +62,8 @@ def read(text: str) -> list[Recipe]:
     return recipes
 
 
-# Each of the others is a minute of commands, and the faults of most are made to happen elsewhere in `make test`, too.
-IN_SHORT = {"Roll back the champion", "Back up the tracking store", "dvc.lock is cut off", "Credentials are leaked"}
+# Each of the others takes a minute, and other tests of `make test` cause most of their faults.
+SHORT_SUITE = {"Roll back the champion", "Back up the tracking store", "dvc.lock is cut off", "Credentials are leaked"}
 RECIPES = {recipe.title: recipe for recipe in read(RUNBOOK.read_text(encoding="utf-8"))}
 
 
@@ -81,7 +81,7 @@ class Site:
 
     @property
     def paths(self) -> Paths:
-        os.environ.pop("MLFLOW_TRACKING_URI", None)  # MLflow sets it to the store that this process used last
+        os.environ.pop("MLFLOW_TRACKING_URI", None)  # MLflow sets it to the last store that this process used
         return Paths(self.root)
 
     @property
@@ -95,7 +95,7 @@ class Site:
         return os.environ | variables | {"PATH": path, "COLUMNS": "200"}
 
     def bash(self, commands: str, code: int = 0) -> str:
-        """Run the commands, which must end with exit code `code`; return what they print."""
+        """Run the commands, check their exit code, and return their output."""
         done = subprocess.run(
             ["bash", "-e", "-o", "pipefail", "-c", commands],
             cwd=self.root,
@@ -114,11 +114,18 @@ class Site:
         return subprocess.Popen(command, cwd=self.root, env=self.environment(), start_new_session=True, **outputs)
 
     def promote(self, **options: bool) -> str:
-        """Return what `python -m pipeline.promote` prints. Runs in this process, which has imported MLflow already."""
-        given = {"first": False, "check": False, "tag": False, "verify": False, "history": False, "require": None} | options
-        return printed_by(lambda: promote.run(argparse.Namespace(**given), self.params, self.paths))
+        """Return the output of `python -m pipeline.promote`. Runs in this process, which has already imported MLflow."""
+        arguments = {
+            "first": False,
+            "check": False,
+            "tag": False,
+            "verify": False,
+            "history": False,
+            "require": None,
+        } | options
+        return output_of(lambda: promote.run(argparse.Namespace(**arguments), self.params, self.paths))
 
-    def agrees(self, version: int, tag: str) -> None:
+    def assert_consistent(self, version: int, tag: str) -> None:
         expected = f"version {version} is champion, and alias, file, run and record agree; so does git tag {tag}"
         assert expected in self.promote(verify=True)
 
@@ -128,12 +135,12 @@ class Site:
     def digests(self) -> dict[str, str]:
         return {name: sha for name, sha in Clone(self.paths).digests().items() if name not in TIME_DEPENDENT}
 
-    def published(self) -> str:
+    def remote_refs(self) -> str:
         """The branches and tags of the remote repository."""
         return self.bash("git ls-remote origin")
 
-    def shows_its_run(self) -> None:
-        """Check that the champion's plots are those of the files, and that its model predicts."""
+    def assert_champion_works(self) -> None:
+        """Check that the champion has the plots of the files, and that its model predicts."""
         run_id = self.version().run_id
         mlflow.set_tracking_uri(self.paths.tracking_uri)
         assert mlflow.get_run(run_id).info.artifact_uri.startswith(self.paths.store.as_uri())
@@ -143,11 +150,11 @@ class Site:
         assert model.predict({"image": np.zeros((1, 28, 28), np.uint8)})["probabilities"].shape == (1, 10)
 
 
-def printed_by(act: Callable[[], Any]) -> str:
-    """What a command prints, including its error message."""
+def output_of(command: Callable[[], Any]) -> str:
+    """Return what a command prints, including its error message."""
     with redirect_stdout(io.StringIO()) as printed:
         try:
-            act()
+            command()
         except PipelineError as error:
             return f"{printed.getvalue()}error: {error}"
     return printed.getvalue()
@@ -155,7 +162,7 @@ def printed_by(act: Callable[[], Any]) -> str:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, built: Repository, subset: dict[str, Split]) -> Site:
-    """Two champions, each committed, tagged and pushed, and a backup made after the first. Copy it before you change it."""
+    """A site with two champions, committed, tagged and pushed, and a backup after the first. Copy it before you change it."""
     folder = tmp_path_factory.mktemp("site")
     site = Site(folder / "checkout")
     make_clone(site.root, subset, LOW | {"export.int8_agreement": 0.5})
@@ -172,12 +179,12 @@ def site(tmp_path_factory: pytest.TempPathFactory, built: Repository, subset: di
         shutil.copy(built.paths.root / path.relative_to(site.root), path)
     edit_params(site.paths.params, {"export.int8_agreement": 0.9})
     _publish(site)
-    site.agrees(2, "v1.1.0")
+    site.assert_consistent(2, "v1.1.0")
     return site
 
 
 def _alter(path: Path) -> None:
-    """Change the model slightly, so that it is another file that is as good."""
+    """Change the weights slightly, which gives another model with the same accuracy."""
     import onnx
 
     proto = onnx.load(path)
@@ -209,10 +216,12 @@ def fault(title: str) -> Callable[[Fault], Fault]:
     return add
 
 
-@pytest.mark.parametrize("title", [title for title in RECIPES if LONG or title in IN_SHORT])
-def test_a_recipe_shows_the_message_of_its_fault_and_fixes_it(title: str, site: Site, tmp_path: Path, chaos: Chaos) -> None:
+@pytest.mark.parametrize("title", [title for title in RECIPES if LONG or title in SHORT_SUITE])
+def test_a_recipe_shows_the_message_of_its_fault_and_fixes_the_fault(
+    title: str, site: Site, tmp_path: Path, chaos: Chaos
+) -> None:
     recipe, tries = RECIPES[title], chaos.tries(1, 2)
-    assert recipe.commands, "a recipe needs commands"
+    assert recipe.commands, "the recipe has no commands"
     for number in range(tries):
         copy = Site(shutil.copytree(site.root.parent, tmp_path / str(number), symlinks=True) / "checkout")
         fault_and_check: Any = FAULTS[title](copy)
@@ -236,20 +245,17 @@ def test_missing_lists_the_lines_that_were_not_printed() -> None:
 
 @fault("A stale lock")
 def stale_lock(site: Site) -> Iterator[str]:
-    before, lock, look = (
-        site.digests(),
-        site.root / ".dvc" / "tmp" / "rwlock",
-        RECIPES["A stale lock"].commands.splitlines()[0],
-    )
+    before, lock = site.digests(), site.root / ".dvc" / "tmp" / "rwlock"
+    show_holder = RECIPES["A stale lock"].commands.splitlines()[0]
     process = site.start("dvc", "repro", "--force", "--single-item", "explain")
     _wait_for(f'"pid": {process.pid}', lock, process)
     os.killpg(process.pid, signal.SIGSTOP)  # while it holds the lock
-    assert "dvc repro --force" in site.bash(look)  # DVC is still running
+    assert "dvc repro --force" in site.bash(show_holder)  # DVC is still running
     held = lock.read_text()
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert "had been killed. Auto removed it from the lock file." in site.bash("dvc status explain")
-    other = subprocess.Popen(["sleep", "600"])  # it stands for a process that got the same id
+    other = subprocess.Popen(["sleep", "600"])  # stands for a process that got the same id
     try:
         lock.write_text(held.replace(f'"pid": {process.pid}', f'"pid": {other.pid}'))
         output = yield site.bash("dvc repro --force --single-item explain", code=255)
@@ -261,7 +267,7 @@ def stale_lock(site: Site) -> Iterator[str]:
 
 
 def _wait_for(text: str, lock: Path, process: "subprocess.Popen[str]") -> None:
-    """Wait until the lock has `text`. DVC writes the file in place, so it may be half written."""
+    """Wait until the lock contains `text`. DVC writes the file in place, so it may be incomplete."""
     while not lock.is_file() or text not in (held := lock.read_text()) or not held.endswith("}}"):
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.01)
@@ -276,9 +282,9 @@ def unwanted_champion(site: Site) -> Iterator[str]:
 @fault("A bad model was published")
 def bad_model(site: Site) -> Iterator[str]:
     yield site.promote(verify=True)
-    site.agrees(1, "v1.0.0")
-    assert "mnist-dense#champion#3" in site.published()
-    assert site.published().split()[0] == site.bash("git rev-parse HEAD").strip()
+    site.assert_consistent(1, "v1.0.0")
+    assert "mnist-dense#champion#3" in site.remote_refs()
+    assert site.remote_refs().split()[0] == site.bash("git rev-parse HEAD").strip()
     assert site.bash("git diff --stat mnist-dense@v1.0.0 HEAD") == ""
     assert files.sha256(site.paths.onnx) == site.version().tags["onnx_sha256"]
     assert "withdrawn" in site.version("previous").tags
@@ -325,9 +331,9 @@ def _write(client: Any, stop: threading.Event) -> None:
 @fault("The tracking store is lost")
 def lost_store(site: Site) -> Iterator[str]:
     shutil.rmtree(site.paths.store)
-    yield printed_by(lambda: ui.check(site.paths, 0))
-    site.agrees(1, "v1.1.0")
-    site.shows_its_run()
+    yield output_of(lambda: ui.check(site.paths, 0))
+    site.assert_consistent(1, "v1.1.0")
+    site.assert_champion_works()
 
 
 @fault("The tracking store is damaged")
@@ -335,15 +341,15 @@ def damaged_store(site: Site) -> Iterator[str]:
     site.paths.database.write_bytes(b"\0" * site.paths.database.stat().st_size)
     yield site.promote(verify=True)
     assert site.version().tags["onnx_sha256"] == files.sha256(site.paths.onnx)
-    site.agrees(2, "v1.1.0")
-    site.shows_its_run()
+    site.assert_consistent(2, "v1.1.0")
+    site.assert_champion_works()
 
 
 @fault("The checkout was moved")
 def moved(site: Site) -> Iterator[str]:
     site.root = site.root.rename(site.root.with_name("moved here"))
     yield ""
-    site.shows_its_run()
+    site.assert_champion_works()
 
 
 @fault("The cache is corrupted")
@@ -355,7 +361,7 @@ def corrupted_cache(site: Site) -> Iterator[str]:
     cached.chmod(0o444)
     site.paths.onnx.unlink()
     site.bash("dvc checkout")
-    yield printed_by(lambda: evaluate.run(site.params, site.paths)).replace(f"{site.root}/", "")
+    yield output_of(lambda: evaluate.run(site.params, site.paths)).replace(f"{site.root}/", "")
     assert files.md5(cached) == name
     assert site.digests() == before
 
@@ -377,24 +383,24 @@ def full_disk(site: Site) -> Iterator[str]:
     if subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"], check=False, capture_output=True).returncode:
         pytest.skip("cannot mount the small file system that stands for a full disk")
     before, cache = site.digests(), site.root / ".dvc" / "cache" / "files" / "md5"
-    known, left = set(cache.glob("??/*")), cache / "c4" / "ca4238a0b923820dcc509a6f75849b"
-    left.parent.mkdir(exist_ok=True)
-    left.write_bytes(b"1")  # an object that nothing uses
+    known, unused = set(cache.glob("??/*")), cache / "c4" / "ca4238a0b923820dcc509a6f75849b"
+    unused.parent.mkdir(exist_ok=True)
+    unused.write_bytes(b"1")
     yield site.bash(f"unshare -rm bash -c '{small}'", code=1)
-    uncached = {files.md5(path) for path in (site.paths.metrics, site.paths.parity)}  # git keeps these
-    assert not left.exists()
+    uncached = {files.md5(path) for path in (site.paths.metrics, site.paths.parity)}  # they are in git instead
+    assert not unused.exists()
     assert {path.parent.name + path.name for path in known - set(cache.glob("??/*"))} <= uncached
     assert site.digests() == before
 
 
 @fault("A retraining cycle was interrupted")
 def interrupted_cycle(site: Site) -> Iterator[str]:
-    before, process = site.published(), site.start("pipeline.retrain")
+    before, process = site.remote_refs(), site.start("pipeline.retrain")
     _wait_for("--single-item fetch", site.root / ".dvc" / "tmp" / "rwlock", process)
     process.terminate()
     yield process.communicate()[0]
-    assert site.published() == before
-    site.agrees(2, "v1.1.0")
+    assert site.remote_refs() == before
+    site.assert_consistent(2, "v1.1.0")
 
 
 @fault("Credentials are leaked")

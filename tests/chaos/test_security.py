@@ -1,4 +1,4 @@
-"""Attacks on the commands that people run: no secret leaks, and no planted code runs."""
+"""Attacks on the commands and servers: no secret leaks, and no planted code runs."""
 
 import argparse
 import base64
@@ -46,12 +46,12 @@ from tests.imports import ROOT
 from tests.servers import free_port, mlflow_server, verb
 
 KIND = "Security"
-SECRET = "hunter2" * 3  # computed, because the tests search files for it
+SECRET = "hunter2" * 3  # not a literal, because the tests search files for it
 NAME = "model.example"
-ELSEWHERE = "127.0.0.2"  # another address of this machine than the default of the servers
+OTHER_ADDRESS = "127.0.0.2"  # of this machine, but not the default of the servers
 
 
-# Ray as `python -m pipeline.score` starts it. Its sockets lie in the folder of its session.
+# Start Ray like `python -m pipeline.score`. The folder of its session contains its sockets.
 LOCAL_RAY = """
 import json, sys
 from pipeline.distributed import batch_predict, cluster
@@ -66,7 +66,7 @@ with cluster.connected():
 
 @dataclass
 class Server:
-    """A running server, the credentials that it needs, and a request that it answers."""
+    """A running server, a valid request, and the credentials for it."""
 
     host: str
     port: int
@@ -105,10 +105,10 @@ def servers(built: Repository, team_folder: Path) -> Iterator[dict[str, Server]]
     """`make ui`, the team's server, and `make serve` exposed on another address."""
     tree, token, ui, serving = built.paths.root, {serve.TOKEN: SECRET}, free_port(), free_port()
     vectors = {"inputs": files.read_json(built.paths.contract)["test_vectors"]["image"]}
-    exposed = ("--host", ELSEWHERE, "--expose", NAME, "--alias", "challenger")
+    exposed = ("--host", OTHER_ADDRESS, "--expose", NAME, "--alias", "challenger")
     with contextlib.ExitStack() as stack:
         shown = stack.enter_context(verb("ui", tree, ui, MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE="1"))
-        served = stack.enter_context(verb("serve", tree, serving, *exposed, host=ELSEWHERE, **token))
+        served = stack.enter_context(verb("serve", tree, serving, *exposed, host=OTHER_ADDRESS, **token))
         uri, process = stack.enter_context(mlflow_server(team_folder, workers=1, password=SECRET))
         yield {
             "ui": Server("127.0.0.1", ui, "127.0.0.1", shown.pid),
@@ -117,7 +117,7 @@ def servers(built: Repository, team_folder: Path) -> Iterator[dict[str, Server]]
                 credentials={"Authorization": basic("admin", SECRET)},
             ),
             "serve": Server(
-                *(ELSEWHERE, serving, NAME, served.pid),
+                *(OTHER_ADDRESS, serving, NAME, served.pid),
                 good=("POST", "/invocations", json.dumps(vectors).encode()),
                 credentials={"Authorization": f"Bearer {SECRET}"},
             ),
@@ -125,14 +125,14 @@ def servers(built: Repository, team_folder: Path) -> Iterator[dict[str, Server]]
 
 
 def listening(process: int) -> set[str]:
-    """The addresses on which a process and its children listen."""
-    whole = [psutil.Process(process), *psutil.Process(process).children(recursive=True)]
-    return {entry.laddr.ip for each in whole for entry in each.net_connections() if entry.status == psutil.CONN_LISTEN}
+    """Return the addresses on which a process and its children listen."""
+    tree = [psutil.Process(process), *psutil.Process(process).children(recursive=True)]
+    return {entry.laddr.ip for each in tree for entry in each.net_connections() if entry.status == psutil.CONN_LISTEN}
 
 
 @dataclass
 class LocalRay:
-    """A Ray started on this machine: its first process, GCS address, session folder, token and home."""
+    """Ray on this machine: its first process, GCS address, session folder, token and home folder."""
 
     process: int
     gcs: str
@@ -146,24 +146,24 @@ def local_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRay]:
     """Ray, started in an environment that disables tokens for clusters."""
     pytest.importorskip("ray", reason="Ray is not installed (make .venv/.sweep)")
     home = tmp_path_factory.mktemp("home")
-    environment = bare() | {"PYTHONPATH": str(ROOT), "HOME": str(home), "RAY_AUTH_MODE": "disabled"}
+    environment = environment_without_ray() | {"PYTHONPATH": str(ROOT), "HOME": str(home), "RAY_AUTH_MODE": "disabled"}
     process = subprocess.Popen(
         [sys.executable, "-c", LOCAL_RAY], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    with process:  # whose end closes stdin, and so ends it
+    with process:  # leaving the block closes stdin, which ends it
         assert process.stdout is not None
-        told = json.loads(process.stdout.readline())
+        addresses = json.loads(process.stdout.readline())
         gcs = next(each for each in psutil.Process(process.pid).children() if each.name() == "gcs_server")
         token = gcs.environ().get("RAY_AUTH_TOKEN", "")
-        yield LocalRay(process.pid, told["gcs"], Path(told["session"]), token, home)
+        yield LocalRay(process.pid, addresses["gcs"], Path(addresses["session"]), token, home)
 
 
-def bare() -> dict[str, str]:
-    """The environment without Ray's variables."""
+def environment_without_ray() -> dict[str, str]:
+    """Return the environment without Ray's variables."""
     return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
 
 
-def test_servers_listen_where_they_were_told_and_nowhere_else(servers: dict[str, Server], chaos: Chaos) -> None:
+def test_servers_listen_on_their_configured_address_only(servers: dict[str, Server], chaos: Chaos) -> None:
     reached = 0
     others = {entry.address for each in psutil.net_if_addrs().values() for entry in each if entry.family == socket.AF_INET}
     for server in servers.values():
@@ -173,28 +173,28 @@ def test_servers_listen_where_they_were_told_and_nowhere_else(servers: dict[str,
             with contextlib.suppress(OSError), socket.create_connection((address, server.port), timeout=2):
                 reached += 1
 
-    chaos.count(KIND, "a connection to another address of the machine than the server's", len(servers), len(servers), reached)
+    chaos.count(KIND, "a connection to a server by another address of the machine", len(servers), len(servers), reached)
 
 
-def test_ray_on_this_machine_listens_on_127_0_0_1_alone(local_ray: LocalRay, chaos: Chaos) -> None:
-    whole = [psutil.Process(local_ray.process), *psutil.Process(local_ray.process).children(recursive=True)]
-    found = [entry.laddr for each in whole for entry in each.net_connections() if entry.status == psutil.CONN_LISTEN]
-    assert {"gcs_server", "raylet"} <= {each.name() for each in whole}
-    assert len(found) >= 5  # of the driver, the GCS, the raylet (two), its agent, and the workers
+def test_a_local_ray_listens_on_127_0_0_1_only(local_ray: LocalRay, chaos: Chaos) -> None:
+    tree = [psutil.Process(local_ray.process), *psutil.Process(local_ray.process).children(recursive=True)]
+    sockets = [entry.laddr for each in tree for entry in each.net_connections() if entry.status == psutil.CONN_LISTEN]
+    assert {"gcs_server", "raylet"} <= {each.name() for each in tree}
+    assert len(sockets) >= 5  # of the driver, the GCS, the raylet (two), its agent, and the workers
 
-    assert {at.ip.removeprefix("::ffff:") for at in found} == {"127.0.0.1"}
+    assert {at.ip.removeprefix("::ffff:") for at in sockets} == {"127.0.0.1"}
     reached, own = 0, psutil.net_if_addrs().values()
     others = {entry.address for each in own for entry in each if entry.family in (socket.AF_INET, socket.AF_INET6)}
-    asked = [(address, at.port) for address in sorted({*others, ELSEWHERE} - {"127.0.0.1"}) for at in found]
-    for each in asked:
+    attempts = [(address, at.port) for address in sorted({*others, OTHER_ADDRESS} - {"127.0.0.1"}) for at in sockets]
+    for each in attempts:
         with contextlib.suppress(OSError), socket.create_connection(each, timeout=2):
             reached += 1
 
-    chaos.count(KIND, "a connection to Ray on this machine by another of its addresses", len(asked), len(asked) - reached)
+    chaos.count(KIND, "a connection to the local Ray by another address", len(attempts), len(attempts) - reached)
 
 
-def test_ray_on_this_machine_answers_nobody_without_the_token_of_this_run(local_ray: LocalRay, chaos: Chaos) -> None:
-    """Neither other users of this machine nor pages in a browser get an answer."""
+def test_a_local_ray_answers_only_with_the_token_of_this_run(local_ray: LocalRay, chaos: Chaos) -> None:
+    """Neither other users of this machine nor web pages get an answer."""
     old = local_ray.home / "old"
     old.write_text("of an earlier run")
     strangers = [
@@ -217,25 +217,27 @@ def test_ray_on_this_machine_answers_nobody_without_the_token_of_this_run(local_
             connection.request("POST", "/get_runtime_envs_info", headers=headers)
             statuses.append(connection.getresponse().status)
 
-    known = ask_ray(local_ray, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=local_ray.token)
-    assert known.returncode == 0, known.stderr
+    allowed = ask_ray(local_ray, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=local_ray.token)
+    assert allowed.returncode == 0, allowed.stderr
     assert len(local_ray.token) >= 32
     assert not (local_ray.home / ".ray").exists()  # where Ray would keep one token for all runs
-    assert holding(local_ray.token, local_ray.session) == []
+    assert files_with(local_ray.token, local_ray.session) == []
     survived = sum(each.returncode != 0 and "AuthenticationError" in each.stderr for each in refused)
     survived += sum(status in (401, 403) for status in statuses)
-    chaos.count(KIND, "a request to Ray on this machine without its token", len(refused) + len(statuses), survived)
+    chaos.count(KIND, "a request to the local Ray without its token", len(refused) + len(statuses), survived)
 
 
-def ask_ray(asked: LocalRay, **settings: str) -> "subprocess.CompletedProcess[str]":
-    """Ask Ray for the state of its nodes, as anyone who has Ray installed can."""
-    home = {"HOME": str(asked.home)}
-    command = [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", asked.gcs]
-    return subprocess.run(command, env=bare() | home | settings, capture_output=True, text=True, timeout=120, check=False)
+def ask_ray(ray: LocalRay, **settings: str) -> "subprocess.CompletedProcess[str]":
+    """Request the state of Ray's nodes, like any user who has Ray installed."""
+    home = {"HOME": str(ray.home)}
+    command = [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", ray.gcs]
+    return subprocess.run(
+        command, env=environment_without_ray() | home | settings, capture_output=True, text=True, timeout=120, check=False
+    )
 
 
-def test_a_name_that_is_not_the_servers_own_is_refused(servers: dict[str, Server], chaos: Chaos) -> None:
-    """DNS rebinding: a page's own name is made to mean this machine, and the browser takes the server for the page's."""
+def test_a_request_with_another_host_name_is_refused(servers: dict[str, Server], chaos: Chaos) -> None:
+    """DNS rebinding: an attacker's domain resolves to this machine, so its page can send requests to the server."""
     names = ["evil.example", "10.evil.example", "192.168.evil.example", "172.16.evil.example", "0.0.0.0", "", "[", "[::1"]  # noqa: S104 - a name
     names += ["{}.evil.example", "evil.example:{}", "localhost.evil.example:{}", "fd00:evil.example", "10.0.0.1:{}", "*"]
     names = names[: chaos.tries(8, len(names))]
@@ -243,12 +245,10 @@ def test_a_name_that_is_not_the_servers_own_is_refused(servers: dict[str, Server
 
     assert all(server.ask(*server.good)[0] == 200 for server in servers.values())
     survived = sum(status in (400, 403) for status in refused)
-    chaos.count(KIND, "a request by another name (DNS rebinding)", len(refused), survived)
+    chaos.count(KIND, "a request with another host name (DNS rebinding)", len(refused), survived)
 
 
-def test_what_a_page_of_another_site_makes_a_browser_send_changes_and_shows_nothing(
-    servers: dict[str, Server], chaos: Chaos
-) -> None:
+def test_cross_site_requests_neither_change_nor_read_anything(servers: dict[str, Server], chaos: Chaos) -> None:
     origins = ["http://evil.example", "null", "http://127.0.0.1.evil.example", "https://localhost.evil.example", "http://["]
     origins = origins[: chaos.tries(2, len(origins))]
     writes = [
@@ -263,18 +263,18 @@ def test_what_a_page_of_another_site_makes_a_browser_send_changes_and_shows_noth
             for method, path, body in [server.good] if server.name == NAME else writes:
                 status, *_ = server.ask(method, path, body, Origin=origin, Content_Type="text/plain")
                 tries, survived = tries + 1, survived + (status in (400, 403))
-            asked = {"Origin": origin, "Access_Control_Request_Method": "POST", "Access_Control_Request_Headers": "x"}
+            preflight = {"Origin": origin, "Access_Control_Request_Method": "POST", "Access_Control_Request_Headers": "x"}
             for method, path, body in (server.good, ("OPTIONS", writes[0][1], b"")):
-                _, _, headers = server.ask(method, path, body, **asked)
+                _, _, headers = server.ask(method, path, body, **preflight)
                 tries, survived = tries + 1, survived + ("access-control-allow-origin" not in headers)
         if server.name != NAME:
             lost += server.ask("GET", "/api/2.0/mlflow/experiments/get-by-name?experiment_name=evil")[0] != 404
 
-    chaos.count(KIND, "a request that a page of another site makes a browser send", tries, survived, lost)
+    chaos.count(KIND, "a cross-site request", tries, survived, lost)
 
 
 def escapes(target: str) -> list[str]:
-    """Ways to write a path that leads out of a folder to `target`, as it goes into an address."""
+    """Return URL-encoded paths that lead from a folder to `target` outside it."""
     up = [f"{'../' * depth}{target}" for depth in (1, 2, 3, 6)]
     encoded = [path.replace("../", each) for path in up for each in ("..%2f", "%2e%2e/", "%2e%2e%2f", "%252e%252e%252f")]
     slashed = [f"..%5c..%5c{target}", f"....//{target}", f"a/../../{target}", f"..;/{target}", f"%00../{target}"]
@@ -282,19 +282,19 @@ def escapes(target: str) -> list[str]:
     return [*up, *encoded, *slashed, *absolute]
 
 
-def test_no_path_leads_out_of_the_artifacts(
+def test_no_path_leads_out_of_the_artifact_folder(
     servers: dict[str, Server], built: Repository, team_folder: Path, chaos: Chaos
 ) -> None:
     registration = files.read_json(built.paths.registration)
     experiment = json.loads(servers["team"].ask("POST", "/api/2.0/mlflow/experiments/create", b'{"name": "mine"}')[1])
     created = servers["team"].ask("POST", "/api/2.0/mlflow/runs/create", json.dumps(experiment).encode())[1]
     runs = {"ui": registration["run_id"], "team": json.loads(created)["run"]["info"]["run_id"]}
-    plain = b"of the run"
+    content = b"of the run"
     uploaded = "/api/2.0/mlflow-artifacts/artifacts/{}/{}/artifacts/mine.txt".format(experiment["experiment_id"], runs["team"])
-    assert servers["team"].ask("PUT", uploaded, plain)[0] == 200
-    assert servers["team"].ask("GET", f"/get-artifact?run_uuid={runs['team']}&path=mine.txt")[1] == plain
+    assert servers["team"].ask("PUT", uploaded, content)[0] == 200
+    assert servers["team"].ask("GET", f"/get-artifact?run_uuid={runs['team']}&path=mine.txt")[1] == content
     assert servers["ui"].ask("GET", f"/get-artifact?run_uuid={runs['ui']}&path=params.yaml")[0] == 200
-    assert servers["ui"].ask("PUT", "/api/2.0/mlflow-artifacts/artifacts/mine.txt", plain)[0] == 503
+    assert servers["ui"].ask("PUT", "/api/2.0/mlflow-artifacts/artifacts/mine.txt", content)[0] == 503
 
     tries = survived = lost = 0
     for name, targets in {"ui": ["params.yaml", "mlflow.db", "passwd"], "team": ["secret.txt", "server.db", "passwd"]}.items():
@@ -308,28 +308,28 @@ def test_no_path_leads_out_of_the_artifacts(
             "/api/2.0/mlflow/artifacts/list?run_id={run}&path={path}",
             "/static-files/{path}",
         ]
-        ways = [(route, path) for target in targets for path in escapes(target) for route in routes]
-        for route, path in ways[:: chaos.tries(12, 1)]:
+        attempts = [(route, path) for target in targets for path in escapes(target) for route in routes]
+        for route, path in attempts[:: chaos.tries(12, 1)]:
             _, body, _ = server.ask("GET", route.format(run=run, path=path))
-            given = any(mark in body for mark in (SECRET.encode(), b"SQLite format 3", b"root:", b"# Every choice"))
-            tries, survived, lost = tries + 1, survived + (not given), lost + given
+            leaked = any(mark in body for mark in (SECRET.encode(), b"SQLite format 3", b"root:", b"# Every choice"))
+            tries, survived, lost = tries + 1, survived + (not leaked), lost + leaked
         for path in escapes("planted.txt")[:: chaos.tries(4, 1)]:
             server.ask("PUT", f"/api/2.0/mlflow-artifacts/artifacts/{path}", b"evil")
             tries, survived = tries + 1, survived + (not written_outside(built, team_folder))
         assert server.ask(*server.good)[0] == 200
 
-    chaos.count(KIND, "an artifact's path that leads out of the artifacts", tries, survived, lost)
+    chaos.count(KIND, "an artifact path that leads out of the artifact folder", tries, survived, lost)
 
 
 def written_outside(built: Repository, team_folder: Path) -> list[Path]:
-    """What an upload left elsewhere than among the artifacts of the team's server."""
+    """Return the files that an upload wrote outside the artifacts of the team's server."""
     around = [built.paths.root.parent, team_folder.parent, ROOT]
     found = [file for folder in around for depth in ("", "*/") for file in folder.glob(f"{depth}*planted.txt")]
     return [*found, *Path("/").glob("planted.txt"), *Path("/etc").glob("planted.txt")]
 
 
 def routes_of_mlflow(folder: Path) -> list[tuple[str, str]]:
-    """Method and path of everything that MLflow's server answers, as a process apart finds it."""
+    """Return method and path of every route of MLflow's server, listed in a separate process."""
     code = (
         "import json; from mlflow.server import app; from mlflow.server.fastapi_app import app as fast\n"
         "flask = [(sorted(r.methods - {'HEAD', 'OPTIONS'}), r.rule) for r in app.url_map.iter_rules()]\n"
@@ -343,33 +343,33 @@ def routes_of_mlflow(folder: Path) -> list[tuple[str, str]]:
     return [(method, path) for methods, path in json.loads(done.stdout.splitlines()[-1]) for method in methods]
 
 
-def test_without_the_password_nothing_is_answered(servers: dict[str, Server], tmp_path: Path, chaos: Chaos) -> None:
-    """The team's server on each of its routes, and the model's where it listens elsewhere."""
-    open_to_all = {
+def test_requests_without_the_password_are_refused(servers: dict[str, Server], tmp_path: Path, chaos: Chaos) -> None:
+    """Try every route of the team's server, and the exposed model server."""
+    public = {
         "/health",
         "/version",
         "/api/3.0/mlflow/server-info",
         "/ajax-api/3.0/mlflow/server-info",
-    }  # by MLflow's intent
-    routes = [entry for entry in routes_of_mlflow(tmp_path) if entry[1] not in open_to_all]
+    }  # MLflow answers these without a password on purpose
+    routes = [entry for entry in routes_of_mlflow(tmp_path) if entry[1] not in public]
     assert len(routes) > 200
     wrong = ["", basic("admin", "password1234"), basic("admin", ""), basic("", ""), "Basic", "Bearer x", f"Bearer {SECRET}"]
     tries = survived = 0
-    for given in wrong[: chaos.tries(1, len(wrong))]:
-        # MLflow fails, with nothing said, on what it expects no name in; and it takes its time over each name.
-        refusals = (401, 404, 405, 500) if given.startswith("Bearer") else (401, 404, 405)
-        for method, rule in routes[:: 1 if chaos.tries(0, 1) and not given else 5]:
+    for credentials in wrong[: chaos.tries(1, len(wrong))]:
+        # MLflow answers 500 to credentials without a user name. It is slow to check a user, so most get every fifth route.
+        refusals = (401, 404, 405, 500) if credentials.startswith("Bearer") else (401, 404, 405)
+        for method, rule in routes[:: 1 if chaos.tries(0, 1) and not credentials else 5]:
             path = rule.replace("<path:", "<").translate(str.maketrans("<>{}", "1111")).replace(" ", "")
-            status, *_ = servers["team"].ask(method, path, b"{}", Authorization=given)
+            status, *_ = servers["team"].ask(method, path, b"{}", Authorization=credentials)
             tries, survived = tries + 1, survived + (status in refusals)
     server = servers["serve"]
-    for given in (*wrong[:-1], basic("admin", SECRET), f"Bearer {SECRET}x", f"Bearer {SECRET[:-1]}", SECRET, "Bearer é"):
-        tries, survived = tries + 1, survived + (server.ask(*server.good, Authorization=given)[0] == 401)
+    for credentials in (*wrong[:-1], basic("admin", SECRET), f"Bearer {SECRET}x", f"Bearer {SECRET[:-1]}", SECRET, "Bearer é"):
+        tries, survived = tries + 1, survived + (server.ask(*server.good, Authorization=credentials)[0] == 401)
 
-    chaos.count(KIND, "a request without the password, or the token", tries, survived)
+    chaos.count(KIND, "a request without the password or token", tries, survived)
 
 
-def test_a_wrong_password_is_told_before_anything_is_trained(
+def test_a_wrong_password_is_reported_before_training(
     built: Repository, servers: dict[str, Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths, uri = Paths(tmp_path / "tree"), f"http://127.0.0.1:{servers['team'].port}"
@@ -397,7 +397,7 @@ def test_a_wrong_password_is_told_before_anything_is_trained(
         ({"EXPOSE": "1", "HOSTS": "a.example", "PASSWORD": ""}, "PASSWORD"),
     ],
 )
-def test_the_teams_server_starts_nowhere_else_without_confirmation_names_and_password(
+def test_the_teams_server_is_exposed_only_with_confirmation_host_names_and_password(
     settings: dict[str, str], message: str
 ) -> None:
     needed = {"STORE": "sqlite://", "ARTIFACTS": "a", "PASSWORD": SECRET, "SECRET": "s", "HOST": "0.0.0.0"}  # noqa: S104 - refused
@@ -419,7 +419,7 @@ def test_the_teams_server_starts_nowhere_else_without_confirmation_names_and_pas
         (("--expose", NAME), "short", "found one of 5"),
     ],
 )
-def test_the_model_is_served_nowhere_else_without_names_and_a_token(
+def test_the_model_server_is_exposed_only_with_host_names_and_a_token(
     built: Repository, arguments: Sequence[str], token: str, message: str
 ) -> None:
     command = [sys.executable, "-m", "pipeline.serve", "--host", "0.0.0.0", *arguments]  # noqa: S104 - refused
@@ -441,7 +441,7 @@ class Evil:
         return open, (str(self.marker), "w")
 
 
-def test_no_array_with_objects_in_it_is_unpickled(built: Repository, tmp_path: Path, chaos: Chaos) -> None:
+def test_no_array_of_objects_is_unpickled(built: Repository, tmp_path: Path, chaos: Chaos) -> None:
     marker, objects = tmp_path / "ran", np.empty((2, 28, 28), dtype=object)
     objects[:] = Evil(marker)
     np.save(tmp_path / "images.npy", objects)
@@ -472,11 +472,11 @@ def test_no_array_with_objects_in_it_is_unpickled(built: Repository, tmp_path: P
             read()
         refused += 1
 
-    chaos.count(KIND, "an npy or npz file with a pickle in it", len(readers), refused, int(marker.exists()))
+    chaos.count(KIND, "an npy or npz file with a pickle", len(readers), refused, int(marker.exists()))
 
 
 def altered_network(edit: Callable[[Any], Any], path: Path, base: Path) -> None:
-    """The `.keras` file `base` with its config.json changed."""
+    """Copy the `.keras` file `base` to `path` with its config.json changed."""
     with zipfile.ZipFile(base) as source, zipfile.ZipFile(path, "w") as target:
         for name in source.namelist():
             content = source.read(name)
@@ -484,7 +484,7 @@ def altered_network(edit: Callable[[Any], Any], path: Path, base: Path) -> None:
 
 
 def keras_attacks(marker: Path) -> dict[str, Callable[[Any], Any]]:
-    """Changes to the config.json of a network by which loading it was made to run code."""
+    """Return changes to the config.json of a network that make loading it run code."""
     unpickled = base64.b64encode(pickle.dumps(Evil(marker))).decode()
     unsafe = {"module": "keras.config", "class_name": "function", "config": "enable_unsafe_deserialization"}
     fetched = {"module": "keras.utils", "class_name": "function", "config": "get_file"}
@@ -498,13 +498,13 @@ def keras_attacks(marker: Path) -> dict[str, Callable[[Any], Any]]:
         return edit
 
     def activation(content: Any) -> Any:
-        place = next(each for each in content["config"]["layers"] if each["class_name"] == "Dense")
-        place["config"]["activation"] = {"module": "builtins", "class_name": "function", "config": "exec"}
+        dense = next(each for each in content["config"]["layers"] if each["class_name"] == "Dense")
+        dense["config"]["activation"] = {"module": "builtins", "class_name": "function", "config": "exec"}
         return content
 
     return {
         "another module's class": layer("Popen", {"args": ["touch", str(marker)]}, "subprocess"),
-        "a module beside it": layer("X", {}, "evil_module"),
+        "a module in the same folder": layer("X", {}, "evil_module"),
         "a pickled module of PyTorch": layer("TorchModuleWrapper", {"name": "t", "module": unpickled}),
         "a builtin as activation": activation,
         "safe mode switched off": layer("Lambda", {"name": "l", "function": unsafe, "arguments": {}}),
@@ -543,11 +543,11 @@ def test_no_code_in_a_keras_file_is_run(
             network.load(file)
         refused += 1
 
-    chaos.count(KIND, "a Keras file with code in it", len(planted), refused, int(marker.exists()))
+    chaos.count(KIND, "a Keras file with code", len(planted), refused, int(marker.exists()))
 
 
 def mlmodels(marker: Path) -> dict[str, Callable[[Any], Any]]:
-    """Changes to an MLmodel by which MLflow would load something else."""
+    """Return changes to an MLmodel file that make MLflow load something other than plain ONNX."""
 
     def function(**settings: Any) -> Callable[[Any], Any]:
         return lambda content: content["flavors"]["python_function"].update(settings)
@@ -561,7 +561,7 @@ def mlmodels(marker: Path) -> dict[str, Callable[[Any], Any]]:
     return {
         "a pickle of scikit-learn": function(loader_module="mlflow.sklearn", data="model.pkl", serialization_format="pickle"),
         "a pickled function": function(loader_module="mlflow.pyfunc.model", python_model="model.pkl"),
-        "a module of its own": function(loader_module="evil_module", code="code"),
+        "a planted module": function(loader_module="evil_module", code="code"),
         "code beside ONNX": function(code="code"),
         "code of the ONNX flavour": onnx(code="code"),
         "another file": function(data="../model.onnx"),
@@ -571,12 +571,12 @@ def mlmodels(marker: Path) -> dict[str, Callable[[Any], Any]]:
         "a further flavour": flavour(sklearn={"pickled_model": "model.pkl"}),
         "no ONNX": lambda content: content["flavors"].pop("onnx"),
         "no loader": lambda content: content["flavors"]["python_function"].pop("loader_module"),
-        "flavours that are none": lambda content: content.update(flavors=["onnx", "python_function"]),
+        "a list instead of flavours": lambda content: content.update(flavors=["onnx", "python_function"]),
     }
 
 
 def plant(folder: Path, marker: Path, source: Path, edit: Callable[[Any], Any]) -> None:
-    """The model at `source` in `folder`, with what attacks would run beside it, and its MLmodel changed."""
+    """Copy the model at `source` to `folder`, add the files that attacks would run, and change its MLmodel."""
     shutil.copytree(source, folder)
     (folder / "model.pkl").write_bytes(pickle.dumps(Evil(marker)))
     (folder / "code").mkdir()
@@ -587,8 +587,8 @@ def plant(folder: Path, marker: Path, source: Path, edit: Callable[[Any], Any]) 
     yaml.dump(content, folder / "MLmodel")
 
 
-def version_of(client: Any, name: str, folder: Path, tags: dict[str, str]) -> None:
-    """Register what lies in `folder`, as champion."""
+def register(client: Any, name: str, folder: Path, tags: dict[str, str]) -> None:
+    """Register the model in `folder` as champion."""
     version = client.create_model_version(name, folder.as_uri(), tags=tags)
     client.set_registered_model_alias(name, "champion", version.version)
 
@@ -607,11 +607,11 @@ def test_a_registered_model_that_is_not_plain_onnx_is_not_loaded(
     client.create_registered_model(name)
     tags = {"onnx_sha256": files.sha256(source / "model.onnx"), "int8_sha256": files.sha256(source / "model.int8.onnx")}
     options = argparse.Namespace(host="127.0.0.1", expose="", port=free_port(), alias="champion")
-    monkeypatch.setattr("uvicorn.run", lambda *_, **__: None)  # what would be served
-    version_of(client, name, source, tags)
+    monkeypatch.setattr("uvicorn.run", lambda *_, **__: None)  # do not start the server
+    register(client, name, source, tags)
     assert serve.run(options, params, paths) == 0
     attacks = mlmodels(marker)
-    plant(tmp_path / "control", marker, source, attacks["a module of its own"])
+    plant(tmp_path / "control", marker, source, attacks["a planted module"])
     with contextlib.suppress(Exception):
         mlflow.pyfunc.load_model(str(tmp_path / "control"))
     assert marker.exists(), "the attack does not work"
@@ -620,56 +620,58 @@ def test_a_registered_model_that_is_not_plain_onnx_is_not_loaded(
     refused = 0
     for number, edit in enumerate(attacks.values()):
         plant(tmp_path / f"planted-{number}", marker, source, edit)
-        version_of(client, name, tmp_path / f"planted-{number}", tags)
+        register(client, name, tmp_path / f"planted-{number}", tags)
         with pytest.raises(UnsafeModelError, match="The model was not loaded"):
             serve.run(options, params, paths)
-        open_model(f"models:/{name}@champion", None, params, paths)  # which takes model.onnx, and nothing else
+        open_model(f"models:/{name}@champion", None, params, paths)  # opens model.onnx only
         refused += 1
-    version_of(client, name, source, tags | {"onnx_sha256": "0" * 64})
+    register(client, name, source, tags | {"onnx_sha256": "0" * 64})
     with pytest.raises(AlteredModelError):
         serve.run(options, params, paths)
     with pytest.raises(PipelineError, match="expected the file with SHA-256 0000"):
         open_model(f"models:/{name}@champion", None, params, paths)
 
-    chaos.count(KIND, "a registered model that MLflow would run code of", len(attacks) + 1, refused + 1, int(marker.exists()))
+    chaos.count(KIND, "a registered model whose code MLflow would run", len(attacks) + 1, refused + 1, int(marker.exists()))
 
 
-def holding(secret: str, root: Path, but: Sequence[str] = ()) -> list[str]:
-    """The files below `root` that hold `secret`, by their names in it, but for those where it belongs."""
+def files_with(secret: str, root: Path, allowed: Sequence[str] = ()) -> list[str]:
+    """Return the files under `root` that contain `secret`, as relative paths, except the `allowed` ones."""
     found = [path for path in root.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
-    return sorted({path.relative_to(root).as_posix() for path in found} - set(but))
+    return sorted({path.relative_to(root).as_posix() for path in found} - set(allowed))
 
 
-def test_credentials_reach_neither_a_file_nor_a_line(
+def test_credentials_are_neither_printed_nor_written_to_other_files(
     subset: dict[str, Split], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chaos: Chaos
 ) -> None:
-    """Of the mirror, the git remote and the DVC remote: each is planted where it belongs, and looked for everywhere else."""
+    """Credentials of the mirror, the git remote and the DVC remote are only in the files that configure them."""
     (tmp_path / "netrc").write_text(f"machine 127.0.0.1 login someone password {SECRET}\n")
     (tmp_path / "netrc").chmod(0o600)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    dead, belongs = free_port(), [".dvc/config.local", ".git/config"]
+    unused_port, allowed = free_port(), [".dvc/config.local", ".git/config"]
     with web.serving() as site:
         for key, name in NAMES.items():
             split, kind = key.split("_")
-            given = web.content(idx(getattr(subset[split], kind)))
-            site.answers[f"/{name}"] = web.to_whom(basic("someone", SECRET), given)
+            answer = web.content(idx(getattr(subset[split], kind)))
+            site.answers[f"/{name}"] = web.to_whom(basic("someone", SECRET), answer)
         clone = make_clone(tmp_path / "clone", subset, {"fetch.sources": [site.url]})
         root = clone.paths.root
-        git(root, "remote", "add", "origin", f"http://oauth2:{SECRET}@127.0.0.1:{dead}/repository.git")
-        clone.run("dvc", "remote", "add", "--local", "--default", "store", f"http://someone:{SECRET}@127.0.0.1:{dead}/store")
+        git(root, "remote", "add", "origin", f"http://oauth2:{SECRET}@127.0.0.1:{unused_port}/repository.git")
+        clone.run(
+            "dvc", "remote", "add", "--local", "--default", "store", f"http://someone:{SECRET}@127.0.0.1:{unused_port}/store"
+        )
         done = [clone.run("dvc", "repro", "--single-item", "fetch"), clone.run("dvc", "push")]
-    shown = "".join(each.stdout + each.stderr for each in done)
-    assert (done[0].returncode, done[1].returncode == 0) == (0, False), shown
+    printed = "".join(each.stdout + each.stderr for each in done)
+    assert (done[0].returncode, done[1].returncode == 0) == (0, False), printed
     publisher = Publisher(root)
     for publish in (lambda: publisher.dvc("push"), lambda: publisher.git("push", "origin", "HEAD"), publisher.push):
         with pytest.raises(RepositoryError) as failed:
             publish()
-        shown += str(failed.value)
-    lost = [SECRET in shown, *holding(SECRET, root, belongs)]
+        printed += str(failed.value)
+    lost = [SECRET in printed, *files_with(SECRET, root, allowed)]
     tries = 5
 
-    address = f"http://someone:{SECRET}@127.0.0.1:{dead}/"
+    address = f"http://someone:{SECRET}@127.0.0.1:{unused_port}/"
     faults: list[dict[str, Any]] = [
         {"fetch.sources": [address]},
         {"fetch.sources": [f"https://example.org/?X-Amz-Signature={SECRET}"]},
@@ -688,27 +690,30 @@ def test_credentials_reach_neither_a_file_nor_a_line(
         assert "fetch." in printed
         assert "expected" in printed
         assert refused.returncode != 0
-        lost += [SECRET in printed, *holding(SECRET, root, [*belongs, "params.yaml"])]
+        lost += [SECRET in printed, *files_with(SECRET, root, [*allowed, "params.yaml"])]
         tries += 1
 
     found = sum(map(bool, lost))
-    chaos.count(KIND, "a password of a mirror, of git or of DVC, in use and in faults", tries, tries, found)
+    chaos.count(KIND, "a password of a mirror, of git or of DVC, in use and in errors", tries, tries, found)
 
 
-def test_the_password_of_the_store_reaches_neither_a_file_nor_a_line(
+def test_the_password_of_the_store_is_neither_printed_nor_written(
     built: Repository, servers: dict[str, Server], team_folder: Path, tmp_path: Path, chaos: Chaos
 ) -> None:
     copy = tmp_path / "tree"
     shutil.copytree(built.paths.root, copy, ignore=shutil.ignore_patterns("mlruns", "source"))
-    dead, team = free_port(), servers["team"].port
-    who = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": SECRET}
+    unused_port, team = free_port(), servers["team"].port
+    user = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": SECRET}
     settings: list[tuple[dict[str, str], bool]] = [
         ({"MLFLOW_TRACKING_URI": f"http://admin:{SECRET}@127.0.0.1:{team}"}, True),
-        ({"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{team}"} | who, True),
-        ({"MLFLOW_TRACKING_URI": f"http://admin:{SECRET}@127.0.0.1:{dead}", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}, False),
+        ({"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{team}"} | user, True),
+        (
+            {"MLFLOW_TRACKING_URI": f"http://admin:{SECRET}@127.0.0.1:{unused_port}", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"},
+            False,
+        ),
         ({"MLFLOW_TRACKING_URI": f"http://admin:{SECRET}x@127.0.0.1:{team}"}, False),
-        ({"MLFLOW_TRACKING_URI": f"postgresql://admin:{SECRET}@127.0.0.1:{dead}/mlflow"}, False),
-        ({"MLFLOW_TRACKING_URI": f"nonsense://admin:{SECRET}@127.0.0.1:{dead}/mlflow"}, False),
+        ({"MLFLOW_TRACKING_URI": f"postgresql://admin:{SECRET}@127.0.0.1:{unused_port}/mlflow"}, False),
+        ({"MLFLOW_TRACKING_URI": f"nonsense://admin:{SECRET}@127.0.0.1:{unused_port}/mlflow"}, False),
     ]
     chosen = settings if chaos.tries(0, 1) else [settings[0], settings[3]]
     lost: list[Any] = []
@@ -722,7 +727,7 @@ def test_the_password_of_the_store_reaches_neither_a_file_nor_a_line(
             timeout=300,
         )
         assert (done.returncode == 0) is succeeds, done.stderr
-        lost += [SECRET in done.stdout + done.stderr, *holding(SECRET, copy)]
-        lost += holding(SECRET, team_folder, ["secret.txt"])
+        lost += [SECRET in done.stdout + done.stderr, *files_with(SECRET, copy)]
+        lost += files_with(SECRET, team_folder, ["secret.txt"])
 
-    chaos.count(KIND, "the password of the MLflow store, in use and in faults", len(chosen), len(chosen), sum(map(bool, lost)))
+    chaos.count(KIND, "the password of the MLflow store, in use and in errors", len(chosen), len(chosen), sum(map(bool, lost)))

@@ -29,13 +29,13 @@ BEFORE_CHANGE = Path(__file__).parent / "before_change"
 class Undisturbed(NamedTuple):
     """An undisturbed run of a stage."""
 
-    seconds: float  # from its start to the end of DVC
-    changes: int  # of files
-    digests: dict[str, str]  # of every output
+    seconds: float  # from the start of the stage to the end of DVC
+    changes: int  # number of changes to files
+    digests: dict[str, str]  # SHA-256 of every output
 
 
 def clone_of(built: Repository, root: Path, subset: dict[str, Split]) -> Clone:
-    """A clone in which DVC has every output of `built`."""
+    """Return a clone in which DVC has every output of `built`."""
     clone = clone_with_outputs(built, root, subset, {})
     commit(clone)
     return clone
@@ -47,7 +47,7 @@ def commit(clone: Clone) -> None:
 
 
 def content(clone: Clone) -> dict[str, str]:
-    """SHA-256 of every file in the folders of outputs; "" for outputs that differ from run to run."""
+    """Return the SHA-256 of every file in data/: "" for outputs that differ from run to run, "unexpected" for other files."""
     found = {name: "" if name in TIME_DEPENDENT else digest for name, digest in clone.digests().items()}
     outputs = {clone.paths.root / name for name in found}
     others = (file for file in clone.paths.data.rglob("*") if file.is_file() and file not in outputs)
@@ -58,9 +58,9 @@ def content(clone: Clone) -> dict[str, str]:
 def undisturbed(clone: Clone, stage: str) -> Undisturbed:
     """Run `stage` and the stages after it, and record the result."""
     with victim(clone, stage) as dvc:
-        begun = time.monotonic()
+        start = time.monotonic()
         assert dvc.wait() == 0, output(clone)
-        seconds = time.monotonic() - begun
+        seconds = time.monotonic() - start
     changes = (clone.paths.root / "changes").stat().st_size
     clone.repro()
     commit(clone)
@@ -69,7 +69,7 @@ def undisturbed(clone: Clone, stage: str) -> Undisturbed:
 
 @contextmanager
 def victim(clone: Clone, stage: str, before: int = 0, whole_group: bool = False) -> Iterator["subprocess.Popen[bytes]"]:
-    """Start DVC in a new session; yield when it has started `stage`, which DVC does not know as complete."""
+    """Start DVC in a new session; yield when it has started `stage`, after removing its entry from dvc.lock."""
     shutil.rmtree(clone.paths.root / ".dvc" / "cache" / "runs", ignore_errors=True)  # otherwise DVC would restore the outputs
     yaml, lock = YAML(typ="safe"), clone.paths.root / "dvc.lock"
     known = yaml.load(lock)
@@ -100,7 +100,7 @@ def victim(clone: Clone, stage: str, before: int = 0, whole_group: bool = False)
 
 
 def output(clone: Clone) -> str:
-    """The output of DVC and of the stage so far."""
+    """Return the output of DVC and of the stage so far."""
     return (clone.paths.root / "printed").read_text(encoding="utf-8")
 
 
@@ -124,15 +124,15 @@ def kill(dvc: "subprocess.Popen[bytes]", what: str) -> bool:
 
 
 def lost(clone: Clone, expected: dict[str, str]) -> list[str]:
-    """Differences from an undisturbed run in outputs and the MLflow store, and files left behind."""
+    """Return the differences from an undisturbed run in outputs and MLflow store, and leftover temporary files."""
     found = content(clone)
     differing = [name for name in sorted({*found, *expected}) if found.get(name) != expected.get(name)]
     with closing(sqlite3.connect(clone.paths.database)) as store:
         (integrity,) = store.execute("PRAGMA integrity_check").fetchone()
         running = [f"run {run} is RUNNING" for (run,) in store.execute("SELECT run_uuid FROM runs WHERE status = 'RUNNING'")]
-    parts = [path.name for path in clone.paths.store.rglob("*.part*")]
-    half = [str(path) for path in dvc_cache.damaged(clone.paths.root / ".dvc" / "cache")]
-    return differing + parts + half + running + ([] if integrity == "ok" else [integrity])
+    temporary = [path.name for path in clone.paths.store.rglob("*.part*")]
+    damaged = [str(path) for path in dvc_cache.damaged(clone.paths.root / ".dvc" / "cache")]
+    return differing + temporary + damaged + running + ([] if integrity == "ok" else [integrity])
 
 
 class Tally:
@@ -145,31 +145,31 @@ class Tally:
     def recover(self, clone: Clone, expected: dict[str, str], moment: str) -> None:
         """Check that `dvc repro` after a fault at `moment` completes everything.
 
-        If DVC was killed while it wrote one of its own files, `dvc repro` refuses, and the repair of `make repro` must help.
-        The row says how often.
+        If DVC was killed while it wrote one of its own files, `dvc repro` fails, and the repair of `make repro` must fix it.
+        `cut_off` counts these cases.
         """
         done = clone.run("dvc", "repro")
         if done.returncode and clone.run("pipeline.check", "--lock").returncode == 0:
             done, self.cut_off = clone.run("dvc", "repro"), self.cut_off + 1
-        gone, self.tries = lost(clone, expected), self.tries + 1
+        differences, self.tries = lost(clone, expected), self.tries + 1
         self.survived += done.returncode == 0
-        self.lost += len(gone)
-        if done.returncode or gone:
-            print(f"{moment}: exit code {done.returncode}, lost {gone}\n{output(clone)}\n{done.stdout}\n{done.stderr}")
+        self.lost += len(differences)
+        if done.returncode or differences:
+            print(f"{moment}: exit code {done.returncode}, lost {differences}\n{output(clone)}\n{done.stdout}\n{done.stderr}")
 
 
 def survive(stage: str, clone: Clone, chaos: Chaos) -> None:
-    """Kill the stage at random moments, then just before random changes that it makes to files."""
+    """Kill the stage at random moments, then just before random changes to files."""
     whole = undisturbed(clone, stage)
     moments, tally = chaos.tries(1, 22), Tally(f"moments of {stage}")
     while tally.tries < moments:
         what, second = tally.rng.choice(["stage", "dvc", "everything"]), tally.rng.uniform(0, whole.seconds)
         with victim(clone, stage) as dvc:
             if not (_wait(dvc, second) and kill(dvc, what)):
-                continue  # it had ended
+                continue  # it had already ended
         tally.recover(clone, whole.digests, f"{what} killed {second:.3f} s after the start of {stage}")
-    apart = f" ({tally.cut_off} as DVC wrote its own file: `make repro`)" if tally.cut_off else ""
-    chaos.count(KIND, f"SIGKILL at a random moment of {stage}{apart}", tally.tries, tally.survived, tally.lost)
+    note = f" ({tally.cut_off} as DVC wrote its own file: `make repro`)" if tally.cut_off else ""
+    chaos.count(KIND, f"SIGKILL at a random moment of {stage}{note}", tally.tries, tally.survived, tally.lost)
 
     wanted, tally = min(chaos.tries(1, 10), whole.changes), Tally(f"changes of {stage}")
     numbers = iter(tally.rng.sample(range(1, whole.changes + 1), whole.changes))
@@ -177,13 +177,13 @@ def survive(stage: str, clone: Clone, chaos: Chaos) -> None:
         number = next(numbers)
         with victim(clone, stage, before=number, whole_group=tally.rng.random() < 0.5) as dvc:
             if dvc.wait() == 0:
-                continue  # this time the stage changed fewer files, because it asked the store less often
+                continue  # this time the stage made fewer changes, because it queried the store less often
         tally.recover(clone, whole.digests, f"killed before change {number} of {whole.changes} of {stage}")
     chaos.count(KIND, f"SIGKILL before a change of files by {stage}", tally.tries, tally.survived, tally.lost)
 
 
 def _wait(dvc: "subprocess.Popen[bytes]", seconds: float) -> bool:
-    """Whether `dvc` still runs after `seconds`."""
+    """Return whether `dvc` still runs after `seconds`."""
     try:
         dvc.wait(seconds)
     except subprocess.TimeoutExpired:

@@ -1,11 +1,11 @@
-"""SIGKILL for a stage just before it changes its files for the n-th time. Python imports this first, from PYTHONPATH."""
+"""Kill a stage just before its n-th change to files. Python imports this module first, from PYTHONPATH."""
 
 import os
 import signal
 import sys
 
 STAGE = f"pipeline.{os.environ.get('KILL_STAGE')}"
-NUMBER = int(os.environ.get("KILL_BEFORE", "0"))  # 0 never
+NUMBER = int(os.environ.get("KILL_BEFORE", "0"))  # 0: never
 WHOLE_GROUP = os.environ.get("KILL_GROUP") == "1"
 
 CHANGING = {"os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink", "os.truncate"}
@@ -20,7 +20,7 @@ def changes(event: str, arguments: tuple) -> bool:
 
 
 if sys.orig_argv[-1] == STAGE:
-    log = os.open(os.environ["KILL_LOG"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)  # a byte for each change
+    log = os.open(os.environ["KILL_LOG"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)  # one byte per change
     done = 0
 
     def audit(event: str, arguments: tuple) -> None:
