@@ -42,7 +42,7 @@ PLAIN = {
 
 
 def timed(folder: Path, *command: str) -> float:
-    """Seconds that a command takes.
+    """Run a command and return its seconds.
 
     Raises:
         RuntimeError: the command failed.
@@ -63,12 +63,12 @@ def python(folder: Path, *arguments: str) -> Callable[[], float]:
 
 
 def interleaved(contenders: Mapping[str, Callable[[], float]]) -> dict[str, list[float]]:
-    """Seconds of each contender in `ROUNDS` interleaved rounds."""
-    taken: dict[str, list[float]] = {name: [] for name in contenders}
+    """Return the seconds of each contender in `ROUNDS` interleaved rounds."""
+    times: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(ROUNDS):
         for name, contender in contenders.items():
-            taken[name].append(contender())
-    return taken
+            times[name].append(contender())
+    return times
 
 
 def clone(folder: Path, changes: Mapping[str, Any]) -> Path:
@@ -79,15 +79,15 @@ def clone(folder: Path, changes: Mapping[str, Any]) -> Path:
     for name, value in changes.items():
         *sections, key = name.split(".")
         section = content
-        for each in sections:
-            section = section[each]
+        for parent in sections:
+            section = section[parent]
         section[key] = value
     yaml.dump(content, path)
     dvc(folder, "repro")()
     return folder
 
 
-def emptied(built: Path, folder: Path) -> Path:
+def empty_copy(built: Path, folder: Path) -> Path:
     """Copy the pipeline with commands that do nothing, to measure the overhead of DVC."""
     shutil.copytree(built, folder, symlinks=True)
     path, yaml = folder / "dvc.yaml", YAML()
@@ -107,44 +107,47 @@ def _persistent(entry: Any) -> Any:
     return {name: {**options, "persist": True}}
 
 
-def whole(built: Path, empty: Path) -> tuple[Row, str]:
+def repro_forced(built: Path, empty: Path) -> tuple[Row, str]:
     """`dvc repro --force` against its lower bound: imports, DVC and the matrix products of the fit."""
     read = params.load(built / "params.yaml").train
     imports = {f"import {names}": python(built, "-c", f"import {names}") for names in IMPORTS.values()}
-    taken = interleaved(
+    times = interleaved(
         {"dvc repro --force": dvc(built, "repro", "--force"), "DVC": dvc(empty, "repro", "--force"), **imports}
     )
     products = interleave({"products": ["products", "training", str(read.batch_size)]}, rounds=ROUNDS)["products"]
     fit = statistics.median(products) * read.epochs * (1 - read.validation_split)
-    minimum = [fit + sum(taken[name][number] for name in taken if name != "dvc repro --force") for number in range(ROUNDS)]
-    times = taken | {"matrix products of the fit": [fit], "lower bound": minimum}
+    lower_bound = [fit + sum(times[name][number] for name in times if name != "dvc repro --force") for number in range(ROUNDS)]
+    times |= {"matrix products of the fit": [fit], "lower bound": lower_bound}
     row = Row("time of `dvc repro --force`", "lower bound", ratio(times, "dvc repro --force", "lower bound"), most=1.25)
     return row, seconds(times)
 
 
-def short(plain: Path) -> tuple[Row, str]:
+def repro_short(plain: Path) -> tuple[Row, str]:
     """The pipeline with 5 epochs without augmentation against the minimal script."""
     pipeline, bare = "dvc repro --force, 5 epochs without augmentation", "bare.py"
-    taken = interleaved({pipeline: dvc(plain, "repro", "--force"), bare: python(plain, str(BARE))})
-    what = ratio(taken, pipeline, bare)
-    return Row("time of `dvc repro --force`, 5 epochs without augmentation", "minimal script", what, most=1.0), seconds(taken)
+    times = interleaved({pipeline: dvc(plain, "repro", "--force"), bare: python(plain, str(BARE))})
+    factor = ratio(times, pipeline, bare)
+    return Row("time of `dvc repro --force`, 5 epochs without augmentation", "minimal script", factor, most=1.0), seconds(
+        times
+    )
 
 
-def nothing(built: Path, empty: Path) -> tuple[Row, str]:
-    taken = interleaved({"dvc repro, nothing to do": dvc(built, "repro"), "empty pipeline": dvc(empty, "repro")})
-    what = ratio(taken, "dvc repro, nothing to do", "empty pipeline")
-    return Row("time of `dvc repro`, nothing to do", "DVC on an empty pipeline", what, most=1.2), seconds(taken)
+def repro_unchanged(built: Path, empty: Path) -> tuple[Row, str]:
+    """`dvc repro` with nothing to do, against DVC on an empty pipeline."""
+    times = interleaved({"dvc repro, nothing to do": dvc(built, "repro"), "empty pipeline": dvc(empty, "repro")})
+    factor = ratio(times, "dvc repro, nothing to do", "empty pipeline")
+    return Row("time of `dvc repro`, nothing to do", "DVC on an empty pipeline", factor, most=1.2), seconds(times)
 
 
 def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         built, plain = clone(root / "built", {}), clone(root / "plain", PLAIN)
-        empty = emptied(built, root / "empty")
-        parts = [nothing(built, empty), short(plain), whole(built, empty)]
+        empty = empty_copy(built, root / "empty")
+        measured = [repro_unchanged(built, empty), repro_short(plain), repro_forced(built, empty)]
     described = report.machine("python -m bench.commands", "tensorflow", "mlflow", "great-expectations", "dvc")
-    details = "\n\n".join(detail for _, detail in parts)
-    report.put("Whole commands", f"{described}\n\n{table([row for row, _ in parts])}\n\n{details}\n")
+    details = "\n\n".join(detail for _, detail in measured)
+    report.put("Whole commands", f"{described}\n\n{table([row for row, _ in measured])}\n\n{details}\n")
     return 0
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 ROUNDS = 7
-REST = 0.5  # seconds between rounds; the threads of OpenBLAS take some hundredths to go idle
+REST = 0.5  # seconds between rounds; the threads of OpenBLAS take some hundredths of a second to go idle
 PEERS = Path(".venv/peers/bin/python")
 
 
@@ -22,7 +22,7 @@ class Worker(NamedTuple):
     answers: IO[str]
 
     def run(self) -> float:
-        """Seconds of one round. Rests first, until the threads of the previous process have stopped spinning."""
+        """Run a round and return its seconds. Wait first, until the threads of the previous process are idle."""
         time.sleep(REST)
         self.requests.write("round\n")
         self.requests.flush()
@@ -51,7 +51,7 @@ def worker(command: Sequence[str]) -> Iterator[Worker]:
 
 
 def interleave(contenders: Mapping[str, Sequence[str]], rounds: int = ROUNDS) -> dict[str, list[float]]:
-    """Seconds of each round of each contender, after two rounds of warm-up."""
+    """Return the seconds of each round of each contender, after two rounds of warm-up."""
     with ExitStack() as stack:
         workers = {name: stack.enter_context(worker(command)) for name, command in contenders.items()}
         for each in [*workers.values()] * 2:

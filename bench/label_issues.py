@@ -1,4 +1,4 @@
-"""Planted label errors found by pipeline.validation.label_issues and by cleanlab: `python -m bench.label_issues`.
+"""Compare how label_issues and cleanlab find planted label errors: `python -m bench.label_issues`.
 
 cleanlab gets the same features, as out-of-fold probabilities of scikit-learn's quadratic discriminant analysis. The errors are
 planted into MNIST's training split. Each ranks all images; the result is the share of planted errors that it ranks above the
@@ -65,12 +65,12 @@ def out_of_fold(data: Labelled) -> npt.NDArray[np.float64]:
     return probabilities
 
 
-def ours(data: Labelled) -> Scores:
+def rank_by_label_issues(data: Labelled) -> Scores:
     (scores,) = label_issues.excess_margins(data, [], CLASSES)
     return scores
 
 
-def cleanlab(method: str) -> Rank:
+def rank_by_cleanlab(method: str) -> Rank:
     def rank(data: Labelled) -> Scores:
         from cleanlab.rank import get_label_quality_scores
 
@@ -79,14 +79,14 @@ def cleanlab(method: str) -> Rank:
     return rank
 
 
-def found_at(scores: Scores, planted: npt.NDArray[np.bool_], alarms: int) -> float:
-    """The share of planted errors ranked before the first `alarms` + 1 correct labels."""
+def share_found(scores: Scores, planted: npt.NDArray[np.bool_], alarms: int) -> float:
+    """Return the share of planted errors that rank before the first `alarms` + 1 correct labels."""
     bound = np.sort(scores[~planted])[-alarms - 1]
     return float((scores[planted] > bound).mean())
 
 
-def measured(rank: Rank, data: Labelled) -> tuple[Scores, float, float]:
-    """The scores, seconds, and megabytes of memory at the peak."""
+def measure(rank: Rank, data: Labelled) -> tuple[Scores, float, float]:
+    """Return the scores, the seconds, and the peak memory in megabytes."""
     start = time.perf_counter()
     scores = rank(data)
     seconds = time.perf_counter() - start
@@ -98,7 +98,10 @@ def measured(rank: Rank, data: Labelled) -> tuple[Scores, float, float]:
 
 
 def ranking_rows(features: near_duplicates.Floats, labels: Pixels) -> list[list[str]]:
-    contenders = {"label_issues": ours, **{f"cleanlab, {method}": cleanlab(method) for method in METHODS}}
+    contenders = {
+        "label_issues": rank_by_label_issues,
+        **{f"cleanlab, {method}": rank_by_cleanlab(method) for method in METHODS},
+    }
     rows = []
     for plant, change in PLANTS.items():
         results: dict[str, list[tuple[float, float, float]]] = {name: [] for name in contenders}
@@ -107,10 +110,10 @@ def ranking_rows(features: near_duplicates.Floats, labels: Pixels) -> list[list[
             data = Labelled(features, change(labels, np.random.default_rng(seed)))
             planted = data.labels != labels
             for name, rank in contenders.items():
-                scores, seconds, megabytes = measured(rank, data)
+                scores, seconds, megabytes = measure(rank, data)
                 if name == "label_issues":
                     alarms.append(int((scores[~planted] >= 0).sum()))
-                results[name].append((found_at(scores, planted, alarms[-1]), seconds, megabytes))
+                results[name].append((share_found(scores, planted, alarms[-1]), seconds, megabytes))
         for name, each in results.items():
             found, seconds, megabytes = (median(values) for values in zip(*each, strict=True))
             rows.append([plant, name, f"{median(alarms):,.0f}", f"{found:.1%}", f"{seconds:.1f}", f"{megabytes:,.0f}"])
@@ -118,14 +121,14 @@ def ranking_rows(features: near_duplicates.Floats, labels: Pixels) -> list[list[
 
 
 def filter_rows(features: near_duplicates.Floats, labels: Pixels) -> list[list[str]]:
-    """What each method flags at its own threshold."""
+    """Return a row for each method: what it flags at its own threshold."""
     from cleanlab.filter import find_label_issues
 
     rows = []
     for plant, change in {"none": lambda labels, _: labels, **PLANTS}.items():
         data = Labelled(features, change(labels, np.random.default_rng(0)))
         planted, probabilities = data.labels != labels, out_of_fold(data)
-        flags = {"label_issues": ours(data) >= 0} | {
+        flags = {"label_issues": rank_by_label_issues(data) >= 0} | {
             f"cleanlab, {kind}": find_label_issues(data.labels.astype(int), probabilities, filter_by=kind, n_jobs=1)
             for kind in FILTERS
         }

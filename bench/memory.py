@@ -21,7 +21,7 @@ LIMIT = 1.3  # largest peak memory of a stage, as a multiple of the bare import 
 
 
 class Cost(NamedTuple):
-    """Time and memory of one process, by the operating system."""
+    """Time and memory of one process, as the operating system reports them."""
 
     seconds: float
     peak_megabytes: float  # resident set, with memory-mapped file pages, which the system can reclaim
@@ -31,7 +31,7 @@ class Cost(NamedTuple):
 def measure(*arguments: str, folder: Path = Path()) -> Cost:
     """Run Python with `arguments` in `folder`, without output.
 
-    The calling process must be small: until a child starts its program, it counts with its parent's memory.
+    Call this from a small process: until a child starts its program, its peak includes its parent's memory.
 
     Raises:
         RuntimeError: the command failed.

@@ -72,38 +72,38 @@ def costs(images: int) -> tuple[dict[str, Cost], float]:
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
             pool.submit(write_source, folder / "source", images).result()
         write_params(folder, images)
-        found = {stage: measure("-m", f"pipeline.{stage}", folder=folder) for stage in STAGES}
-        return found, (folder / "data" / "raw" / "train_images.npy").stat().st_size / 2**20
+        by_stage = {stage: measure("-m", f"pipeline.{stage}", folder=folder) for stage in STAGES}
+        return by_stage, (folder / "data" / "raw" / "train_images.npy").stat().st_size / 2**20
 
 
-def rows(found: dict[int, tuple[dict[str, Cost], float]]) -> list[Row]:
+def rows(results: dict[int, tuple[dict[str, Cost], float]]) -> list[Row]:
     table_rows = []
     for stage in STAGES:
         small, large = [
-            (found[more][0][stage].seconds - found[few][0][stage].seconds) / (more - few) for few, more in pairwise(SIZES)
+            (results[more][0][stage].seconds - results[few][0][stage].seconds) / (more - few) for few, more in pairwise(SIZES)
         ]
-        grown = found[SIZES[-1]][0][stage].private_megabytes - found[SIZES[0]][0][stage].private_megabytes
-        data = found[SIZES[-1]][1] - found[SIZES[0]][1]
+        growth = results[SIZES[-1]][0][stage].private_megabytes - results[SIZES[0]][0][stage].private_megabytes
+        data = results[SIZES[-1]][1] - results[SIZES[0]][1]
         table_rows.append(
             Row(f"{stage}: time of one more image, from {SIZES[1]:,} on", f"up to {SIZES[1]:,}", large / small, most=1.2)
         )
-        table_rows.append(Row(f"{stage}: growth of private memory", "growth of the data", grown / data, most=1.0))
+        table_rows.append(Row(f"{stage}: growth of private memory", "growth of the data", growth / data, most=1.0))
     return table_rows
 
 
 def main() -> int:
-    found = {images: costs(images) for images in SIZES}
+    results = {images: costs(images) for images in SIZES}
     cells = [
         [
             f"{images:,}",
             f"{megabytes:.0f}",
             *(f"{cost[stage].seconds:.1f} s, {cost[stage].private_megabytes:.0f} MB" for stage in STAGES),
         ]
-        for images, (cost, megabytes) in found.items()
+        for images, (cost, megabytes) in results.items()
     ]
     described = report.machine("python -m bench.scale", "tensorflow", "great-expectations")
     sizes = report.table(["training images", "MB", *STAGES], cells)
-    report.put("More images", f"{described} One run of each; train takes one epoch.\n\n{table(rows(found))}\n\n{sizes}\n")
+    report.put("More images", f"{described} One run of each; train takes one epoch.\n\n{table(rows(results))}\n\n{sizes}\n")
     return 0
 
 

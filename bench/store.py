@@ -1,4 +1,4 @@
-"""Speed of the MLflow store by its number of runs, on SQLite and on PostgreSQL: `python -m bench.store`.
+"""Speed of the MLflow store as its number of runs grows, on SQLite and on PostgreSQL: `python -m bench.store`.
 
 SQL writes the runs into a store that MLflow created, each with five parameters, five metrics and a tag. The timed calls are
 MLflow's own: the run list of the UI, the same list sorted by a metric, the writes of one run, and a registration.
@@ -48,7 +48,7 @@ ROWS = [
 
 
 def fill(engine: Any, experiment: str, low: int, high: int) -> None:
-    """Write the runs numbered from `low` to `high`."""
+    """Insert the runs with the numbers `low` to `high`."""
     kind = engine.dialect.name
     numbers = {"low": low, "high": high, "experiment": int(experiment)}
     with engine.begin() as connection:
@@ -100,8 +100,8 @@ def measure(uri: str) -> list[list[str]]:
     for size in SIZES:
         fill(engine, experiment, before + 1, size)
         before = size
-        found = {name: timed(call) for name, call in calls(client, experiment).items()}
-        rows.append([engine.dialect.name, f"{size:,}", *(f"{value:,.0f}" for value in found.values())])
+        times = {name: timed(call) for name, call in calls(client, experiment).items()}
+        rows.append([engine.dialect.name, f"{size:,}", *(f"{value:,.0f}" for value in times.values())])
     return rows
 
 

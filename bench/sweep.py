@@ -1,7 +1,7 @@
 """A sweep on two machines, one of which is killed: `python -m bench.sweep`.
 
 It runs in a clone of the current commit, on all of MNIST, with few epochs per trial. The machines are two Ray nodes on this
-one; the second is killed in mid-sweep. The results count the runs in the MLflow store. Then DVC reproduces the best trial.
+computer; one is killed during the sweep. The results count the runs in the MLflow store. Then DVC reproduces the best trial.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def machines() -> Iterator[Any]:
 
 
 def sweep(folder: Path, cluster: Any, after: int) -> float:
-    """Seconds of a sweep in which the second machine is killed after `after` trials.
+    """Run a sweep, kill the second machine after `after` trials, and return the seconds.
 
     Raises:
         RuntimeError: the sweep failed.
@@ -78,7 +78,7 @@ def table(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def in_store(folder: Path) -> list[tuple[str, str]]:
+def stored_runs(folder: Path) -> list[tuple[str, str]]:
     """Trial and status of each child run of the sweep in the MLflow store."""
     import mlflow
 
@@ -90,7 +90,7 @@ def in_store(folder: Path) -> list[tuple[str, str]]:
     return [(run.data.tags["trial"], run.info.status) for run in runs]
 
 
-def reproduced(folder: Path, best: dict[str, str]) -> tuple[float, float]:
+def reproduce(folder: Path, best: dict[str, str]) -> tuple[float, float]:
     """Validation loss and test accuracy of the experiment that the sweep queued for its best trial."""
     from dvc.api import DVCFileSystem
 
@@ -102,12 +102,12 @@ def reproduced(folder: Path, best: dict[str, str]) -> tuple[float, float]:
     return last["val_loss"], json.loads(tree.read_text(str(paths.metrics)))["accuracy"]
 
 
-def section(folder: Path, seconds: float, found: tuple[float, float], now: dict[str, Any], after: int) -> str:
-    rows, runs = table(folder), in_store(folder)
+def section(folder: Path, seconds: float, best_metrics: tuple[float, float], current: dict[str, Any], after: int) -> str:
+    rows, runs = table(folder), stored_runs(folder)
     finished = Counter(trial for trial, status in runs if status == "FINISHED")
     once = sum(finished[row["trial"]] == 1 for row in rows)
-    (default,) = [row for row in rows if all(row[f"train.{name}"] == str(value) for name, value in now.items())]
-    best, (loss, accuracy) = rows[0], found
+    (default,) = [row for row in rows if all(row[f"train.{name}"] == str(value) for name, value in current.items())]
+    best, (loss, accuracy) = rows[0], best_metrics
     lines = [
         ["trials requested", str(YAML(typ="safe").load(folder / "params.yaml")["sweep"]["trials"])],
         ["trials in trials.csv", str(len(rows))],
@@ -131,17 +131,17 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=5, help="largest number per trial")
     options = parser.parse_args()
     after = options.trials // 3
-    # A short folder name: Ray puts its sockets below it, and paths of sockets are limited in length.
+    # A short folder name: Ray puts its sockets in it, and the paths of sockets are limited in length.
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "clone"
         clone(folder, options.epochs, options.trials)
         content = YAML(typ="safe").load(folder / "params.yaml")
-        now = {key: content["train"][key] for key in ("learning_rate", "batch_size")}
+        current = {key: content["train"][key] for key in ("learning_rate", "batch_size")}
         os.environ |= {"RAY_USAGE_STATS_ENABLED": "0"}
         with machines() as cluster:
             seconds = sweep(folder, cluster, after)
-        found = reproduced(folder, table(folder)[0])
-        report.put("A sweep in which a machine is killed", section(folder, seconds, found, now, after))
+        best_metrics = reproduce(folder, table(folder)[0])
+        report.put("A sweep in which a machine is killed", section(folder, seconds, best_metrics, current, after))
     return 0
 
 

@@ -33,8 +33,8 @@ def clones(folder: Path, store: Path | None) -> list[Path]:
     return trees
 
 
-def reproduced(trees: list[Path], environment: Mapping[str, str]) -> float:
-    """Seconds of `dvc repro` in all trees at once.
+def repro_all(trees: list[Path], environment: Mapping[str, str]) -> float:
+    """Run `dvc repro` in all trees at once and return the seconds.
 
     Raises:
         RuntimeError: a pipeline failed.
@@ -52,26 +52,26 @@ def reproduced(trees: list[Path], environment: Mapping[str, str]) -> float:
 def on_sqlite(folder: Path) -> float:
     (store := folder / "store").mkdir()
     trees = clones(folder, store)
-    seconds = reproduced(trees, {})
+    seconds = repro_all(trees, {})
     assert_nothing_is_lost(trees, f"sqlite:///{store}/mlflow.db")
     return seconds
 
 
 def on_postgresql(folder: Path) -> float:
-    who = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": PASSWORD}
+    user = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": PASSWORD}
     trees = clones(folder, None)
     with postgres(folder) as store, mlflow_server(folder, store, workers=2, password=PASSWORD) as (uri, _):
-        seconds = reproduced(trees, who | {"MLFLOW_TRACKING_URI": uri})
-        os.environ |= who
+        seconds = repro_all(trees, user | {"MLFLOW_TRACKING_URI": uri})
+        os.environ |= user
         assert_nothing_is_lost(trees, uri)
     return seconds
 
 
 def main() -> int:
     rows = []
-    for name, measured in (("SQLite", on_sqlite), ("PostgreSQL behind a server with passwords", on_postgresql)):
+    for name, measure in (("SQLite", on_sqlite), ("PostgreSQL behind a server with passwords", on_postgresql)):
         with tempfile.TemporaryDirectory() as folder:
-            rows.append([name, str(PIPELINES), f"{measured(Path(folder)):.0f}", "none"])
+            rows.append([name, str(PIPELINES), f"{measure(Path(folder)):.0f}", "none"])
     described = report.machine("python -m bench.team", "mlflow", "tensorflow", "dvc")
     results = report.table(
         ["new store", "concurrent pipelines", "seconds in total", "lost runs, points, files or versions"], rows

@@ -11,14 +11,14 @@ from pipeline.core.paths import Paths
 from pipeline.data import datasets
 from pipeline.training import tensorflow_setup
 
-MANY = 1000  # epochs: more than rounds
-NOTHING = {"rotation": 0, "scale": 0, "shear": 0, "shift": 0, "elastic": 0}
+EPOCHS = 1000  # more than there are rounds
+NO_AUGMENTATION = {"rotation": 0, "scale": 0, "shear": 0, "shift": 0, "elastic": 0}
 
 
 def main(kind: str, batch: int) -> None:
     read = params.load(Path("params.yaml"))
-    augmentation = read.train.augmentation.model_copy(update=NOTHING if kind == "plain" else {})
-    train = read.train.model_copy(update={"epochs": MANY, "batch_size": batch, "augmentation": augmentation})
+    augmentation = read.train.augmentation.model_copy(update=NO_AUGMENTATION if kind == "plain" else {})
+    train = read.train.model_copy(update={"epochs": EPOCHS, "batch_size": batch, "augmentation": augmentation})
     data = datasets.load(Paths(), "train")
     parts = np.arange(len(data.labels)), np.arange(0)
     with tensorflow_setup.lean_tensorflow():

@@ -1,4 +1,4 @@
-"""The worker's side of bench.interleave: run a round for each line of standard input, and print its seconds."""
+"""The worker of bench.interleave: run a round for each line of standard input, and print its seconds."""
 
 import sys
 import time

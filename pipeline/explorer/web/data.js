@@ -35,7 +35,7 @@ function drawData() {
 function imageFigure(pixels, name, captioned = true) {
   const canvas = element("canvas");
   paintImage(canvas, pixels);
-  const made = figure(canvas, name, false);
-  if (!captioned) made.lastChild.remove();
-  return made;
+  const created = figure(canvas, name, false);
+  if (!captioned) created.lastChild.remove();
+  return created;
 }

@@ -145,10 +145,10 @@ class Diagram {
     const { context } = this;
     state.layers.forEach((layer, l) => {
       const edges = strongestEdges(l, EDGES);
-      const limit = edges.length ? Math.abs(edges[0].sent) : 1;
-      for (const { from, to, sent } of edges.reverse()) {
-        const share = Math.abs(sent) / limit;
-        context.strokeStyle = (sent < 0 ? palette.negative : palette.positive).text;
+      const limit = edges.length ? Math.abs(edges[0].contribution) : 1;
+      for (const { from, to, contribution } of edges.reverse()) {
+        const share = Math.abs(contribution) / limit;
+        context.strokeStyle = (contribution < 0 ? palette.negative : palette.positive).text;
         context.globalAlpha = 0.15 + 0.75 * share ** 2;
         context.lineWidth = 0.5 + 2.5 * share ** 2;
         this.line(this.centre(this.boxes[l], from), this.centre(this.boxes[l + 1], to));
@@ -225,17 +225,17 @@ function strongestEdges(l, most) {
   const from = (kind === "pixel" && l === 0) || (kind === "unit" && layer === l - 1) ? unit : null;
   const to = kind === "unit" && layer === l ? unit : null;
   const indices = [];
-  const sent = [];
+  const contributions = [];
   for (let i = from ?? 0; i < (from === null ? inputs.length : from + 1); i++) {
     if (inputs[i] === 0) continue;
     for (let j = to ?? 0; j < (to === null ? units : to + 1); j++) {
       indices.push(i * units + j);
-      sent.push(inputs[i] * kernel[i * units + j]);
+      contributions.push(inputs[i] * kernel[i * units + j]);
     }
   }
-  return strongest(sent, most).map((index) => ({
+  return strongest(contributions, most).map((index) => ({
     from: Math.floor(indices[index] / units),
     to: indices[index] % units,
-    sent: sent[index],
+    contribution: contributions[index],
   }));
 }

@@ -1,7 +1,7 @@
 "use strict";
 /* Details of the selected pixel, neuron, output or layer. */
 
-const NAMED = 6; // neurons named per list
+const LISTED = 6; // neurons per list
 
 class Inspector {
   constructor(box) {
@@ -42,8 +42,8 @@ function unitDetails(l, unit) {
   const layer = state.layers[l];
   const weights = incoming(layer, unit);
   const inputs = state.computed.inputs[l];
-  const sent = weights.map((weight, i) => weight * inputs[i]);
-  const total = sent.reduce((sum, value) => sum + value, 0);
+  const products = weights.map((weight, i) => weight * inputs[i]);
+  const total = products.reduce((sum, value) => sum + value, 0);
   const sum = state.computed.sums[l][unit];
   const title = unitName(l, unit);
   return [
@@ -52,7 +52,7 @@ function unitDetails(l, unit) {
       "div",
       { className: "figures" },
       signedFigure(weights, inputWidth(l), `its ${number(layer.inputs)} weights`),
-      signedFigure(sent, inputWidth(l), `weights × ${inputName(l)}`),
+      signedFigure(products, inputWidth(l), `weights × ${inputName(l)}`),
       element(
         "p",
         { className: "sum" },
@@ -68,36 +68,36 @@ function unitDetails(l, unit) {
 function neuronDetails(l, unit) {
   const next = state.layers[l + 1];
   const value = state.computed.values[l][unit];
-  const sent = outgoing(next, unit).map((weight) => weight * value);
+  const products = outgoing(next, unit).map((weight) => weight * value);
   if (l + 1 === state.layers.length - 1) {
     return [
       element("h3", {}, `Contribution to each output`),
-      bars(CLASSES, sent, [...sent].map((each) => signed(each)), { limit: magnitude(sent), signs: true }),
+      bars(CLASSES, products, [...products].map((each) => signed(each)), { limit: magnitude(products), signs: true }),
     ];
   }
-  return [signedFigure(sent, gridWidth(next.units), `contribution to each of the ${number(next.units)} neurons of the next layer`)];
+  return [signedFigure(products, gridWidth(next.units), `contribution to each of the ${number(next.units)} neurons of the next layer`)];
 }
 
 function outputDetails(unit) {
   const l = state.layers.length - 1;
-  const sent = incoming(state.layers[l], unit).map((weight, i) => weight * state.computed.inputs[l][i]);
-  const order = strongest(sent, sent.length);
+  const products = incoming(state.layers[l], unit).map((weight, i) => weight * state.computed.inputs[l][i]);
+  const order = strongest(products, products.length);
   return [
-    contributions("Neurons with a positive contribution", order.filter((i) => sent[i] > 0), sent),
-    contributions("Neurons with a negative contribution", order.filter((i) => sent[i] < 0), sent),
+    contributions("Neurons with a positive contribution", order.filter((i) => products[i] > 0), products),
+    contributions("Neurons with a negative contribution", order.filter((i) => products[i] < 0), products),
   ];
 }
 
-function contributions(title, indices, sent) {
+function contributions(title, indices, products) {
   const l = state.layers.length - 2;
-  const named = indices.slice(0, NAMED).map((i) => button(`${unitName(l, i)}: ${signed(sent[i])}`, () => select({ kind: "unit", layer: l, unit: i })));
+  const named = indices.slice(0, LISTED).map((i) => button(`${unitName(l, i)}: ${signed(products[i])}`, () => select({ kind: "unit", layer: l, unit: i })));
   return element("div", {}, element("h3", {}, `${title}: ${number(indices.length)}`), element("div", { className: "row" }, ...named));
 }
 
 function pixelDetails(unit) {
   const layer = state.layers[0];
   const value = state.pixels[unit];
-  const sent = outgoing(layer, unit).map((weight) => (weight * value) / 255);
+  const products = outgoing(layer, unit).map((weight) => (weight * value) / 255);
   const [row, column] = [Math.floor(unit / WIDTH) + 1, (unit % WIDTH) + 1];
   return [
     element("h3", {}, `Pixel in row ${row}, column ${column}`),
@@ -105,12 +105,12 @@ function pixelDetails(unit) {
       "div",
       { className: "figures" },
       signedFigure(outgoing(layer, unit), gridWidth(layer.units), `its ${number(layer.units)} weights, one for each neuron`),
-      signedFigure(sent, gridWidth(layer.units), `contribution to each of the ${number(layer.units)} neurons`),
+      signedFigure(products, gridWidth(layer.units), `contribution to each of the ${number(layer.units)} neurons`),
       element(
         "p",
         { className: "sum" },
         `Value: ${value} of 255, so the input is ${number(value / 255, 3)}. `,
-        value === 0 ? "A black pixel contributes nothing." : `Strongest contribution to a neuron: ${signed(sent[strongest(sent, 1)[0]] ?? 0)}.`,
+        value === 0 ? "A black pixel contributes nothing." : `Strongest contribution to a neuron: ${signed(products[strongest(products, 1)[0]] ?? 0)}.`,
       ),
     ),
   ];

@@ -103,9 +103,9 @@ function gradient(layers, activation, computed, truth) {
 
 function deltasBefore(layer, deltas, sumsBefore, slope) {
   return Float64Array.from(sumsBefore, (sum, i) => {
-    let sent = 0;
-    for (let j = 0, index = i * layer.units; j < layer.units; j++, index++) sent += layer.kernel[index] * deltas[j];
-    return sent * slope(sum);
+    let total = 0;
+    for (let j = 0, index = i * layer.units; j < layer.units; j++, index++) total += layer.kernel[index] * deltas[j];
+    return total * slope(sum);
   });
 }
 

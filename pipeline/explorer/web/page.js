@@ -72,16 +72,16 @@ const signed = (value, digits = 3) => (value < 0 ? "−" : "+") + number(Math.ab
 
 /** An element with properties and children: `element("p", {className: "muted"}, "text")`. */
 function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
+  const created = Object.assign(document.createElement(tag), properties);
+  created.append(...children);
+  return created;
 }
 
-/** A button that calls `act` when clicked. */
-function button(text, act, properties = {}) {
-  const made = element("button", { type: "button", ...properties }, text);
-  made.addEventListener("click", act);
-  return made;
+/** A button that calls `onClick` when clicked. */
+function button(text, onClick, properties = {}) {
+  const created = element("button", { type: "button", ...properties }, text);
+  created.addEventListener("click", onClick);
+  return created;
 }
 
 /** The name of a unit. */

@@ -70,7 +70,7 @@ class Step {
 
   /** The changes that the step makes to weights and sums. */
   changes(gradients) {
-    const figures = gradients.map(({ inputs, deltas }, l) => {
+    const sections = gradients.map(({ inputs, deltas }, l) => {
       const change = (unit) => inputs.map((value) => -state.rate * value * deltas[unit]);
       const last = l === gradients.length - 1;
       const { selected } = state;
@@ -83,12 +83,12 @@ class Step {
         element(
           "div",
           { className: "figures" },
-          last ? pushes(deltas) : signedFigure(deltas.map((delta) => -delta), gridWidth(deltas.length), `negative gradient of the loss for the sums of its ${number(deltas.length)} neurons`),
+          last ? outputGradients(deltas) : signedFigure(deltas.map((delta) => -delta), gridWidth(deltas.length), `negative gradient of the loss for the sums of its ${number(deltas.length)} neurons`),
           signedFigure(change(unit), inputWidth(l), `change of the weights of ${name}`),
         ),
       );
     });
-    return element("div", {}, ...figures.reverse());
+    return element("div", {}, ...sections.reverse());
   }
 }
 
@@ -96,11 +96,11 @@ class Step {
 const points = (difference) => (Math.abs(difference) < 5e-4 ? "0.0" : signed(100 * difference, 1));
 
 /** The negative gradient of the loss with respect to the sum of each output. */
-function pushes(deltas) {
+function outputGradients(deltas) {
   const up = deltas.map((delta) => -delta);
   return element(
     "div",
-    { className: "pushes" },
+    { className: "output-gradients" },
     bars(CLASSES, up, [...up].map((each) => signed(each, 4)), { limit: 1, signs: true }),
     element("p", { className: "muted" }, "negative gradient of the loss for each output's sum"),
   );
