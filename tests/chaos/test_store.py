@@ -49,7 +49,7 @@ from tests.conftest import Repository, forget_store
 from tests.imports import ROOT
 from tests.servers import free_port, mlflow_server
 
-CHANCE = random.Random(0)
+RANDOM = random.Random(0)
 KIND = "MLflow"
 PASSWORD = "a password of the tests"
 MIGRATIONS = Path(mlflow.__file__).parent / "store" / "db_migrations"
@@ -58,11 +58,11 @@ MIGRATIONS = Path(mlflow.__file__).parent / "store" / "db_migrations"
 @pytest.fixture
 def repository(built: Repository, tmp_path: Path) -> Repository:
     """A copy of the built tree with an empty store."""
-    return fresh(built, tmp_path / "tree")
+    return copy_without_store(built, tmp_path / "tree")
 
 
-def fresh(built: Repository, root: Path) -> Repository:
-    """A copy at `root`, whose store the next stages use. A process keeps SQLite files open, so each try needs a new one."""
+def copy_without_store(built: Repository, root: Path) -> Repository:
+    """Return a copy at `root` without a store. A process keeps SQLite files open, so each try needs a new store."""
     forget_store()
     shutil.copytree(built.paths.root / "data", root / "data")
     shutil.copy(built.paths.params, root)
@@ -70,7 +70,7 @@ def fresh(built: Repository, root: Path) -> Repository:
 
 
 def assert_complete(repository: Repository) -> None:
-    """Check that the registered run is finished and holds each epoch, metric and file once."""
+    """Check that the registered run is finished and has each epoch, metric and file once."""
     client, paths = mlflow.MlflowClient(repository.paths.tracking_uri), repository.paths
     run = client.get_run(files.read_json(paths.registration)["run_id"])
     assert run.info.status == "FINISHED"
@@ -110,20 +110,20 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    started = Server(tmp_path_factory.mktemp("server"))
-    yield started
-    started.end()
+    server = Server(tmp_path_factory.mktemp("server"))
+    yield server
+    server.end()
 
 
 @pytest.fixture
 def between(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     """A proxy in front of the server, to which the pipeline connects."""
-    with proxy(server.uri) as started:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", started.uri)
-        yield started
+    with proxy(server.uri) as between:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", between.uri)
+        yield between
 
 
-# Imports MLflow once and forks the given number of trainings. Each prints its process and run, and ends when `go` exists.
+# Import MLflow once, then fork the given number of trainings. Each prints its process and run, and ends when `go` exists.
 TRAININGS = """
 import os, sys, time
 from pathlib import Path
@@ -132,12 +132,12 @@ from pipeline.tracking import runs
 from pipeline.core.paths import Paths
 
 paths = Paths()
-given = params.load(paths.params)
+read = params.load(paths.params)
 children = []
 for _ in range(int(sys.argv[1])):
     if not (child := os.fork()):
         try:
-            with runs.training_run(given, paths) as live:
+            with runs.training_run(read, paths) as live:
                 os.write(1, f"{os.getpid()} {live.run_id}\\n".encode())
                 while not Path("go").exists():
                     time.sleep(0.05)
@@ -150,8 +150,8 @@ for child in children:
 """
 
 
-def orphaned(repository: Repository, count: int, killed: int) -> tuple[list[str], list[str]]:
-    """Start `count` trainings, kill `killed` of them and run register; return the states of the killed and the other runs."""
+def kill_trainings(repository: Repository, count: int, killed: int) -> tuple[list[str], list[str]]:
+    """Start `count` trainings, kill `killed` of them and run register. Return the statuses of killed and other runs."""
     root, environment = repository.paths.root, os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", TRAININGS, str(count)]
     process = subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True)
@@ -176,7 +176,7 @@ def orphaned(repository: Repository, count: int, killed: int) -> tuple[list[str]
 
 
 @pytest.mark.parametrize("where", ["SQLite", "a server"])
-def test_killed_trainings_are_marked_and_running_ones_are_not(
+def test_killed_trainings_are_marked_as_killed_and_running_ones_are_not(
     where: str, repository: Repository, server: Server, chaos: Chaos, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if where == "a server":
@@ -184,22 +184,22 @@ def test_killed_trainings_are_marked_and_running_ones_are_not(
     rounds, count, killed = chaos.tries(1, 5), chaos.tries(3, 8), chaos.tries(1, 4)
     marked = lost = 0
     for _ in range(rounds):
-        dead, others = orphaned(repository, count, killed)
+        dead, others = kill_trainings(repository, count, killed)
         marked += dead.count("KILLED")
         expected = ["RUNNING"] * (count - killed) + ["FINISHED"] * (count - killed)
-        lost += sum(found != wanted for found, wanted in zip(others, expected, strict=True))
+        lost += sum(status != wanted for status, wanted in zip(others, expected, strict=True))
 
     fault = f"SIGKILL of {killed} of {count} trainings, {where}: marked as KILLED, the others are not"
     chaos.count(KIND, fault, rounds * killed, marked, lost)
 
 
-def refused(repository: Repository, uri: str, error: type[PipelineError], message: str) -> bool:
+def fails_early(repository: Repository, uri: str, error: type[PipelineError], message: str) -> bool:
     """Check that training fails with `error` within ten seconds, without a model and without the password in the message."""
     repository.paths.keras.unlink(missing_ok=True)
-    begun = time.monotonic()
+    start = time.monotonic()
     with pytest.raises(error) as caught, runs.training_run(repository.params, repository.paths):
         raise AssertionError("training began")
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - start < 10
     assert uri in str(caught.value)
     assert message in str(caught.value)
     assert "secret" not in str(caught.value)
@@ -211,29 +211,29 @@ def test_a_failing_server_is_reported_within_ten_seconds(
 ) -> None:
     tries = chaos.tries(1, 10)
     between.status = 500
-    ended = sum(refused(repository, between.uri, TrackingError, "500") for _ in range(tries))
+    ended = sum(fails_early(repository, between.uri, TrackingError, "500") for _ in range(tries))
     chaos.count(KIND, "a server that answers 500, at the start", tries, ended)
 
     uri = f"127.0.0.1:{free_port()}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://someone:secret@{uri}")
-    ended = sum(refused(repository, f"http://{uri}", TrackingError, "expected an answer") for _ in range(tries))
+    ended = sum(fails_early(repository, f"http://{uri}", TrackingError, "expected an answer") for _ in range(tries))
     chaos.count(KIND, "no server, at the start", tries, ended)
 
 
-def test_a_network_that_drops_everything_is_reported_within_ten_seconds(
+def test_a_network_that_drops_all_packets_is_reported_within_ten_seconds(
     repository: Repository, chaos: Chaos, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries = chaos.tries(1, 5)
     with full_backlog() as uri:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        ended = sum(refused(repository, uri, TrackingError, "none within") for _ in range(tries))
+        ended = sum(fails_early(repository, uri, TrackingError, "none within") for _ in range(tries))
 
     chaos.count(KIND, "a network that drops everything, at the start", tries, ended)
 
 
 @contextmanager
 def full_backlog() -> Iterator[str]:
-    """An address that neither answers nor refuses, because the queue of its socket is full."""
+    """Yield an address that neither accepts nor refuses connections, because the queue of its socket is full."""
     with socket.socket() as listening, ExitStack() as waiting:
         listening.bind(("127.0.0.1", 0))
         listening.listen(0)
@@ -246,13 +246,13 @@ def full_backlog() -> Iterator[str]:
 
 def test_a_wrong_password_is_reported_as_such(repository: Repository, chaos: Chaos, monkeypatch: pytest.MonkeyPatch) -> None:
     if not LONG:
-        pytest.skip("tests/chaos/test_security.py tries it once")
+        pytest.skip("tests/chaos/test_security.py tests it once")
     tries = chaos.tries(1, 20)
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "a wrong secret")
     with mlflow_server(repository.paths.root, password=PASSWORD) as (uri, _):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        ended = sum(refused(repository, uri, CredentialsError, "user or password wrong") for _ in range(tries))
+        ended = sum(fails_early(repository, uri, CredentialsError, "user or password wrong") for _ in range(tries))
 
     chaos.count(KIND, "a wrong password, at the start", tries, ended)
 
@@ -261,27 +261,27 @@ def replay_training(repository: Repository, before_epoch: Callable[[int], None])
     """Log the epochs of history.csv and record the run, like train.
 
     Returns:
-        the seconds from the first epoch to the end of the run.
+        The seconds from the first epoch to the end of the run.
     """
     with runs.training_run(repository.params, repository.paths) as live:
-        begun = time.monotonic()
+        start = time.monotonic()
         for epoch, metrics in enumerate(history.read(repository.paths.history), 1):
             before_epoch(epoch)
             live.log_epoch(epoch, metrics)
-    seconds = time.monotonic() - begun
+    seconds = time.monotonic() - start
     files.write_json(repository.paths.run, files.read_json(repository.paths.run) | {"run_id": live.run_id})
     return seconds
 
 
 def extend_history(repository: Repository, epochs: int) -> None:
-    """Repeat the first epoch of the history until it has this many."""
+    """Write a history of `epochs` epochs, all equal to its first."""
     head, first, *_ = repository.paths.history.read_text(encoding="utf-8").splitlines()
     metrics = first.partition(",")[2]
     rows = "".join(f"{epoch},{metrics}\n" for epoch in range(1, epochs + 1))
     files.write_text(repository.paths.history, f"{head}\n{rows}")
 
 
-def test_a_server_killed_during_training_costs_a_warning_and_register_completes_the_run(
+def test_a_server_killed_during_training_causes_a_warning_and_register_completes_the_run(
     repository: Repository, server: Server, chaos: Chaos, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
@@ -289,7 +289,7 @@ def test_a_server_killed_during_training_costs_a_warning_and_register_completes_
     tries, survived = chaos.tries(1, 8), 0
     for _ in range(tries):
         capsys.readouterr()
-        last = CHANCE.randint(2, 6)
+        last = RANDOM.randint(2, 6)
         replay_training(repository, lambda epoch, last=last: server.kill() if epoch == last else None)
         warnings = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
         with pytest.raises(TrackingError, match="Start the server"):
@@ -313,7 +313,7 @@ def test_dvc_repro_survives_a_killed_server_and_completes_after_its_restart(
     with ThreadPoolExecutor() as executor:
         running = executor.submit(clone.run, "dvc", "repro")
         client = mlflow.MlflowClient(server.uri)
-        while not running.done() and not is_shown(client, "survived"):
+        while not running.done() and not has_epoch(client, "survived"):
             time.sleep(0.05)
         server.kill()
         first = running.result()
@@ -328,14 +328,14 @@ def test_dvc_repro_survives_a_killed_server_and_completes_after_its_restart(
     chaos.count(KIND, "`dvc repro` whose server is killed during training: the next one runs only register", 1, 1)
 
 
-def is_shown(client: mlflow.MlflowClient, experiment: str) -> bool:
-    """Whether a run of the experiment holds an epoch."""
+def has_epoch(client: mlflow.MlflowClient, experiment: str) -> bool:
+    """Return whether a run of the experiment has an epoch."""
     found = client.get_experiment_by_name(experiment)
-    started = client.search_runs([found.experiment_id]) if found else []
-    return any("epoch/loss" in run.data.metrics for run in started)
+    found_runs = client.search_runs([found.experiment_id]) if found else []
+    return any("epoch/loss" in run.data.metrics for run in found_runs)
 
 
-def test_a_server_that_breaks_during_training_costs_a_warning(
+def test_a_server_that_fails_during_training_causes_a_warning(
     repository: Repository, between: Proxy, chaos: Chaos, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tries, survived = chaos.tries(1, 10), 0
@@ -372,7 +372,7 @@ def test_a_slow_server_does_not_slow_down_training(
     chaos.count(KIND, f"a server that takes {delay} s per answer: training waits for two at most", 1, 1)
 
 
-def test_a_server_that_hangs_during_training_does_not_hang_training(
+def test_a_server_that_hangs_does_not_block_training(
     repository: Repository, server: Server, chaos: Chaos, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if not LONG:
@@ -418,7 +418,7 @@ def test_an_older_store_is_copied_and_the_command_in_the_error_upgrades_it(
     schemas = [script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()][1:]
     chosen, survived = schemas[:: chaos.tries(len(schemas), 6)], 0
     for revision in chosen:
-        repository = fresh(built, tmp_path / revision)
+        repository = copy_without_store(built, tmp_path / revision)
         paths = repository.paths
         paths.store.mkdir()
         create_store(revision, paths.database)
@@ -437,18 +437,18 @@ def test_an_older_store_is_copied_and_the_command_in_the_error_upgrades_it(
 
 def damage(kind: str, intact: bytes) -> bytes:
     """Damage a SQLite file at a random position."""
-    position = CHANCE.randrange(1, len(intact) // 4096) * 4096
+    position = RANDOM.randrange(1, len(intact) // 4096) * 4096
     return {
-        "truncated": intact[: position + CHANCE.randrange(4096)],
-        "with a page of garbage": intact[:position] + CHANCE.randbytes(4096) + intact[position + 4096 :],
-        "overwritten with garbage": CHANCE.randbytes(len(intact)),
+        "truncated": intact[: position + RANDOM.randrange(4096)],
+        "with a page of garbage": intact[:position] + RANDOM.randbytes(4096) + intact[position + 4096 :],
+        "overwritten with garbage": RANDOM.randbytes(len(intact)),
         "of zero bytes": b"",
     }[kind]
 
 
 @pytest.fixture(scope="module")
 def intact(built: Repository) -> bytes:
-    """The store of the built tree."""
+    """The bytes of the store of the built tree."""
     return built.paths.database.read_bytes()
 
 
@@ -458,7 +458,7 @@ def test_a_damaged_store_is_not_changed_and_the_commands_in_the_error_restore_th
 ) -> None:
     tries, survived, lost = chaos.tries(2, 10), 0, 0
     for number in range(tries):
-        repository = fresh(built, tmp_path / str(number))
+        repository = copy_without_store(built, tmp_path / str(number))
         paths = repository.paths
         paths.store.mkdir()
         paths.database.write_bytes(damaged := damage(kind, intact))
@@ -473,7 +473,7 @@ def test_a_damaged_store_is_not_changed_and_the_commands_in_the_error_restore_th
                 assert_complete(repository)
             survived += 1
         else:
-            assert kind == "with a page of garbage", "found nothing wrong"  # by chance an unused page
+            assert kind == "with a page of garbage", "the damage was not detected"  # the page may be unused
             assert_complete(repository)
             survived += 1
 
@@ -497,7 +497,7 @@ def test_a_store_of_a_newer_mlflow_is_not_changed(repository: Repository, intact
 def run_ui(paths: Paths) -> "subprocess.CompletedProcess[str]":
     """Run `make ui` on a store that it must not serve; end it if it serves the store anyway."""
     command = [sys.executable, "-m", "pipeline.ui", "--port", str(free_port())]
-    forget_store()  # this process has set MLFLOW_TRACKING_URI to it
+    forget_store()  # this process has set MLFLOW_TRACKING_URI
     shutil.copy(ROOT / "params.yaml", paths.params)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
@@ -562,7 +562,7 @@ def test_the_ui_does_not_change_an_unusable_store(kind: str, message: str, tmp_p
 
 def test_a_folder_in_place_of_the_store_is_reported_at_once(repository: Repository) -> None:
     (repository.paths.database / "kept").mkdir(parents=True)
-    assert refused(repository, str(repository.paths.database), UnreadableStoreError, "a folder")
+    assert fails_early(repository, str(repository.paths.database), UnreadableStoreError, "a folder")
     done = run_ui(repository.paths)
 
     assert (done.returncode, "found a folder" in done.stderr) == (1, True), done.stderr
@@ -578,7 +578,7 @@ def test_a_store_uri_with_options_is_created_and_checked_like_any_other(
     assert sorted(path.name for path in repository.paths.store.iterdir()) == ["artifacts", "mlflow.db", "mlflow.db.lock"]
 
     forget_store()
-    older = fresh(repository, repository.paths.root / "older")
+    older = copy_without_store(repository, repository.paths.root / "older")
     older.paths.store.mkdir()
     (revision, *_) = [script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()][1:]
     create_store(revision, older.paths.database)
@@ -590,7 +590,7 @@ def test_a_store_uri_with_options_is_created_and_checked_like_any_other(
 
 @contextmanager
 def locked(database: Path, seconds: float) -> Iterator[None]:
-    """Have another process lock the store for this long."""
+    """Lock the store from another process for this long."""
     code = "import sqlite3, sys, time; writer = sqlite3.connect(sys.argv[1], isolation_level=None)"
     code += f"; writer.execute('BEGIN EXCLUSIVE'); print('locked', flush=True); time.sleep({seconds})"
     command = [sys.executable, "-c", code, str(database)]
@@ -601,7 +601,7 @@ def locked(database: Path, seconds: float) -> Iterator[None]:
         process.kill()
 
 
-def test_a_locked_store_is_waited_for_and_then_reported(
+def test_register_waits_for_a_locked_store_and_then_reports_it(
     repository: Repository, chaos: Chaos, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register.run(repository.params, repository.paths)
@@ -621,7 +621,7 @@ def test_a_locked_store_is_waited_for_and_then_reported(
     chaos.count(KIND, "a store that another process locks: waited for, then reported, and nothing lost", tries, survived)
 
 
-def test_a_store_locked_during_training_costs_a_warning(
+def test_a_store_locked_during_training_causes_a_warning(
     repository: Repository, chaos: Chaos, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if not LONG:
