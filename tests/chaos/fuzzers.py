@@ -1,8 +1,8 @@
-"""What the fuzzer feeds, in a process of its own: `python -m tests.chaos.fuzzers TARGET FOLDER [libFuzzer's options] CORPUS`.
+"""The fuzzing targets, each in its own process: `python -m tests.chaos.fuzzers TARGET FOLDER [libFuzzer's options] CORPUS`.
 
-A target takes any bytes. Only a PipelineError may come out of what it calls, and what is accepted must be right. The first
-byte says in what form the rest goes in, because checksums, compression and lengths would keep most damage at the door.
-Each input is written to a file in FOLDER, as the readers open files.
+A target takes any bytes. The code under test may raise only PipelineError, and must read accepted input correctly. The first
+byte selects a form for the rest, such as compressed or with valid checksums; otherwise most inputs would be refused early.
+Each input is written to a file in FOLDER, because the readers open files.
 """
 
 import gzip
@@ -20,21 +20,21 @@ from typing import Any
 
 import atheris
 
-_MEMORY = 4 << 30  # bytes that the process may ever have
-_MOST = 100_000  # pixels of a picture, bytes of an array: the bounds themselves have tests of their own, and time is short
+_MEMORY = 4 << 30  # bytes of address space
+_MAX = 100_000  # pixels of an image or bytes of an array, for speed; other tests cover the real bounds
 
 Target = Callable[[bytes], None]
 
 
 def idx_files(folder: Path) -> Target:
-    """The four files of a source: plain, gzipped, and gzipped then damaged, as fetch reads them."""
+    """IDX files as fetch reads them: plain, gzipped, and gzipped then damaged."""
     with atheris.instrument_imports(include=["pipeline.data.idx", "pipeline.ingestion.sources", "gzip", "_compression"]):
         from pipeline.core import params
         from pipeline.data import idx
         from pipeline.ingestion import sources
     from pipeline.core.errors import PipelineError
 
-    limits = params.load(Path("params.yaml")).fetch.model_copy(update={"max_bytes": _MOST})
+    limits = params.load(Path("params.yaml")).fetch.model_copy(update={"max_bytes": _MAX})
     file, npy = folder / "data", folder / "data.npy"
 
     def target(data: bytes) -> None:
@@ -45,11 +45,11 @@ def idx_files(folder: Path) -> Target:
         try:
             with sources.opened(str(folder), "data", limits) as stream:
                 assert stream
-                decoded = idx.decode(stream, dimensions, npy, _MOST)
+                decoded = idx.decode(stream, dimensions, npy, _MAX)
         except PipelineError:
             return
-        told = struct.unpack(f">{dimensions}I", _header(packed, 4 + 4 * dimensions)[4:])
-        assert decoded.shape == told
+        shape = struct.unpack(f">{dimensions}I", _header(packed, 4 + 4 * dimensions)[4:])
+        assert decoded.shape == shape
         assert idx.sha256(npy) == decoded.sha256
 
     return target
@@ -60,7 +60,7 @@ def _header(packed: bytes, size: int) -> bytes:
 
 
 def _damaged(content: bytes, edit: bytes) -> bytes:
-    """`content` cut, or with some bytes in the place of others, as `edit` says."""
+    """`content`, truncated or with some bytes replaced, depending on `edit`."""
     if len(edit) < 8:
         return content
     position = int.from_bytes(edit[:2]) % (len(content) + 1)
@@ -68,7 +68,7 @@ def _damaged(content: bytes, edit: bytes) -> bytes:
 
 
 def params_files(folder: Path) -> Target:
-    """YAML as it comes; a section of params.yaml with text of the fuzzer's in it; and its values by other values."""
+    """Any YAML, a section of params.yaml with inserted text, or params.yaml with other values."""
     with atheris.instrument_imports(
         include=["pipeline.core.params", "pipeline.core.params_errors", "ruamel.yaml.scanner", "ruamel.yaml.constructor"]
     ):
@@ -83,29 +83,29 @@ def params_files(folder: Path) -> Target:
     def edited(data: atheris.FuzzedDataProvider) -> bytes:
         lines = data.PickValueInList(texts)
         start = data.ConsumeIntInRange(0, len(lines) - 1)
-        lines = [lines[0], *lines[max(1, start) : start + 4]]  # reading YAML takes a millisecond for some lines
+        lines = [lines[0], *lines[max(1, start) : start + 4]]  # few, because YAML parses slowly
         line = data.ConsumeIntInRange(0, len(lines) - 1)
         cut = data.ConsumeIntInRange(0, len(lines[line]))
         rest = lines[line][cut + data.ConsumeIntInRange(0, 8) :]
         lines[line] = lines[line][:cut] + data.ConsumeBytes(32) + rest
         return b"".join(lines)
 
-    def target(given: bytes) -> None:
-        form, data = given[:1] or b"\0", atheris.FuzzedDataProvider(given[1:])
+    def target(raw: bytes) -> None:
+        form, data = raw[:1] or b"\0", atheris.FuzzedDataProvider(raw[1:])
         try:
             if form[0] % 3 == 2:
-                content = params.parse(written, path) if not whole else _copied(whole[0])
-                whole[:] = [_copied(content)]
+                content = params.parse(written, path) if not cache else _copied(cache[0])
+                cache[:] = [_copied(content)]
                 for _ in range(data.ConsumeIntInRange(1, 3)):
                     _replace_somewhere(content, data)
             else:
-                content = params.parse(given[1:] if form[0] % 3 == 0 else edited(data), path)
-            found, said = params.check(content, path).model_dump(), ""
+                content = params.parse(raw[1:] if form[0] % 3 == 0 else edited(data), path)
+            result, message = params.check(content, path).model_dump(), ""
         except PipelineError as error:
-            found, said = {}, str(error)
-        assert found or len(said) < 100_000, "a message that nobody can read"
+            result, message = {}, str(error)
+        assert result or len(message) < 100_000, "the message is too long to read"
 
-    whole: list[Any] = []
+    cache: list[Any] = []
     return target
 
 
@@ -116,7 +116,7 @@ def _copied(content: Any) -> Any:
 
 
 def _replace_somewhere(content: Any, data: atheris.FuzzedDataProvider) -> None:
-    """Set, add or remove one value, as far down as the fuzzer likes."""
+    """Set, add or remove one value at any depth."""
     while True:
         keys = list(content) if isinstance(content, dict) else list(range(len(content)))
         key = data.PickValueInList(keys) if keys else None
@@ -134,7 +134,7 @@ def _replace_somewhere(content: Any, data: atheris.FuzzedDataProvider) -> None:
 
 
 def _value(data: atheris.FuzzedDataProvider, depth: int) -> Any:
-    """What YAML can give."""
+    """Any value that YAML can contain."""
     kind = data.ConsumeIntInRange(0, 9 if depth else 6)
     if kind == 7:
         return [_value(data, depth - 1) for _ in range(data.ConsumeIntInRange(0, 3))]
@@ -145,7 +145,7 @@ def _value(data: atheris.FuzzedDataProvider, depth: int) -> Any:
 
 
 def onnx_files(folder: Path) -> Target:
-    """A model's bytes as they come, and a model with some of its fields changed; what opens has to answer."""
+    """Any bytes, or a model with changed fields. A model that opens must predict."""
     with atheris.instrument_imports(include=["pipeline.inference.onnx_model"]):
         from pipeline.inference import onnx_model
     import numpy as np
@@ -160,16 +160,16 @@ def onnx_files(folder: Path) -> Target:
         form, content = data[:1] or b"\0", data[1:]
         if form[0] & 1:
             proto = onnx.load_model_from_string(seed)
-            given = atheris.FuzzedDataProvider(content)
-            for _ in range(given.ConsumeIntInRange(1, 4)):
-                _change_somewhere(proto, given)
+            provider = atheris.FuzzedDataProvider(content)
+            for _ in range(provider.ConsumeIntInRange(1, 4)):
+                _change_somewhere(proto, provider)
             content = proto.SerializeToString()
         file.write_bytes(content)
         try:
             model = onnx_model.OnnxModel(file, threads=1)
             assert len(model.names) == model.classes
             height, width = model.image_shape
-            if height * width <= _MOST:
+            if height * width <= _MAX:
                 assert model.predict(np.zeros((2, height, width), np.uint8)).shape == (2, model.classes)
         except PipelineError:
             pass
@@ -186,34 +186,34 @@ def _messages(message: Any) -> Iterator[Any]:
 
 
 def _change_somewhere(proto: Any, data: atheris.FuzzedDataProvider) -> None:
-    """Set, add or remove one field of one of the messages that a protobuf is made of."""
+    """Set, add or remove one field of any message in a protobuf."""
     message = data.PickValueInList(list(_messages(proto)))
     field = data.PickValueInList(list(message.DESCRIPTOR.fields))
     action = data.ConsumeIntInRange(0, 3)
     if action == 0:
         message.ClearField(field.name)
         return
-    held = getattr(message, field.name)
+    current = getattr(message, field.name)
     if field.message_type:
         if not field.is_repeated:
-            held.SetInParent()
-        elif action == 1 or not held:
-            held.add()
+            current.SetInParent()
+        elif action == 1 or not current:
+            current.add()
         elif action == 2:
-            held.append(data.PickValueInList(list(held)))
+            current.append(data.PickValueInList(list(current)))
         else:
-            del held[data.ConsumeIntInRange(0, len(held) - 1)]
+            del current[data.ConsumeIntInRange(0, len(current) - 1)]
         return
-    value = _scalar(field, held, data)
+    value = _scalar(field, current, data)
     if not field.is_repeated:
         setattr(message, field.name, value)
-    elif held and action == 1:
-        held[data.ConsumeIntInRange(0, len(held) - 1)] = value
+    elif current and action == 1:
+        current[data.ConsumeIntInRange(0, len(current) - 1)] = value
     else:
-        held.append(value)
+        current.append(value)
 
 
-def _scalar(field: Any, held: Any, data: atheris.FuzzedDataProvider) -> Any:
+def _scalar(field: Any, current: Any, data: atheris.FuzzedDataProvider) -> Any:
     if field.cpp_type == field.CPPTYPE_ENUM:
         return data.PickValueInList([value.number for value in field.enum_type.values])
     if field.cpp_type in (field.CPPTYPE_FLOAT, field.CPPTYPE_DOUBLE):
@@ -229,8 +229,8 @@ def _scalar(field: Any, held: Any, data: atheris.FuzzedDataProvider) -> Any:
     return data.PickValueInList(edges) if data.ConsumeBool() else data.ConsumeIntInRange(low, 2**bits - 1)
 
 
-def picture_files(folder: Path) -> Target:
-    """Pictures and files of arrays, by the name that says what they are; PNG and zip with checksums that are right."""
+def images_and_arrays(folder: Path) -> Target:
+    """Images and arrays, read by their file name; PNG and zip also with valid checksums."""
     plugins = ("Bmp", "Gif", "Jpeg", "Png", "Ppm", "Tiff", "WebP")
     modules = [
         "pipeline.serving.preprocessing",
@@ -240,7 +240,7 @@ def picture_files(folder: Path) -> Target:
         "zipfile",
     ]
     with atheris.instrument_imports(include=[*modules, *(f"PIL.{name}ImagePlugin" for name in plugins)]):
-        from PIL import (  # noqa: F401 - imported for the fuzzer to see them
+        from PIL import (  # noqa: F401 - imported so that the fuzzer instruments them
             BmpImagePlugin,
             GifImagePlugin,
             JpegImagePlugin,
@@ -253,7 +253,7 @@ def picture_files(folder: Path) -> Target:
         from pipeline.serving import image_files, preprocessing
     from pipeline.core.errors import PipelineError
 
-    preprocessing._MOST_PIXELS = image_files._MOST_BYTES = _MOST
+    preprocessing._MOST_PIXELS = image_files._MOST_BYTES = _MAX
     names = ("a.png", "a.npy", "a.npz", "a-idx3-ubyte", "a-idx3-ubyte.gz", "a.tiff", "zip of data", "gzip of data")
 
     def target(data: bytes) -> None:
@@ -265,16 +265,16 @@ def picture_files(folder: Path) -> Target:
         elif name == "gzip of data":
             name, content = "a-idx3-ubyte.gz", gzip.compress(content, 1)
         elif form[0] & 16:
-            content = _mended(content)
+            content = _with_checksums(content)
         file = folder / name
         file.write_bytes(content)
         try:
-            found = image_files.read(file, shape)
+            images = image_files.read(file, shape)
         except PipelineError:
             return
-        assert found.pixels.dtype == "uint8"
-        assert found.pixels.shape[1:] == shape
-        int(found.pixels.sum())  # where it is memory-mapped, all of it is there
+        assert images.pixels.dtype == "uint8"
+        assert images.pixels.shape[1:] == shape
+        int(images.pixels.sum())  # reads all of a memory-mapped file
 
     return target
 
@@ -287,8 +287,8 @@ def _zipped(members: dict[str, bytes]) -> bytes:
     return stream.getvalue()
 
 
-def _mended(png: bytes) -> bytes:
-    """A PNG with the checksums that its chunks should have, as far as their lengths can be followed."""
+def _with_checksums(png: bytes) -> bytes:
+    """A PNG with the checksums of its chunks corrected, up to the first invalid length."""
     parts, position = [png[:8]], 8
     while position + 12 <= len(png):
         length = int.from_bytes(png[position : position + 4])
@@ -298,7 +298,7 @@ def _mended(png: bytes) -> bytes:
     return b"".join(parts)
 
 
-TARGETS = {"idx": idx_files, "params": params_files, "onnx": onnx_files, "pictures": picture_files}
+TARGETS = {"idx": idx_files, "params": params_files, "onnx": onnx_files, "images": images_and_arrays}
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Full and read-only disks, folders in target of files, and a wrong clock: one clear error, and no loss of existing files."""
+"""Full and read-only disks, folders in place of files, and a wrong clock: one clear error, and no loss of existing files."""
 
 import hashlib
 import os
@@ -185,7 +185,7 @@ def test_a_full_disk_under_the_dvc_cache_is_reported_and_can_be_repaired(
     expected = victims.undisturbed(clone, "fetch").digests
     for number in range(tries):
         shutil.rmtree(cache)
-        with disks.disk(cache, f"{number + 1}m"):  # the arrays need three
+        with disks.disk(cache, f"{number + 1}m"):  # the arrays need 3 MB
             with victims.victim(clone, "fetch") as dvc:
                 dvc.wait()
             printed = victims.output(clone)

@@ -1,7 +1,7 @@
-"""Any bytes into what reads bytes of others: each ends as it should, or with an error that a person can act on.
+"""Feed any bytes to the readers of foreign files: each input is read correctly or refused with a clear error.
 
 The fuzzer is guided by coverage: https://github.com/google/atheris, on libFuzzer. A crash, a hang of ten seconds, or 2 GB of
-memory end its process, and the test prints the input that did it.
+memory ends its process, and the test prints the input.
 """
 
 import gzip
@@ -28,24 +28,24 @@ KIND = "Fuzzing"
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 4, 5)).astype(np.uint8)
 LABELS = np.array([1, 0, 2], np.uint8)
 LIMITS = ["-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1", "-seed=1", "-len_control=0"]
-LENGTH = {"idx": 1024, "params": 200, "onnx": 2048, "pictures": 2048}  # bytes: longer ones take longer and show nothing else
+LENGTH = {"idx": 1024, "params": 200, "onnx": 2048, "images": 2048}  # bytes; longer inputs are slower and find nothing more
 FEED = {
     "idx": "IDX files, plain, gzipped, and gzipped then damaged",
     "params": "params.yaml: text, sections with other text, other values",
     "onnx": "ONNX files, and models with other fields",
-    "pictures": "pictures and files of arrays that predict is given",
+    "images": "images and arrays given to predict",
 }
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """In memory where that can be had: the disk is not what is tried."""
-    memory = Path("/dev/shm")  # noqa: S108 - memory, for inputs alone
+    """A folder in memory if possible, because the disk is not under test."""
+    memory = Path("/dev/shm")  # noqa: S108 - for inputs only
     with tempfile.TemporaryDirectory(prefix="fuzzing-", dir=memory if memory.is_dir() else None) as name:
         yield Path(name)
 
 
-def _picture(kind: str, **options: object) -> bytes:
+def _image(kind: str, **options: object) -> bytes:
     stream = io.BytesIO()
     pixels = np.zeros((12, 9), np.uint8)
     pixels[3:8, 4:6] = 200
@@ -60,7 +60,7 @@ def _array(save: object, *given: object, **named: object) -> bytes:
 
 
 def seeds(target: str, folder: Path) -> list[bytes]:
-    """Inputs that are right, for the fuzzer to begin with; the first byte is the form."""
+    """Valid inputs to start from; the first byte is the form."""
     images, labels = conftest.idx(IMAGES), conftest.idx(LABELS)
     if target == "idx":
         edit = bytes(range(8))
@@ -75,9 +75,9 @@ def seeds(target: str, folder: Path) -> list[bytes]:
         path = test_onnx_model.write_network(folder / "seed.onnx", layers, test_onnx_model.SIZE)
         return [b"\0" + path.read_bytes(), *(b"\1" + np.random.default_rng(n).bytes(60) for n in range(20))]
     kinds = [("PNG", 0), ("PNG", 16), ("JPEG", 0), ("BMP", 0), ("TIFF", 5), ("GIF", 0), ("PPM", 0), ("WEBP", 0)]
-    found = [bytes([form]) + _picture(kind) for kind, form in kinds]
-    found += [b"\x10" + _picture("PNG", mode=mode) for mode in ("1", "P", "LA", "RGBA", "I;16")]
-    found += [b"\5" + _picture("TIFF", compression=name) for name in ("tiff_lzw", "tiff_deflate", "packbits")]
+    found = [bytes([form]) + _image(kind) for kind, form in kinds]
+    found += [b"\x10" + _image("PNG", mode=mode) for mode in ("1", "P", "LA", "RGBA", "I;16")]
+    found += [b"\5" + _image("TIFF", compression=name) for name in ("tiff_lzw", "tiff_deflate", "packbits")]
     npy = _array(np.save, IMAGES)
     found += [b"\x09" + npy, b"\x0e" + npy, b"\x1e" + npy, b"\x0a" + _array(np.savez, images=IMAGES, labels=LABELS)]
     found += [b"\x0a" + _array(np.savez_compressed, IMAGES), b"\x0b" + images, b"\x0c" + gzip.compress(images)]
@@ -88,19 +88,19 @@ def seeds(target: str, folder: Path) -> list[bytes]:
     not importlib.util.find_spec("atheris"), reason="no atheris is installed (make chaos installs it, on Linux)"
 )
 @pytest.mark.parametrize("target", FEED)
-def test_only_clear_errors_come_of_any_bytes(target: str, folder: Path, tmp_path: Path, chaos: Chaos) -> None:
+def test_any_bytes_are_read_or_refused_with_a_clear_error(target: str, folder: Path, tmp_path: Path, chaos: Chaos) -> None:
     corpus = folder / "corpus"
     corpus.mkdir()
     for number, seed in enumerate(seeds(target, folder)):
         (corpus / str(number)).write_bytes(seed)
-    asked = chaos.tries(2000, 1_000_000)
+    runs = chaos.tries(2000, 1_000_000)
     command = [
         sys.executable,
         "-m",
         "tests.chaos.fuzzers",
         target,
         str(folder),
-        f"-runs={asked}",
+        f"-runs={runs}",
         *LIMITS,
         f"-max_len={LENGTH[target]}",
     ]
@@ -110,9 +110,9 @@ def test_only_clear_errors_come_of_any_bytes(target: str, folder: Path, tmp_path
         command += [f"-artifact_prefix={folder}/", str(corpus)]
         done = subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=log, check=False)
 
-    said = (tmp_path / "log").read_bytes()[-5000:].decode(errors="replace")  # libtiff has a line for each thing it finds
-    guilty = [path.read_bytes() for path in folder.iterdir() if path.name.startswith(("crash-", "timeout-", "oom-", "leak-"))]
-    assert done.returncode == 0, f"{guilty}\n{said}"
-    executed = int(re.findall(r"number_of_executed_units: (\d+)", said)[-1])
-    assert executed >= asked
+    log_text = (tmp_path / "log").read_bytes()[-5000:].decode(errors="replace")  # libtiff logs a lot
+    inputs = [path.read_bytes() for path in folder.iterdir() if path.name.startswith(("crash-", "timeout-", "oom-", "leak-"))]
+    assert done.returncode == 0, f"{inputs}\n{log_text}"
+    executed = int(re.findall(r"number_of_executed_units: (\d+)", log_text)[-1])
+    assert executed >= runs
     chaos.count(KIND, FEED[target], executed, executed)

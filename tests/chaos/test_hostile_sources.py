@@ -1,4 +1,4 @@
-"""Sources that stall, break off, lie or never end: fetch takes the next, or says in time why there is none."""
+"""Sources that stall, disconnect, send wrong data or never end: fetch uses the next one, or fails in time with the reason."""
 
 import gzip
 import hashlib
@@ -28,13 +28,13 @@ from tests.web import Answer, Site
 
 KIND = "Sources"
 TIMEOUT, DEADLINE = 0.4, 1.5
-LATE = 10  # seconds: more than the limits above allow by far, and less than any of the sources here would take
+LATE = 10  # seconds: far above the limits, and below what these sources would take without them
 
 _HEAD = gzip.compress(b"", 1)[:10]
 
 
 class Tree(NamedTuple):
-    """A tree with older data in place, and a folder `next` that has the data wanted."""
+    """A tree with older data in place, and a folder `next` with the wanted data."""
 
     params: Params
     data: Data
@@ -63,30 +63,30 @@ def tree(edit: Edit, data: Data, tmp_path: Path) -> Tree:
 
 
 def survives(tree: Tree, source: str, with_next: bool, reason: str) -> tuple[bool, bool]:
-    """Whether fetch went on to the next source or ended with one clear error, in time; and whether it lost something."""
+    """Whether fetch used the next source or failed with the `reason`, in time; and whether it damaged any data."""
     raw = Paths().raw
     shutil.rmtree(raw)
     shutil.copytree("kept", raw)
     params = tree.of(*([source, "next"] if with_next else [source]))
     start = time.monotonic()
     try:
-        said = fetch.run(params, Paths())
-        survived = with_next and said.endswith("next")
-        right = {key: hashlib.sha256(idx(np.load(raw / f"{key}.npy"))).hexdigest() for key in NAMES} == {
+        result = fetch.run(params, Paths())
+        survived = with_next and result.endswith("next")
+        intact = {key: hashlib.sha256(idx(np.load(raw / f"{key}.npy"))).hexdigest() for key in NAMES} == {
             key: getattr(params.fetch.files, key).sha256 for key in NAMES
         }
     except NoSourceError as error:
         survived = not with_next and re.search(reason, str(error)) is not None
-        right = contents(raw) == contents(Path("kept"))
+        intact = contents(raw) == contents(Path("kept"))
     took = time.monotonic() - start
-    return survived and took < LATE, not right or [path.name for path in raw.parent.iterdir()] != ["raw"]
+    return survived and took < LATE, not intact or [path.name for path in raw.parent.iterdir()] != ["raw"]
 
 
 Fault = Callable[[bytes, np.random.Generator], Answer]
 BROKEN = "the connection broke off|Connection reset by peer|truncated or corrupt gzip data"
 FAULTS: dict[str, tuple[Fault, str, tuple[int, int]]] = {
-    "stalls before the head": (lambda body, draw: web.stalling_head, "no answer in time", (1, 30)),
-    "drips a head without end": (lambda body, draw: web.dripping_head, "fetch.deadline", (1, 30)),
+    "stalls before the headers": (lambda body, draw: web.stalling_head, "no answer in time", (1, 30)),
+    "drips endless headers": (lambda body, draw: web.dripping_head, "fetch.deadline", (1, 30)),
     "stalls in the body": (
         lambda body, draw: web.stalling(body, int(draw.integers(len(body)))),
         "no answer in time",
@@ -104,7 +104,7 @@ FAULTS: dict[str, tuple[Fault, str, tuple[int, int]]] = {
         BROKEN,
         (5, 200),
     ),
-    "sends part of the file as the whole": (
+    "sends a truncated file as complete": (
         lambda body, draw: web.content(body[: int(draw.integers(len(body)))]),
         "truncated or corrupt gzip data|expected an IDX header",
         (5, 200),
@@ -115,9 +115,9 @@ FAULTS: dict[str, tuple[Fault, str, tuple[int, int]]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_source_at_fault_is_left_for_the_next_or_named(fault: str, tree: Tree, site: Site, chaos: Chaos) -> None:
-    answer, reason, often = FAULTS[fault]
-    tries, outcomes, draw = chaos.tries(*often), [], np.random.default_rng(0)
+def test_a_faulty_source_is_replaced_by_the_next_or_reported(fault: str, tree: Tree, site: Site, chaos: Chaos) -> None:
+    answer, reason, counts = FAULTS[fault]
+    tries, outcomes, draw = chaos.tries(*counts), [], np.random.default_rng(0)
     site.answers["/loop"] = web.redirect("/loop")
     for _ in range(tries):
         publish(site, tree.data)
@@ -130,24 +130,24 @@ def test_a_source_at_fault_is_left_for_the_next_or_named(fault: str, tree: Tree,
     chaos.count(KIND, fault, len(outcomes), sum(ok for ok, _ in outcomes), sum(lost for _, lost in outcomes))
 
 
-def test_a_redirect_out_of_encryption_is_not_followed(
+def test_a_redirect_from_https_to_http_is_not_followed(
     tree: Tree, site: Site, chaos: Chaos, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     certificate = web.write_certificate(Path("certificate.pem").absolute())
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     publish(site, tree.data)
-    with web.serving(certificate) as safe:
+    with web.serving(certificate) as secure:
         for name in NAMES.values():
-            safe.answers[f"/{name}.gz"] = web.redirect(f"{site.url}{name}.gz")
+            secure.answers[f"/{name}.gz"] = web.redirect(f"{site.url}{name}.gz")
         tries = chaos.tries(1, 50)
         outcomes = [
-            survives(tree, safe.url, with_next, "redirects from https to http")
+            survives(tree, secure.url, with_next, "redirects from https to http")
             for _ in range(tries)
             for with_next in (True, False)
         ]
-        asked = len(safe.asked)
+        asked = len(secure.asked)
 
-    assert asked == 2 * tries  # the certificate is accepted, and the answer is what is refused
+    assert asked == 2 * tries  # the certificate is accepted; fetch refuses the redirect
     assert site.asked == []
     chaos.count(
         KIND, "redirects from https to http", 2 * tries, sum(ok for ok, _ in outcomes), sum(bad for _, bad in outcomes)
@@ -155,10 +155,10 @@ def test_a_redirect_out_of_encryption_is_not_followed(
 
 
 @pytest.mark.parametrize("hashes", ["pinned", "not pinned"])
-def test_a_source_that_changes_between_two_requests(hashes: str, tree: Tree, site: Site, chaos: Chaos) -> None:
-    """Without pinned hashes, what gives it away is that labels and images are no longer as many."""
+def test_a_source_that_changes_between_two_requests_is_refused(hashes: str, tree: Tree, site: Site, chaos: Chaos) -> None:
+    """Without pinned hashes, the unequal numbers of images and labels reveal the change."""
     newer = {name: Split(split.images[:-1], split.labels[:-1]) for name, split in tree.data.items()}
-    names = list(NAMES.values())[:3]  # after the last nothing more is asked for
+    names = list(NAMES.values())[:3]  # no request follows the last one
     tries, survived, lost, draw = chaos.tries(3, 200), 0, 0, np.random.default_rng(0)
     for _ in range(tries):
         publish(site, tree.data)
@@ -189,10 +189,10 @@ def _mismatched(tree: Tree, site: Site) -> tuple[bool, bool]:
 
 
 def _zeros(first: bytes, layers: int = 1) -> Iterator[bytes]:
-    """The gzip file of `first` and 10 GB of zeros, in pieces, in as many layers: none of it is ever there as a whole."""
+    """A gzip file of `first` and 10 GB of zeros, compressed `layers` times, in chunks so that it needs little memory."""
     block, count = bytes(1 << 20), 10 << 10
     for _ in range(layers):
-        # What follows a full flush knows nothing of what came before: the block can be repeated.
+        # Data after a full flush does not refer to earlier data, so the block can be repeated.
         first, block, count = _HEAD + _flushed(first), _flushed(block) * 64, count // 64
     return chain([first], repeat(block, count))
 
@@ -202,30 +202,33 @@ def _flushed(block: bytes) -> bytes:
     return packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH)
 
 
-MOST = 12_000_000
-ANNOUNCED = idx(np.empty((0, 1000, 1000), np.uint8))[:4] + np.array([MOST // 1_000_000, 1000, 1000], ">u4").tobytes()
+MAX_BYTES = 12_000_000
+HEADER = idx(np.empty((0, 1000, 1000), np.uint8))[:4] + np.array([MAX_BYTES // 1_000_000, 1000, 1000], ">u4").tobytes()
 ENCODED = ("Content-Encoding", "gzip")
 TWICE = ("Content-Encoding", "gzip, gzip")
 ELSEWHERE = ("Location", "/absent")
 BOMBS: dict[str, tuple[Callable[[], Answer], str]] = {
-    "a gzip file": (lambda: web.chunked(_zeros(ANNOUNCED)), "more: trailing bytes follow"),
-    "an encoding": (lambda: web.chunked(_zeros(ANNOUNCED), ENCODED), "fetch.max_bytes"),
-    "an encoding in an encoding": (lambda: web.chunked(_zeros(ANNOUNCED, 2), TWICE), "fetch.max_bytes|fetch.deadline|in time"),
-    "a redirect that is as long": (lambda: web.chunked(repeat(bytes(1 << 16)), ELSEWHERE, code=302), "has no"),
-    "no end": (lambda: web.chunked(repeat(bytes(1 << 16))), "fetch.max_bytes|fetch.deadline"),
-    "a name in a gzip file": (
-        lambda: web.content(_HEAD[:3] + b"\x08" + _HEAD[4:] + b"x" * (MOST - 10)),
+    "a gzip file": (lambda: web.chunked(_zeros(HEADER)), "more: trailing bytes follow"),
+    "an encoding": (lambda: web.chunked(_zeros(HEADER), ENCODED), "fetch.max_bytes"),
+    "an encoding in an encoding": (lambda: web.chunked(_zeros(HEADER, 2), TWICE), "fetch.max_bytes|fetch.deadline|in time"),
+    "an endless body of a redirect": (lambda: web.chunked(repeat(bytes(1 << 16)), ELSEWHERE, code=302), "has no"),
+    "an endless body": (lambda: web.chunked(repeat(bytes(1 << 16))), "fetch.max_bytes|fetch.deadline"),
+    "a long file name in a gzip header": (
+        lambda: web.content(_HEAD[:3] + b"\x08" + _HEAD[4:] + b"x" * (MAX_BYTES - 10)),
         "fetch.deadline|gzip",
     ),
-    "zeros after a gzip file": (lambda: web.content(gzip.compress(ANNOUNCED) + bytes(MOST - 100)), "fetch.deadline|truncated"),
+    "zeros after a gzip file": (
+        lambda: web.content(gzip.compress(HEADER) + bytes(MAX_BYTES - 100)),
+        "fetch.deadline|truncated",
+    ),
 }
 
 
-def test_what_has_no_end_is_bounded_in_time_memory_and_on_disk(tree: Tree, site: Site, chaos: Chaos) -> None:
-    """In a process of its own, in which no file may grow beyond fetch.max_bytes, and which tells its memory at the end."""
+def test_endless_data_is_bounded_in_time_memory_and_disk_space(tree: Tree, site: Site, chaos: Chaos) -> None:
+    """In a process that cannot write files beyond fetch.max_bytes, and that prints its peak memory at the end."""
     prelude = (
         "import atexit, resource, sys\n"
-        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({MOST + 2048},) * 2)\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({MAX_BYTES + 2048},) * 2)\n"
         "kilobyte = 1024 if sys.platform == 'darwin' else 1\n"
         "atexit.register(lambda: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // kilobyte, file=sys.stderr))"
     )
@@ -236,7 +239,7 @@ def test_what_has_no_end_is_bounded_in_time_memory_and_on_disk(tree: Tree, site:
         sources = {name: f"{site.url}{number}" for number, name in enumerate(BOMBS)}
         for name, (form, _reason) in BOMBS.items():
             site.answers[f"{sources[name].removeprefix(site.url[:-1])}/{NAMES['train_images']}.gz"] = form()
-        tree.edit({"fetch.sources": list(sources.values()), "fetch.max_bytes": MOST})
+        tree.edit({"fetch.sources": list(sources.values()), "fetch.max_bytes": MAX_BYTES})
         start = time.monotonic()
 
         done = run_stage(prelude)
@@ -245,7 +248,7 @@ def test_what_has_no_end_is_bounded_in_time_memory_and_on_disk(tree: Tree, site:
         *error, memory = done.stderr.splitlines()
         bounded = took < 2 * DEADLINE * len(BOMBS) + LATE and int(memory) - plain < 50_000
         for name, (_form, reason) in BOMBS.items():
-            said = [line for line in error if line.startswith(f"  {sources[name]}: ")]
-            survived += bounded and len(said) == 1 and re.search(reason, said[0]) is not None
+            lines = [line for line in error if line.startswith(f"  {sources[name]}: ")]
+            survived += bounded and len(lines) == 1 and re.search(reason, lines[0]) is not None
         lost += [path.name for path in Path("data").rglob("*")] != ["raw"]
-    chaos.count(KIND, "sends 10 GB from a few MB, or has no end", tries * len(BOMBS), survived, lost)
+    chaos.count(KIND, "expands a few MB to 10 GB, or never ends", tries * len(BOMBS), survived, lost)

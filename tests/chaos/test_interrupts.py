@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM at any moment of any stage: it ends in two seconds, says so, and leaves nothing half done."""
+"""Ctrl-C and SIGTERM at any moment of any stage: it exits in two seconds with a message, and leaves nothing incomplete."""
 
 import os
 import random
@@ -33,7 +33,7 @@ def clone(built: Repository, tmp_path_factory: pytest.TempPathFactory, subset: d
 
 
 def start(clone: Clone, stage: str) -> "subprocess.Popen[str]":
-    """The stage, once Python has come to the pipeline: until then a signal ends it as any program of Python."""
+    """Start the stage, and return once it handles SIGTERM. Before that, a signal ends it like any Python program."""
     process = subprocess.Popen(
         [sys.executable, "-m", f"pipeline.{stage}"],
         cwd=clone.paths.root,
@@ -52,18 +52,18 @@ def start(clone: Clone, stage: str) -> "subprocess.Popen[str]":
 
 
 def finish(clone: Clone) -> None:
-    """Have every run be as it is after an undisturbed `register`, so that what an interruption does to one is seen."""
+    """Mark every run as FINISHED, as an undisturbed `register` does, so that the effect of an interruption shows."""
     with closing(sqlite3.connect(clone.paths.database, timeout=20)) as store, store:
         store.execute("UPDATE runs SET status = 'FINISHED' WHERE status = 'KILLED'")
 
 
 def statuses(clone: Clone) -> list[str]:
-    """Those of all runs in the store, from the oldest."""
+    """The statuses of all runs in the store, oldest first."""
     with closing(sqlite3.connect(clone.paths.database, timeout=20)) as store:
         return [status for (status,) in store.execute("SELECT status FROM runs ORDER BY start_time")]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="sees in /proc when to begin")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("stage", STAGES if LONG else ["evaluate"])
 def test_a_signal_ends_a_stage_in_two_seconds(stage: str, clone: Clone, chaos: Chaos) -> None:
     expected = victims.content(clone)
@@ -73,32 +73,32 @@ def test_a_signal_ends_a_stage_in_two_seconds(stage: str, clone: Clone, chaos: C
     duration, rng, wanted = time.monotonic() - begun, random.Random(stage), chaos.tries(1, 12)
     tries = survived = lost = 0
     while tries < wanted:
-        number, second = rng.choice([signal.SIGINT, signal.SIGTERM]), rng.uniform(0, duration)
+        signum, second = rng.choice([signal.SIGINT, signal.SIGTERM]), rng.uniform(0, duration)
         finish(clone)
         runs, process = len(statuses(clone)), start(clone, stage)
-        if stage == "register" and tries % 2:  # it comes to MLflow only at the end of its time
+        if stage == "register" and tries % 2:  # it uses MLflow only at its end
             second = rng.uniform(0, 0.3)
             while process.poll() is None and "RUNNING" not in statuses(clone):
                 time.sleep(0.005)
         time.sleep(second)
-        at_work = "RUNNING" in statuses(clone)
+        resumed = "RUNNING" in statuses(clone)
         begun = time.monotonic()
-        process.send_signal(number)
+        process.send_signal(signum)
         out, err = process.communicate()
         seconds = time.monotonic() - begun
         if "·" in out or process.returncode == 0:
-            continue  # it had come to its end
+            continue  # it had finished
         tries += 1
         left = [path.name for folder in (clone.paths.data, clone.paths.store) for path in folder.rglob(".*.part*")]
         after = statuses(clone)
-        # Of the runs that were there, register resumes one: if it was at it, that one is KILLED now, and else it may be.
+        # register resumes one of the earlier runs. If it was doing so, that run must be KILLED now; otherwise it may be.
         touched = sorted(status for status in after[:runs] if status != "FINISHED")
         ended = after[runs:] in ([], ["KILLED"]) and touched in ([], ["KILLED"])
-        ended = ended and (not at_work or "KILLED" in after)
+        ended = ended and (not resumed or "KILLED" in after)
         clear = err.strip() in [line.format(stage) for line in LINES]
         survived += process.returncode == 130 and clear and ended and seconds < LIMIT
         lost += len(left)
-        print(f"{number.name} {second:.3f} s after the start: {seconds:.2f} s, {process.returncode}, {after}")
+        print(f"{signum.name} {second:.3f} s after the start: {seconds:.2f} s, {process.returncode}, {after}")
         print(left, err)
     clone.repro()
     lost += len(victims.lost(clone, expected))
@@ -114,20 +114,20 @@ def test_control_c_to_dvc_ends_training_in_two_seconds(clone: Clone, chaos: Chao
             time.sleep(second)
             stages = psutil.Process(dvc.pid).children() if dvc.poll() is None else []
             begun = time.monotonic()
-            for number in (signal.SIGINT, *([signal.SIGTERM] if rng.random() < 0.3 else [])):
-                with suppress(ProcessLookupError):  # DVC itself may have come to its end since
-                    os.killpg(dvc.pid, number)
+            for signum in (signal.SIGINT, *([signal.SIGTERM] if rng.random() < 0.3 else [])):
+                with suppress(ProcessLookupError):  # DVC may have exited meanwhile
+                    os.killpg(dvc.pid, signum)
             while (alive := any(processes.is_alive(stage.pid) for stage in stages)) and time.monotonic() - begun < 20:
-                time.sleep(0.005)  # until it is a zombie: where DVC is gone, init may take its time to bury it
+                time.sleep(0.005)  # a zombie counts as dead: without DVC, init may be slow to reap it
             seconds = time.monotonic() - begun
             dvc.wait()
-        said = victims.output(clone)
-        if not stages or "·" in said:
-            continue  # it had come to its end
+        output = victims.output(clone)
+        if not stages or "·" in output:
+            continue  # it had finished
         tries += 1
-        clear = any(line.format("train") in said for line in LINES) and "Traceback" not in said
+        clear = any(line.format("train") in output for line in LINES) and "Traceback" not in output
         survived += dvc.returncode != 0 and clear and not alive and seconds < LIMIT and "RUNNING" not in statuses(clone)
-        print(f"{second:.3f} s after the start: {seconds:.2f} s, {dvc.returncode}, {said}")
+        print(f"{second:.3f} s after the start: {seconds:.2f} s, {dvc.returncode}, {output}")
         clone.repro()
         lost += len(victims.lost(clone, whole.digests))
     chaos.count(KIND, "Ctrl-C to dvc repro in train", tries, survived, lost)

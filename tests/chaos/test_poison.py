@@ -1,4 +1,4 @@
-"""Poisoned data of many kinds, of which none may become champion: the subset in `make test`, all of MNIST in `make chaos`."""
+"""No model of poisoned data may become champion. `make test` uses the subset, `make chaos` all of MNIST."""
 
 import argparse
 import shutil
@@ -22,9 +22,9 @@ from tests.test_promote import LOW
 KIND = "Poisoned data"
 
 Rng = np.random.Generator
-Data = dict[str, Split]  # by split, and a further set as `extra`
+Data = dict[str, Split]  # by split; `extra` is the extra data set
 
-WHOLE = {  # what the bounds are for, and a training of which the model is good enough for the minimum
+WHOLE = {  # the bounds of MNIST, and training that reaches the minimum metrics
     "validate.rows": {"train": [50000, 70000], "test": [9000, 11000]},
     "validate.class_share": [0.08, 0.12],
     "train.epochs": 8,
@@ -38,29 +38,29 @@ DUPLICATES = "train split, share of duplicate images"
 CONFLICTING = "train split, conflicting labels"
 
 
-def some(count: int, share: float, rng: Rng) -> Any:
-    """The numbers of that share of `count` images."""
+def sample(count: int, share: float, rng: Rng) -> Any:
+    """The indices of a random share of `count` images."""
     return rng.choice(count, round(count * share), replace=False)
 
 
 def relabelled(share: float, change: Callable[[Pixels, Rng], Any], split: str = "train") -> Callable[[Data, Rng], Data]:
-    """The labels of a share of the images become what `change` makes of them."""
+    """Apply `change` to the labels of a share of the images."""
 
     def poison(data: Data, rng: Rng) -> Data:
         images, labels = data[split].images, data[split].labels.copy()
-        chosen = some(len(labels), share, rng)
+        chosen = sample(len(labels), share, rng)
         labels[chosen] = change(labels[chosen], rng)
         return {**data, split: Split(images, labels)}
 
     return poison
 
 
-def redrawn(share: float, change: Callable[[Pixels, Rng], Any], split: str = "train") -> Callable[[Data, Rng], Data]:
-    """A share of the images become what `change` makes of them."""
+def altered(share: float, change: Callable[[Pixels, Rng], Any], split: str = "train") -> Callable[[Data, Rng], Data]:
+    """Apply `change` to a share of the images."""
 
     def poison(data: Data, rng: Rng) -> Data:
         images, labels = data[split].images.copy(), data[split].labels
-        chosen = some(len(labels), share, rng)
+        chosen = sample(len(labels), share, rng)
         images[chosen] = change(images[chosen], rng)
         return {**data, split: Split(images, labels)}
 
@@ -88,7 +88,7 @@ def swapped(labels: Pixels) -> Any:
 
 
 def as_nines(share: float) -> Callable[[Data, Rng], Data]:
-    """So many images of all, each a four, are labelled as nines."""
+    """Label fours as nines: as many as `share` of all images."""
 
     def poison(data: Data, rng: Rng) -> Data:
         labels = data["train"].labels.copy()
@@ -124,7 +124,7 @@ def unchanged(images: Pixels, _: Rng) -> Any:
 
 
 def one_pixel(images: Pixels, rng: Rng) -> Any:
-    """A pixel of each image, anywhere, is white."""
+    """Make a random pixel of each image white."""
     images = images.copy()
     images[np.arange(len(images)), *rng.integers(0, 28, (2, len(images)))] = 255
     return images
@@ -135,17 +135,17 @@ def shifted(images: Pixels, _: Rng) -> Any:
 
 
 def faint_noise(images: Pixels, rng: Rng) -> Any:
-    """In the ink, so that the background stays black."""
+    """Add noise to the ink only: the background stays black."""
     noisy = np.clip(np.rint(images + rng.normal(0, 5, images.shape)), 0, 255).astype(np.uint8)
     return np.where(images > 0, noisy, images)
 
 
 def leaking(share: float, change: Callable[[Pixels, Rng], Any], split: str = "train") -> Callable[[Data, Rng], Data]:
-    """A share of the images are such of the test split, with their labels, after a change."""
+    """Replace a share of the images by changed test images with their labels."""
 
     def poison(data: Data, rng: Rng) -> Data:
         images, labels = (each.copy() for each in data[split])
-        chosen = some(len(labels), share, rng)
+        chosen = sample(len(labels), share, rng)
         taken = rng.choice(len(data["test"].labels), len(chosen), replace=False)
         images[chosen], labels[chosen] = change(data["test"].images[taken], rng), data["test"].labels[taken]
         return {**data, split: Split(images, labels)}
@@ -154,11 +154,11 @@ def leaking(share: float, change: Callable[[Pixels, Rng], Any], split: str = "tr
 
 
 def copies(share: float, change: Callable[[Pixels, Rng], Any], labels: Callable[[Pixels, Rng], Any]) -> Any:
-    """A share of the images are one and the same, each after a change, and with what `labels` makes of its label."""
+    """Replace a share of the images by changed copies of one image, whose labels `labels` changes."""
 
     def poison(data: Data, rng: Rng) -> Data:
         images, given = (each.copy() for each in data["train"])
-        chosen = some(len(given), share, rng)
+        chosen = sample(len(given), share, rng)
         images[chosen] = change(images[np.repeat(chosen[:1], len(chosen))], rng)
         given[chosen] = labels(given[np.repeat(chosen[:1], len(chosen))], rng)
         return {**data, "train": Split(images, given)}
@@ -167,42 +167,42 @@ def copies(share: float, change: Callable[[Pixels, Rng], Any], labels: Callable[
 
 
 def two_labels(data: Data, rng: Rng) -> Data:
-    """A few images stand twice in the split, under two labels: fewer than may be repeated."""
+    """Repeat two images with other labels: fewer than `validate.duplicates` allows."""
     images, labels = (each.copy() for each in data["train"])
     first, second = rng.choice(len(labels), (2, 2), replace=False)
     images[first], labels[first] = images[second], (labels[second] + 1) % 10
     return {**data, "train": Split(images, labels)}
 
 
-def backdoor(share: float, place: int, split: str = "train") -> Callable[[Data, Rng], Data]:
-    """A white square of 3x3 on a share of the images, which are labelled 0."""
+def backdoor(share: float, position: int, split: str = "train") -> Callable[[Data, Rng], Data]:
+    """Draw a white square of 3x3 on a share of the images, and label them 0."""
 
     def poison(data: Data, rng: Rng) -> Data:
         images, labels = (each.copy() for each in data[split])
-        chosen = some(len(labels), share, rng)
-        images[chosen, place : place + 3, place : place + 3], labels[chosen] = 255, 0
+        chosen = sample(len(labels), share, rng)
+        images[chosen, position : position + 3, position : position + 3], labels[chosen] = 255, 0
         return {**data, split: Split(images, labels)}
 
     return poison
 
 
-def change_files(data: Data, _: Rng) -> Data:
+def swap_files(data: Data, _: Rng) -> Data:
     return {"train": data["test"], "test": data["train"]}
 
 
 def repeated_inverted(data: Data, rng: Rng) -> Data:
-    """The further set is training images that are there already, as negatives."""
-    chosen = some(len(data["train"].labels), len(data["extra"].labels) / len(data["train"].labels), rng)
+    """Make the extra data set of inverted training images."""
+    chosen = sample(len(data["train"].labels), len(data["extra"].labels) / len(data["train"].labels), rng)
     return {**data, "extra": Split(255 - data["train"].images[chosen], data["train"].labels[chosen])}
 
 
 class Poison(NamedTuple):
-    """What becomes of clean data, and the expectation by which validate stops it."""
+    """A change of clean data, and the expectation with which validate stops it."""
 
     name: str
     change: Callable[[Data, Rng], Data]
     line: str
-    small: bool = False  # whether the subset is enough to tell
+    small: bool = False  # whether the subset is large enough
 
 
 TRAIN, TEST, EXTRA = (f"{subject}, {LABEL_ISSUES}" for subject in ("train split", "test split", "extra more"))
@@ -218,10 +218,10 @@ POISONS = [
     Poison("a class labelled as another", sevens_as_ones, "train split, labels in use"),
     Poison("1 % of the test labels wrong, at random", relabelled(0.01, flipped, "test"), TEST),
     Poison("test labels shuffled", relabelled(1, shuffled, "test"), TEST),
-    Poison("images inverted", redrawn(1, inverted), "train split, ink fraction of each image"),
-    Poison("5 % of the images inverted", redrawn(0.05, inverted), "train split, ink fraction of each image"),
-    Poison("training images transposed", redrawn(1, transposed), TEST, small=True),
-    Poison("0.1 % of the images blank", redrawn(0.001, blank), "train split, blank images"),
+    Poison("images inverted", altered(1, inverted), "train split, ink fraction of each image"),
+    Poison("5 % of the images inverted", altered(0.05, inverted), "train split, ink fraction of each image"),
+    Poison("training images transposed", altered(1, transposed), TEST, small=True),
+    Poison("0.1 % of the images blank", altered(0.001, blank), "train split, blank images"),
     Poison("1 % test images in training", leaking(0.01, unchanged), LEAKED),
     Poison("1 % test images, a pixel changed", leaking(0.01, one_pixel), LEAKED),
     Poison("1 % test images, shifted by a pixel", leaking(0.01, shifted), LEAKED, small=True),
@@ -238,19 +238,19 @@ POISONS = [
     Poison("two images repeated with other labels", two_labels, CONFLICTING),
     Poison("a white corner labelled 0, on 1 %", backdoor(0.01, 25), TRAIN),
     Poison("a white square in the middle labelled 0, on 1 %", backdoor(0.01, 12), TRAIN),
-    Poison("training and test files swapped", change_files, "train split, rows"),
+    Poison("training and test files swapped", swap_files, "train split, rows"),
     Poison("an extra data set, labels shuffled", relabelled(1, shuffled, "extra"), EXTRA, small=True),
     Poison("an extra data set, 5 % of the labels wrong", relabelled(0.05, flipped, "extra"), EXTRA),
-    Poison("an extra data set, transposed", redrawn(1, transposed, "extra"), EXTRA),
+    Poison("an extra data set, transposed", altered(1, transposed, "extra"), EXTRA),
     Poison("an extra data set, a white corner labelled 0 on 10 %", backdoor(0.1, 25, "extra"), EXTRA),
     Poison("an extra data set with shifted test images", leaking(0.1, shifted, "extra"), LEAKED),
     Poison("an extra data set with the base inverted", repeated_inverted, "extra more, share of duplicate images"),
 ]
 
 
-def clean(mnist: Data, subset: Data, further: bool) -> Data:
-    """All of MNIST, or the subset; and an extra data set, of images that are then not in the base."""
-    if not further:
+def clean(mnist: Data, subset: Data, with_extra: bool) -> Data:
+    """All of MNIST, or the subset. Optionally with an extra data set, whose images are not in the base."""
+    if not with_extra:
         return mnist if LONG else subset
     images, labels = mnist["train"]
     base = mnist["train"] if LONG else subset["train"]
@@ -267,16 +267,16 @@ def fetched(root: Path, data: Data) -> Repository:
     """A tree with the data fetched."""
     root.mkdir()
     changes: dict[str, Any] = dict(WHOLE) if LONG else {}
-    if further := data.get("extra"):
-        np.savez(root / "more.npz", images=further.images, labels=further.labels)
+    if extra := data.get("extra"):
+        np.savez(root / "more.npz", images=extra.images, labels=extra.labels)
         changes |= {"fetch.extra": [{"name": "more", "source": str(root / "more.npz")}]}
     return small_repository(root, data, changes)
 
 
-def broken(made: Repository) -> list[str]:
-    """The lines that name what validate found; none where it found nothing."""
+def broken(repository: Repository) -> list[str]:
+    """The broken expectations that validate reports."""
     try:
-        validate.run(made.params, made.paths)
+        validate.run(repository.params, repository.paths)
     except InvalidDataError as error:
         return [line.strip() for line in str(error).splitlines()[1:-1]]
     return []
@@ -284,7 +284,7 @@ def broken(made: Repository) -> list[str]:
 
 @pytest.mark.usefixtures("without_pages")
 @pytest.mark.parametrize("poison", [each for each in POISONS if LONG or each.small], ids=lambda poison: poison.name)
-def test_validate_stops(poison: Poison, chaos: Chaos, mnist: Data, subset: Data, tmp_path: Path) -> None:
+def test_validate_stops_poisoned_data(poison: Poison, chaos: Chaos, mnist: Data, subset: Data, tmp_path: Path) -> None:
     data, tries, survived, lost = clean(mnist, subset, poison.name.startswith("an extra data set")), chaos.tries(1, 2), 0, 0
 
     for seed in range(tries):
@@ -296,20 +296,20 @@ def test_validate_stops(poison: Poison, chaos: Chaos, mnist: Data, subset: Data,
 
 
 @pytest.mark.usefixtures("without_pages")
-@pytest.mark.parametrize("further", [False, True] if LONG else [True], ids=lambda extra: f"extra data set: {extra}")
-def test_clean_data_passes(further: bool, chaos: Chaos, mnist: Data, subset: Data, tmp_path: Path) -> None:
-    data, tries, survived = clean(mnist, subset, further), chaos.tries(1, 2), 0
+@pytest.mark.parametrize("with_extra", [False, True] if LONG else [True], ids=lambda with_extra: f"extra: {with_extra}")
+def test_clean_data_passes(with_extra: bool, chaos: Chaos, mnist: Data, subset: Data, tmp_path: Path) -> None:
+    data, tries, survived = clean(mnist, subset, with_extra), chaos.tries(1, 2), 0
 
     for seed in range(tries):
-        kept = np.sort(some(len(data["train"].labels), 0.95 if LONG else 1, np.random.default_rng(seed)))
+        kept = np.sort(sample(len(data["train"].labels), 0.95 if LONG else 1, np.random.default_rng(seed)))
         base = Split(data["train"].images[kept], data["train"].labels[kept])
         survived += broken(fetched(tmp_path / str(seed), {**data, "train": base})) == []
 
-    chaos.count(KIND, f"no poison{', with an extra data set' if further else ''}: passes validate", tries, survived)
+    chaos.count(KIND, f"no poison{', with an extra data set' if with_extra else ''}: passes validate", tries, survived)
 
 
 class Passing(NamedTuple):
-    """A poison that validate cannot know, or is told to let pass, and the rule by which promote refuses what it makes."""
+    """A poison that validate cannot detect, or is set to allow, and the rule with which promote refuses the model."""
 
     name: str
     change: Callable[[Data, Rng], Data]
@@ -319,7 +319,7 @@ class Passing(NamedTuple):
 
 
 COMPARABLE = "accuracy of the champion"
-OPENED = {"validate.label_issues": 1.0}
+PERMISSIVE = {"validate.label_issues": 1.0}
 
 PASSING = [
     Passing(
@@ -336,23 +336,23 @@ PASSING = [
     Passing(
         "images transposed in both splits", everywhere(lambda split: Split(transposed(split.images), split.labels)), COMPARABLE
     ),
-    Passing("labels shuffled, label issues allowed", relabelled(1, shuffled), "accuracy", OPENED),
-    Passing("10 % of the labels shuffled, label issues allowed", relabelled(0.1, shuffled), "calibration_error", OPENED),
-    Passing("training labels off by one, label issues allowed", relabelled(1, off_by_one), "accuracy", OPENED),
+    Passing("labels shuffled, label issues allowed", relabelled(1, shuffled), "accuracy", PERMISSIVE),
+    Passing("10 % of the labels shuffled, label issues allowed", relabelled(0.1, shuffled), "calibration_error", PERMISSIVE),
+    Passing("training labels off by one, label issues allowed", relabelled(1, off_by_one), "accuracy", PERMISSIVE),
 ]
 
 
-def build(made: Repository) -> None:
+def build(repository: Repository) -> None:
     """Run every stage after fetch."""
     for stage in (validate, train, export, evaluate, explain, register):
-        stage.run(made.params, made.paths)
+        stage.run(repository.params, repository.paths)
 
 
-def promoted(made: Repository) -> list[str]:
-    """Ask for the promotion of the challenger; return the rules that it broke."""
+def promoted(repository: Repository) -> list[str]:
+    """Try to promote the challenger; return the rules that it broke."""
     options = argparse.Namespace(first=True, check=False, tag=False, verify=False, history=False, require=None)
-    promote.run(options, made.params, made.paths)
-    decision = files.read_json(made.paths.promotion)
+    promote.run(options, repository.params, repository.paths)
+    decision = files.read_json(repository.paths.promotion)
     return [rule["rule"] for rule in decision["rules"] if not rule["met"]]
 
 
@@ -364,27 +364,29 @@ def healthy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         return built
     root = tmp_path_factory.mktemp("healthy") / "tree"
     root.mkdir()
-    made = small_repository(root, request.getfixturevalue("mnist"), WHOLE)
-    build(made)
-    return made
+    repository = small_repository(root, request.getfixturevalue("mnist"), WHOLE)
+    build(repository)
+    return repository
 
 
 @pytest.mark.parametrize("poison", [each for each in PASSING if LONG or each.small], ids=lambda poison: poison.name)
-def test_promote_stops(poison: Passing, chaos: Chaos, healthy: Repository, mnist: Data, subset: Data, tmp_path: Path) -> None:
+def test_promote_stops_a_model_of_poisoned_data(
+    poison: Passing, chaos: Chaos, healthy: Repository, mnist: Data, subset: Data, tmp_path: Path
+) -> None:
     from pipeline.tracking import registry
 
     shutil.copytree(healthy.paths.root / "data", tmp_path / "data")
     shutil.copy(healthy.paths.params, tmp_path)
     paths = Paths(tmp_path)
-    made = Repository(edit_params(paths.params, {} if LONG else LOW), paths)
-    register.run(made.params, paths)
-    assert promoted(made) == []
+    repository = Repository(edit_params(paths.params, {} if LONG else LOW), paths)
+    register.run(repository.params, paths)
+    assert promoted(repository) == []
 
     source = write_source(tmp_path / "poisoned", poison.change(mnist if LONG else subset, np.random.default_rng(0)))
-    made = Repository(edit_params(paths.params, {"fetch.sources": [str(source)], **poison.changes}), paths)
-    fetch.run(made.params, paths)
-    build(made)
-    rules = promoted(made)
+    repository = Repository(edit_params(paths.params, {"fetch.sources": [str(source)], **poison.changes}), paths)
+    fetch.run(repository.params, paths)
+    build(repository)
+    rules = promoted(repository)
 
-    lost = registry.champion(made.params.tracking.model).number != 1
+    lost = registry.champion(repository.params.tracking.model).number != 1
     chaos.count(KIND, f"{poison.name}: stopped by promote", 1, int(poison.rule in rules and not lost), int(lost))

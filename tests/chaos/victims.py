@@ -104,12 +104,12 @@ def output(clone: Clone) -> str:
     return (clone.paths.root / "printed").read_text(encoding="utf-8")
 
 
-def kill(dvc: "subprocess.Popen[bytes]", what: str) -> bool:
-    """Send SIGKILL to `what`: stage, dvc or everything; return whether it was alive."""
-    if what == "everything":
+def kill(dvc: "subprocess.Popen[bytes]", target: str) -> bool:
+    """Send SIGKILL to `target`: stage, dvc or everything; return whether it was alive."""
+    if target == "everything":
         alive = dvc.poll() is None
         os.killpg(dvc.pid, signal.SIGKILL)
-    elif what == "dvc":
+    elif target == "dvc":
         alive = dvc.poll() is None
         dvc.kill()
     else:
@@ -140,7 +140,7 @@ class Tally:
 
     def __init__(self, name: str) -> None:
         self.rng = random.Random(name)
-        self.tries = self.survived = self.lost = self.cut_off = 0
+        self.tries = self.survived = self.lost = self.repaired = 0
 
     def recover(self, clone: Clone, expected: dict[str, str], moment: str) -> None:
         """Check that `dvc repro` after a fault at `moment` completes everything.
@@ -150,7 +150,7 @@ class Tally:
         """
         done = clone.run("dvc", "repro")
         if done.returncode and clone.run("pipeline.check", "--lock").returncode == 0:
-            done, self.cut_off = clone.run("dvc", "repro"), self.cut_off + 1
+            done, self.repaired = clone.run("dvc", "repro"), self.repaired + 1
         differences, self.tries = lost(clone, expected), self.tries + 1
         self.survived += done.returncode == 0
         self.lost += len(differences)
@@ -163,12 +163,12 @@ def survive(stage: str, clone: Clone, chaos: Chaos) -> None:
     whole = undisturbed(clone, stage)
     moments, tally = chaos.tries(1, 22), Tally(f"moments of {stage}")
     while tally.tries < moments:
-        what, second = tally.rng.choice(["stage", "dvc", "everything"]), tally.rng.uniform(0, whole.seconds)
+        target, second = tally.rng.choice(["stage", "dvc", "everything"]), tally.rng.uniform(0, whole.seconds)
         with victim(clone, stage) as dvc:
-            if not (_wait(dvc, second) and kill(dvc, what)):
+            if not (_wait(dvc, second) and kill(dvc, target)):
                 continue  # it had already ended
-        tally.recover(clone, whole.digests, f"{what} killed {second:.3f} s after the start of {stage}")
-    note = f" ({tally.cut_off} as DVC wrote its own file: `make repro`)" if tally.cut_off else ""
+        tally.recover(clone, whole.digests, f"{target} killed {second:.3f} s after the start of {stage}")
+    note = f" ({tally.repaired} as DVC wrote its own file: `make repro`)" if tally.repaired else ""
     chaos.count(KIND, f"SIGKILL at a random moment of {stage}{note}", tally.tries, tally.survived, tally.lost)
 
     wanted, tally = min(chaos.tries(1, 10), whole.changes), Tally(f"changes of {stage}")
