@@ -115,8 +115,8 @@ def ranking_rows(features: near_duplicates.Floats, labels: Pixels) -> list[list[
                     alarms.append(int((scores[~planted] >= 0).sum()))
                 results[name].append((share_found(scores, planted, alarms[-1]), seconds, megabytes))
         for name, each in results.items():
-            found, seconds, megabytes = (median(values) for values in zip(*each, strict=True))
-            rows.append([plant, name, f"{median(alarms):,.0f}", f"{found:.1%}", f"{seconds:.1f}", f"{megabytes:,.0f}"])
+            share, seconds, megabytes = (median(values) for values in zip(*each, strict=True))
+            rows.append([plant, name, f"{median(alarms):,.0f}", f"{share:.1%}", f"{seconds:.1f}", f"{megabytes:,.0f}"])
     return rows
 
 
@@ -133,8 +133,8 @@ def filter_rows(features: near_duplicates.Floats, labels: Pixels) -> list[list[s
             for kind in FILTERS
         }
         for name, flagged in flags.items():
-            found = f"{flagged[planted].mean():.1%}" if planted.any() else ""
-            rows.append([plant, name, f"{(flagged & ~planted).sum():,}", found])
+            share = f"{flagged[planted].mean():.1%}" if planted.any() else ""
+            rows.append([plant, name, f"{(flagged & ~planted).sum():,}", share])
     return rows
 
 

@@ -59,8 +59,8 @@ class Private(threading.Thread):
 
     def run(self) -> None:
         try:
-            while found := re.search(r"RssAnon:\s+(\d+)", self.status.read_text()):
-                self.peak = max(self.peak, int(found[1]))
+            while private := re.search(r"RssAnon:\s+(\d+)", self.status.read_text()):
+                self.peak = max(self.peak, int(private[1]))
                 time.sleep(0.01)
         except OSError:
             pass  # the process has ended, or this is not Linux

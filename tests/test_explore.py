@@ -66,9 +66,9 @@ def prediction(page: Any) -> str:
 def test_the_page_predicts_the_same_as_onnx_runtime(page: Any, explored: Repository, subset: dict[str, Split]) -> None:
     images = subset["test"].images[:100]
 
-    found = predict(page, images)
+    probabilities = predict(page, images)
 
-    np.testing.assert_allclose(found, OnnxModel(explored.paths.onnx).predict(images), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(probabilities, OnnxModel(explored.paths.onnx).predict(images), rtol=0, atol=1e-5)
 
 
 def test_a_gradient_step_equals_that_of_tensorflow(page: Any, explored: Repository, subset: dict[str, Split]) -> None:
@@ -79,9 +79,9 @@ def test_a_gradient_step_equals_that_of_tensorflow(page: Any, explored: Reposito
     gradients = tape.gradient(loss, model.trainable_variables)
 
     script = "return explorer.step(...arguments).flat()"
-    found = page.execute_script(script, image.ravel().tolist(), truth, rate)
+    stepped_weights = page.execute_script(script, image.ravel().tolist(), truth, rate)
 
-    for stepped, weights, gradient in zip(found, model.get_weights(), gradients, strict=True):
+    for stepped, weights, gradient in zip(stepped_weights, model.get_weights(), gradients, strict=True):
         moved = rate * np.asarray(gradient)
         np.testing.assert_allclose(stepped, (weights - moved).ravel(), rtol=0, atol=1e-4)
         assert np.abs(moved).max() > 1e-2
@@ -316,10 +316,10 @@ def test_every_activation_and_its_slope_equal_keras(page: Any, activation: str) 
     slopes = tape.gradient(values, points)
     script = "const a = ACTIVATIONS[arguments[0]]; return arguments[1].map((z) => [a.value(z), a.slope(z)])"
 
-    found = np.array(page.execute_script(script, activation, np.asarray(points).tolist()))
+    computed = np.array(page.execute_script(script, activation, np.asarray(points).tolist()))
 
-    np.testing.assert_allclose(found[:, 0], values, rtol=1e-6, atol=1e-9)
-    np.testing.assert_allclose(found[:, 1], slopes, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(computed[:, 0], values, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(computed[:, 1], slopes, rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(ACTIVATIONS[activation](np.asarray(points)), values, rtol=1e-6, atol=1e-9)
 
 

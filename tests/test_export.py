@@ -34,9 +34,9 @@ def test_the_exported_file_and_keras_predict_the_same_on_the_validation_split(bu
     _, held_out = datasets.hold_out([len(images)], built.params.train.validation_split)
     expected = network.load(built.paths.keras).predict(images[held_out], verbose=0)
 
-    found = OnnxModel(built.paths.onnx).predict(images[held_out])
+    probabilities = OnnxModel(built.paths.onnx).predict(images[held_out])
 
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
     parity = files.read_json(built.paths.parity)
     assert parity["images"] == len(held_out)
     assert parity["different_decisions"] == 0

@@ -76,11 +76,11 @@ def test_ray_predicts_every_image_of_every_format_once_and_like_one_process(
     code, printed, error = run_score(tree, str(folder), "--out", str(tmp_path / "out"))
 
     assert code == 0, error
-    found = predictions(tmp_path / "out")
+    table = predictions(tmp_path / "out")
     expected = OnnxModel(tree.onnx, threads=1).predict(images)
-    np.testing.assert_allclose(np.array(found["probabilities"].to_pylist()), expected, rtol=0, atol=1e-6)
-    assert found["label"].to_pylist() == [str(digit) for digit in expected.argmax(axis=1)]
-    assert found["row"].to_pylist() == [*range(300), *range(200), *range(100), *range(400)]
+    np.testing.assert_allclose(np.array(table["probabilities"].to_pylist()), expected, rtol=0, atol=1e-6)
+    assert table["label"].to_pylist() == [str(digit) for digit in expected.argmax(axis=1)]
+    assert table["row"].to_pylist() == [*range(300), *range(200), *range(100), *range(400)]
     assert "1,000 images in 6 file(s)" in printed
     assert "ok      confidence" in printed
     assert "outside" not in printed
@@ -152,9 +152,9 @@ def test_after_a_kill_the_same_command_predicts_the_remaining_images(
 
     assert code == 0, error
     assert f"{1000 * written:,} images are done already" in printed
-    found = predictions(out)
-    assert found.num_rows == len(images)
-    np.testing.assert_array_equal(found["predicted_class"].to_numpy(), OnnxModel(tree.onnx).predict(images).argmax(axis=1))
+    table = predictions(out)
+    assert table.num_rows == len(images)
+    np.testing.assert_array_equal(table["predicted_class"].to_numpy(), OnnxModel(tree.onnx).predict(images).argmax(axis=1))
 
 
 def test_large_files_are_split_into_blocks_that_can_be_read_independently(source: tuple[Path, Pixels]) -> None:

@@ -52,9 +52,9 @@ def read(text: str) -> list[Recipe]:
     recipes = []
     for section in re.split(r"(?m)^## ", text)[1:]:
         title = section.partition("\n")[0]
-        found = re.findall(r"(?ms)^```(\w*)\n(.*?)^```$", section)
-        blocks = dict(found)
-        assert sorted(kind for kind, _ in found) in (["console"], ["console", "text"]), f"{title}: one block of each kind"
+        fences = re.findall(r"(?ms)^```(\w*)\n(.*?)^```$", section)
+        blocks = dict(fences)
+        assert sorted(kind for kind, _ in fences) in (["console"], ["console", "text"]), f"{title}: one block of each kind"
         lines = blocks.get("console", "").splitlines()
         commands = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
         output = [line for line in lines if not line.startswith("$ ")]

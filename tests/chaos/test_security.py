@@ -324,8 +324,8 @@ def test_no_path_leads_out_of_the_artifact_folder(
 def written_outside(built: Repository, team_folder: Path) -> list[Path]:
     """Return the files that an upload wrote outside the artifacts of the team's server."""
     around = [built.paths.root.parent, team_folder.parent, ROOT]
-    found = [file for folder in around for depth in ("", "*/") for file in folder.glob(f"{depth}*planted.txt")]
-    return [*found, *Path("/").glob("planted.txt"), *Path("/etc").glob("planted.txt")]
+    planted = [file for folder in around for depth in ("", "*/") for file in folder.glob(f"{depth}*planted.txt")]
+    return [*planted, *Path("/").glob("planted.txt"), *Path("/etc").glob("planted.txt")]
 
 
 def routes_of_mlflow(folder: Path) -> list[tuple[str, str]]:
@@ -636,8 +636,8 @@ def test_a_registered_model_that_is_not_plain_onnx_is_not_loaded(
 
 def files_with(secret: str, root: Path, allowed: Sequence[str] = ()) -> list[str]:
     """Return the files under `root` that contain `secret`, as relative paths, except the `allowed` ones."""
-    found = [path for path in root.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
-    return sorted({path.relative_to(root).as_posix() for path in found} - set(allowed))
+    paths = [path for path in root.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
+    return sorted({path.relative_to(root).as_posix() for path in paths} - set(allowed))
 
 
 def test_credentials_are_neither_printed_nor_written_to_other_files(
@@ -693,8 +693,8 @@ def test_credentials_are_neither_printed_nor_written_to_other_files(
         lost += [SECRET in printed, *files_with(SECRET, root, [*allowed, "params.yaml"])]
         tries += 1
 
-    found = sum(map(bool, lost))
-    chaos.count(KIND, "a password of a mirror, of git or of DVC, in use and in errors", tries, tries, found)
+    leaks = sum(map(bool, lost))
+    chaos.count(KIND, "a password of a mirror, of git or of DVC, in use and in errors", tries, tries, leaks)
 
 
 def test_the_password_of_the_store_is_neither_printed_nor_written(

@@ -328,11 +328,11 @@ def test_dvc_repro_survives_a_killed_server_and_completes_after_its_restart(
     chaos.count(KIND, "`dvc repro` whose server is killed during training: the next one runs only register", 1, 1)
 
 
-def has_epoch(client: mlflow.MlflowClient, experiment: str) -> bool:
-    """Return whether a run of the experiment has an epoch."""
-    found = client.get_experiment_by_name(experiment)
-    found_runs = client.search_runs([found.experiment_id]) if found else []
-    return any("epoch/loss" in run.data.metrics for run in found_runs)
+def has_epoch(client: mlflow.MlflowClient, name: str) -> bool:
+    """Return whether a run of the experiment with this name has an epoch."""
+    experiment = client.get_experiment_by_name(name)
+    logged = client.search_runs([experiment.experiment_id]) if experiment else []
+    return any("epoch/loss" in run.data.metrics for run in logged)
 
 
 def test_a_server_that_fails_during_training_causes_a_warning(

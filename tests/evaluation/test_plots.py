@@ -153,9 +153,9 @@ def test_the_class_distribution_has_a_bar_for_each_class_and_split(classes: Sequ
     figure = plots.class_distribution(counts, classes)
 
     assert_legible(figure, texts_of(figure))
-    for axis, (split, found) in zip(figure.axes, counts.items(), strict=True):
-        assert [bar.get_height() for bar in axis.patches] == found.tolist()
-        assert axis.get_title(loc="left").startswith(f"{split}: {found.sum():,} images")
+    for axis, (split, of_classes) in zip(figure.axes, counts.items(), strict=True):
+        assert [bar.get_height() for bar in axis.patches] == of_classes.tolist()
+        assert axis.get_title(loc="left").startswith(f"{split}: {of_classes.sum():,} images")
         assert [label.get_text() for label in axis.get_xticklabels()] == list(classes)
 
 

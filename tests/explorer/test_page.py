@@ -53,12 +53,12 @@ def test_snapshots_start_at_step_0_and_grow_apart_geometrically(total: int, expe
 
 @pytest.mark.parametrize("total", [5, 374, 100_000])
 def test_there_are_at_most_nine_snapshots_before_the_end(total: int) -> None:
-    found = snapshots.schedule(total)
+    steps = snapshots.schedule(total)
 
-    assert found == sorted(set(found))
-    assert found[0] == 0
-    assert found[-1] < total
-    assert len(found) <= 9
+    assert steps == sorted(set(steps))
+    assert steps[0] == 0
+    assert steps[-1] < total
+    assert len(steps) <= 9
 
 
 def test_a_recorder_reads_the_weights_at_scheduled_steps_only() -> None:
@@ -83,9 +83,9 @@ def test_saved_snapshots_keep_three_digits(random: Any, tmp_path: Path) -> None:
 
     snapshots.save(taken, tmp_path / "snapshots.npz")
 
-    for found, wanted in zip(snapshots.load(tmp_path / "snapshots.npz"), taken, strict=True):
-        assert found.epoch == wanted.epoch
-        for array, expected in zip(found.weights, wanted.weights, strict=True):
+    for loaded, wanted in zip(snapshots.load(tmp_path / "snapshots.npz"), taken, strict=True):
+        assert loaded.epoch == wanted.epoch
+        for array, expected in zip(loaded.weights, wanted.weights, strict=True):
             np.testing.assert_allclose(array, expected, rtol=1e-3)
 
 
@@ -137,27 +137,27 @@ def test_examples_without_augmentation_are_the_original_images(subset: dict[str,
     zeros = dict.fromkeys(("rotation", "scale", "shear", "shift", "elastic"), 0)
     none = params.load(ROOT / "params.yaml").train.augmentation.model_copy(update=zeros)
 
-    found = augmentation.examples(subset["train"].images[:3], 2, none, 0)
+    examples = augmentation.examples(subset["train"].images[:3], 2, none, 0)
 
-    np.testing.assert_array_equal(found, np.repeat(subset["train"].images[:3, None], 3, axis=1))
+    np.testing.assert_array_equal(examples, np.repeat(subset["train"].images[:3, None], 3, axis=1))
 
 
 def test_quantization_changes_no_weight_by_more_than_half_a_step(random: Any) -> None:
     kernel, bias = random_weights(random, 50, 8)
     kernel[:, 3] = 0
 
-    found, same_bias = network.round_trip([kernel, bias])
+    rounded, same_bias = network.round_trip([kernel, bias])
 
-    assert (np.abs(found - kernel) <= np.abs(kernel).max(axis=0) / 127 * 0.5001).all()
+    assert (np.abs(rounded - kernel) <= np.abs(kernel).max(axis=0) / 127 * 0.5001).all()
     assert same_bias is bias
 
 
 def test_forward_equals_onnx_runtime(built: Repository, subset: dict[str, Split]) -> None:
     weights = network.exported_weights(onnx_model.dense_layers(built.paths.onnx))
 
-    found = network.forward(weights, "relu", subset["test"].images)
+    probabilities = network.forward(weights, "relu", subset["test"].images)
 
-    np.testing.assert_allclose(found, OnnxModel(built.paths.onnx).predict(subset["test"].images), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(probabilities, OnnxModel(built.paths.onnx).predict(subset["test"].images), rtol=0, atol=1e-6)
 
 
 def test_the_random_start_and_as_many_snapshots_as_fit_are_chosen(random: Any) -> None:
@@ -174,11 +174,11 @@ def test_the_random_start_and_as_many_snapshots_as_fit_are_chosen(random: Any) -
 def test_class_means_equal_numpys(subset: dict[str, Split]) -> None:
     images, labels = subset["train"]
 
-    found = page.class_means(subset["train"], 11)
+    means = page.class_means(subset["train"], 11)
 
     for digit in range(10):
-        np.testing.assert_allclose(found[digit], images[labels == digit].mean(axis=0), atol=0.5001)
-    assert not found[10].any()
+        np.testing.assert_allclose(means[digit], images[labels == digit].mean(axis=0), atol=0.5001)
+    assert not means[10].any()
 
 
 def test_samples_alternate_between_the_classes() -> None:

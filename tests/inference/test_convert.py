@@ -39,8 +39,8 @@ def test_every_activation_that_the_parameters_allow_exports_and_predicts_the_sam
 
     onnx.save(convert.to_onnx(model, 18, {}), tmp_path / "model.onnx")
 
-    found = OnnxModel(tmp_path / "model.onnx").predict(images)
-    np.testing.assert_allclose(found, model.predict(images, verbose=0), atol=1e-5)
+    probabilities = OnnxModel(tmp_path / "model.onnx").predict(images)
+    np.testing.assert_allclose(probabilities, model.predict(images, verbose=0), atol=1e-5)
 
 
 def test_equal_networks_give_equal_bytes(model: Any) -> None:
@@ -67,8 +67,8 @@ def test_quantizing_keeps_the_metadata_and_names_the_method(tmp_path: Path) -> N
 
     quantized = convert.quantize(proto)
 
-    found = {entry.key: entry.value for entry in quantized.metadata_props}
-    assert found == {"dataset": "random", "quantisation": "dynamic int8"}
+    metadata = {entry.key: entry.value for entry in quantized.metadata_props}
+    assert metadata == {"dataset": "random", "quantisation": "dynamic int8"}
     assert proto.SerializeToString(deterministic=True) == before
 
 

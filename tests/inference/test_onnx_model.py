@@ -246,10 +246,10 @@ def test_a_damaged_model_predicts_or_is_refused(edits: list[tuple[float, int]], 
 
     try:
         model = OnnxModel(path, threads=1)
-        found = model.predict(np.zeros((2, *model.image_shape), np.uint8))
+        probabilities = model.predict(np.zeros((2, *model.image_shape), np.uint8))
     except UnusableInputError:
         return
-    assert found.shape == (2, len(model.names))
+    assert probabilities.shape == (2, len(model.names))
 
 
 def test_a_missing_file_is_named_in_the_error(tmp_path: Path) -> None:
@@ -268,10 +268,10 @@ def test_a_missing_file_is_named_in_the_error(tmp_path: Path) -> None:
     ids=["one hidden layer", "two hidden layers", "one hidden neuron", "an activation of two operators"],
 )
 def test_dense_layers_are_read_from_the_file(layers: list[Layer], tmp_path: Path) -> None:
-    found = onnx_model.dense_layers(write_network(tmp_path / "model.onnx", layers, SIZE))
+    dense_layers = onnx_model.dense_layers(write_network(tmp_path / "model.onnx", layers, SIZE))
 
-    assert len(found) == len(layers)
-    for layer, (kernel, bias, activation) in zip(found, layers, strict=True):
+    assert len(dense_layers) == len(layers)
+    for layer, (kernel, bias, activation) in zip(dense_layers, layers, strict=True):
         np.testing.assert_array_equal(layer.kernel, kernel)
         np.testing.assert_array_equal(layer.bias, bias)
         assert layer.activation == activation

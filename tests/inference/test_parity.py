@@ -31,8 +31,8 @@ def test_compare_counts_the_differences() -> None:
     ],
 )
 def test_a_difference_beyond_its_bound_is_an_error(change: dict[str, float], message: str) -> None:
-    found = {"images": 10, "max_difference": 1e-6, "different_decisions": 0, "int8_agreement": 0.99}
-    parity.check(found, PARAMS)
+    differences = {"images": 10, "max_difference": 1e-6, "different_decisions": 0, "int8_agreement": 0.99}
+    parity.check(differences, PARAMS)
 
     with pytest.raises(ParityError, match=message):
-        parity.check(found | change, PARAMS)
+        parity.check(differences | change, PARAMS)

@@ -75,10 +75,10 @@ def test_a_rotation_equals_that_of_scipy(images: Pixels, uniform: float) -> None
 
     rotated = distort_by(images, [uniform, 0, 0, 0, 0, 0], augmentation_params(rotation=20))
 
-    for image, found in zip(images, rotated, strict=True):
+    for image, rotated_image in zip(images, rotated, strict=True):
         offset = centre - matrix @ centre
         expected = ndimage.affine_transform(image.astype(float), matrix, offset, order=1, mode="nearest")
-        np.testing.assert_allclose(found, expected, atol=0.1)
+        np.testing.assert_allclose(rotated_image, expected, atol=0.1)
 
 
 def test_a_scale_above_one_shrinks_the_digit(images: Pixels) -> None:

@@ -85,10 +85,10 @@ def test_a_constant_schedule_keeps_the_learning_rate(data: Split) -> None:
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "nadam", "rmsprop", "sgd"])
 def test_every_optimizer_that_the_parameters_allow_exists(optimizer: str) -> None:
-    found = fit._optimizer(train_params(optimizer=optimizer, ema_momentum=0.9), steps=10)
+    created = fit._optimizer(train_params(optimizer=optimizer, ema_momentum=0.9), steps=10)
 
-    assert type(found).__name__.lower() == optimizer
-    assert (found.use_ema, found.ema_momentum) == (True, 0.9)
+    assert type(created).__name__.lower() == optimizer
+    assert (created.use_ema, created.ema_momentum) == (True, 0.9)
 
 
 def test_without_a_validation_split_there_are_no_validation_metrics(data: Split) -> None:
