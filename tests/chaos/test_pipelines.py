@@ -1,4 +1,4 @@
-"""Whole pipelines that `make test` runs only in part: with `--force`, and concurrently with one store."""
+"""Whole pipelines that `make test` runs in part: with `--force`, concurrently with one store, and in retraining cycles."""
 
 import os
 import subprocess
@@ -12,10 +12,11 @@ from pipeline.core.paths import TIME_DEPENDENT
 from pipeline.data.datasets import Split
 from tests.chaos.conftest import LONG
 from tests.clones import make_clone, ran
-from tests.conftest import Repository
+from tests.conftest import Repository, write_source
 from tests.imports import ROOT
 from tests.servers import mlflow_server, postgres
 from tests.test_pipeline import STAGES
+from tests.test_retrain import Home, enlarged, publish_repository
 from tests.test_team import PASSWORD, assert_nothing_is_lost, copy_trees
 
 pytestmark = pytest.mark.skipif(not LONG, reason="runs the pipeline several times")
@@ -62,3 +63,24 @@ def train_and_register(trees: list[Path]) -> None:
     for process in processes:
         printed, _ = process.communicate(timeout=600)
         assert process.returncode == 0, printed
+
+
+def test_retraining_starts_from_nothing_and_promotes_what_it_trains_on_more_data(
+    subset: dict[str, Split], mnist: dict[str, Split], tmp_path: Path
+) -> None:
+    source = write_source(tmp_path / "source", subset)
+    with mlflow_server(tmp_path) as (uri, _):
+        home = Home(tmp_path, uri)
+        publish_repository(home, source, subset)
+        start = home.state()[0]
+
+        first = home.run_cycle("first", FIRST="1")
+        changed = home.git("diff", "--name-only", f"{start}..{home.state()[0]}").split()
+        write_source(source, enlarged(subset, 9000, mnist["train"]))
+        second = home.run_cycle("second")
+
+        assert (first.code, second.code) == (0, 0), first.printed + second.printed
+        assert "pipeline.train" in first.printed
+        assert "pipeline.train" in second.printed
+        assert set(changed) == {"dvc.lock", "data/evaluation/metrics.json", "data/model/parity.json"}
+        assert "mnist-dense@v1.1.0" in home.state()[1]
