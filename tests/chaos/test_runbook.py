@@ -63,7 +63,7 @@ def read(text: str) -> list[Recipe]:
 
 
 # Each of the others takes a minute, and other tests of `make test` cause most of their faults.
-SHORT_SUITE = {"Roll back the champion", "Back up the tracking store", "dvc.lock is cut off", "Credentials are leaked"}
+SHORT_SUITE = {"Roll back the champion", "Back up the tracking store", "dvc.lock is truncated", "Credentials are leaked"}
 RECIPES = {recipe.title: recipe for recipe in read(RUNBOOK.read_text(encoding="utf-8"))}
 
 
@@ -366,8 +366,8 @@ def corrupted_cache(site: Site) -> Iterator[str]:
     assert site.digests() == before
 
 
-@fault("dvc.lock is cut off")
-def cut_off_lock(site: Site) -> Iterator[str]:
+@fault("dvc.lock is truncated")
+def truncated_lock(site: Site) -> Iterator[str]:
     before, lock = site.digests(), site.root / "dvc.lock"
     written = lock.read_bytes()
     lock.write_bytes(b"")

@@ -146,7 +146,7 @@ class Tally:
         """Check that `dvc repro` after a fault at `moment` completes everything.
 
         If DVC was killed while it wrote one of its own files, `dvc repro` fails, and the repair of `make repro` must fix it.
-        `cut_off` counts these cases.
+        `repaired` counts these cases.
         """
         done = clone.run("dvc", "repro")
         if done.returncode and clone.run("pipeline.check", "--lock").returncode == 0:
