@@ -55,7 +55,7 @@ class Home:
 
     def state(self) -> tuple[str, str, str]:
         """The published commit, tags and champion."""
-        client = mlflow.MlflowClient(self.tracking)
+        client = mlflow.MlflowClient(self.tracking, self.tracking)  # the registry, too: `built` has set another
         try:
             champion = str(client.get_model_version_by_alias("mnist-dense", "champion").version)
         except mlflow.exceptions.MlflowException:
