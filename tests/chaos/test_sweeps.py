@@ -1,4 +1,4 @@
-"""Sweeps that lose a machine, or the process of a trial."""
+"""Sweeps that are killed, or lose a machine or the process of a trial."""
 
 import shutil
 from pathlib import Path
@@ -12,6 +12,7 @@ from tests.clones import Clone
 from tests.conftest import Repository, edit_params
 from tests.test_sweep import (
     assert_every_trial_has_one_run,
+    assert_resumes,
     make_sweep_clone,
     read_until,
     start_sweep,
@@ -19,12 +20,16 @@ from tests.test_sweep import (
     trials_table,
 )
 
-pytestmark = pytest.mark.skipif(not LONG, reason="runs two sweeps")
+pytestmark = pytest.mark.skipif(not LONG, reason="runs several sweeps")
 
 
 @pytest.fixture(scope="module")
 def clone(built: Repository, tmp_path_factory: pytest.TempPathFactory, subset: dict[str, Split]) -> Clone:
     return make_sweep_clone(built, tmp_path_factory.mktemp("sweep") / "clone", subset)
+
+
+def test_a_sweep_resumes_after_an_interruption_and_a_kill(clone: Clone) -> None:
+    assert_resumes(clone, kill=True)
 
 
 def test_no_trial_is_lost_when_a_machine_dies(clone: Clone, tmp_path: Path) -> None:
