@@ -398,8 +398,8 @@ def test_a_wrong_password_is_reported_before_training(
     [
         ({}, "expected EXPOSE=1"),
         ({"EXPOSE": "1"}, "expected HOSTS"),
-        ({"EXPOSE": "1", "HOSTS": "*"}, "found any"),
-        ({"EXPOSE": "1", "HOSTS": "a.example, *"}, "found any"),
+        ({"EXPOSE": "1", "HOSTS": "*"}, "found *"),
+        ({"EXPOSE": "1", "HOSTS": "a.example, *"}, "found *"),
         ({"EXPOSE": "1", "HOSTS": "a.example", "PASSWORD": ""}, "PASSWORD"),
     ],
 )
@@ -545,7 +545,7 @@ def test_no_code_in_a_keras_file_is_run(
 
     refused = 0
     for file in planted:
-        with pytest.raises(PipelineError, match="expected a network as train saves it"):
+        with pytest.raises(PipelineError, match="expected a network saved by train"):
             network.load(file)
         refused += 1
 
