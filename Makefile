@@ -31,7 +31,7 @@ lint: $(READY)  ## Check style and types
 	@python -m ruff check .
 	@python -m ruff format --check .
 	@python -m mypy
-	@python -m deptry . 2>&1
+	@found=$$(python -m deptry --no-ansi . 2>&1) || { echo "$$found" >&2; exit 1; }  # it has no quiet mode
 
 .PHONY: ui
 ui: $(READY)  ## Browse the runs and models (PORT=5000)
