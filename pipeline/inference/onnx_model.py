@@ -52,10 +52,11 @@ class OnnxModel:
         try:
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
             self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)
-            inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        except Exception as error:  # onnxruntime raises private classes, one for each status
+            self.image_shape, self.classes = _sizes(self._session.get_inputs(), self._session.get_outputs(), path)
+        except UnusableInputError:
+            raise
+        except Exception as error:  # onnxruntime raises private classes, and the names of dimensions can fail to decode
             raise UnusableInputError(path, "an ONNX model", first_line(error)) from error
-        self.image_shape, self.classes = _sizes(inputs, outputs, path)
         self.names = self._names()
 
     def _names(self) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
@@ -237,6 +237,7 @@ def test_invalid_class_names_are_refused(classes: str, path: Path) -> None:
 
 @settings(deadline=None, max_examples=100, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4))
+@example(edits=[(0.9453125, 128)])  # a dimension whose name is not UTF-8
 def test_a_damaged_model_predicts_or_is_refused(edits: list[tuple[float, int]], tmp_path: Path) -> None:
     path = write_network(tmp_path / "model.onnx", LAYERS, SIZE)
     content = bytearray(path.read_bytes())
