@@ -21,7 +21,6 @@ _EXPECTED = {
     "value_error": "{error}",
 }
 
-
 # Keys that had another name in earlier versions of params.yaml.
 _RENAMED = {
     "validate.likeness": "near_duplicate_distance",
@@ -65,30 +64,30 @@ def describe(error: ValidationError, model: type[BaseModel]) -> list[str]:
 
     If a key has an old name, only that is reported, and not also that its new name is missing.
     """
-    faults = error.errors()
-    old = {_dotted(fault) for fault in faults if fault["type"] == "extra_forbidden"} & _RENAMED.keys()
+    problems = error.errors()
+    old = {_dotted(problem) for problem in problems if problem["type"] == "extra_forbidden"} & _RENAMED.keys()
     new = {f"{name.rpartition('.')[0]}.{_RENAMED[name]}" for name in old}
-    return [_describe(fault, model) for fault in faults if fault["type"] != "missing" or _dotted(fault) not in new]
+    return [_describe(problem, model) for problem in problems if problem["type"] != "missing" or _dotted(problem) not in new]
 
 
-def _describe(fault: Any, model: type[BaseModel]) -> str:
+def _describe(problem: Any, model: type[BaseModel]) -> str:
     """Describe one problem. Validators in params.py pass `found` in the context of a PydanticCustomError."""
-    where, kind = _dotted(fault), fault["type"]
+    where, kind = _dotted(problem), problem["type"]
     if kind == "extra_forbidden" and where in _RENAMED:
         return f"{where} is now called {_RENAMED[where]}"
     if kind == "extra_forbidden":
         return f"{where} is unknown{_suggestion(where.split('.'), model)}"
-    if kind == "missing" and isinstance(fault["loc"][-1], str):
+    if kind == "missing" and isinstance(problem["loc"][-1], str):
         return f"{where} is missing"
-    context = fault.get("ctx", {})
-    expected = _EXPECTED[kind].format(**context) if kind in _EXPECTED else fault["msg"].removeprefix("Input should be ")
-    value = list(fault["input"]) if isinstance(fault["input"], tuple) else fault["input"]
+    context = problem.get("ctx", {})
+    expected = _EXPECTED[kind].format(**context) if kind in _EXPECTED else problem["msg"].removeprefix("Input should be ")
+    value = list(problem["input"]) if isinstance(problem["input"], tuple) else problem["input"]
     return f"{where or 'top level'}: expected {expected}, found {context.get('found') or shown(value)}"
 
 
-def _dotted(fault: Any) -> str:
+def _dotted(problem: Any) -> str:
     """The key of a problem, without positions in lists: `fetch.extra.name`."""
-    return ".".join(part for part in fault["loc"] if isinstance(part, str))
+    return ".".join(part for part in problem["loc"] if isinstance(part, str))
 
 
 def _suggestion(location: list[str], model: type[BaseModel]) -> str:

@@ -1,4 +1,4 @@
-"""Library versions: those that the lock names, and those that a process runs with."""
+"""Compare the library versions of this process with the locked ones."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,9 +11,9 @@ Versions = Mapping[str, Sequence[str]]
 
 
 def locked(paths: Paths) -> Versions:
-    """Return the versions in requirements/versions.yaml by package: more than one where they depend on Python's version.
+    """Return the versions in requirements/versions.yaml by package; empty if the file does not exist.
 
-    Empty where there is no such file, as in a tree that holds data and parameters only.
+    A package has more than one version if the lock depends on the version of Python.
     """
     if not paths.versions.is_file():
         return {}
@@ -22,7 +22,7 @@ def locked(paths: Paths) -> Versions:
 
 
 def mismatches(locked: Versions) -> list[str]:
-    """Return a phrase for each package that this process has imported in another version than `locked` names."""
+    """Describe each imported package whose version is not a locked one."""
     phrases = []
     for name, expected in locked.items():
         module = sys.modules.get(name.replace("-", "_"))

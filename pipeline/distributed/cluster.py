@@ -26,9 +26,9 @@ def connected() -> Iterator[int]:
     """Start Ray on this machine, or join the cluster at RAY_ADDRESS; yield the number of machines.
 
     A Ray started here listens on 127.0.0.1 only, requires a token that only this process has, and ends with the block. On a
-    cluster, this process listens like the nodes, and the cluster decides who may connect. The nodes receive the code of this
-    package, and need the libraries that it imports. This process must run on one of the nodes: with Ray's client (ray://),
-    the search would run on the head node and leave its results and its MLflow store there.
+    cluster, the cluster's own settings decide where this process listens and who may connect. Ray copies the code of this
+    package to the nodes; install the libraries that it imports there. This process must run on one of the nodes: with Ray's
+    client (ray://), the search would run on the head node and leave its results and its MLflow store there.
 
     Raises:
         ClusterError: there is no such cluster, or this machine does not belong to it.

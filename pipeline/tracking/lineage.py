@@ -34,7 +34,7 @@ def digest(fingerprint: str, params: Params, paths: Paths) -> str:
 
 
 def _sha256(path: Path) -> str:
-    """SHA-256 of a Python file, or of all in a folder, by their names and contents."""
+    """SHA-256 of a Python file, or of all in a folder, by names and contents."""
     found = hashlib.sha256()
     for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
         found.update(f"{file.relative_to(_PACKAGE).as_posix()}\n".encode() + file.read_bytes())

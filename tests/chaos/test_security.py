@@ -234,7 +234,7 @@ def test_a_local_ray_answers_only_with_the_token_of_this_run(local_ray: LocalRay
 
 
 def ask_ray(ray: LocalRay, **settings: str) -> "subprocess.CompletedProcess[str]":
-    """Read a key of Ray's global control store, like any user who has Ray installed."""
+    """Query the control store of a running Ray from another process, as any user of this machine can."""
     home = {"HOME": str(ray.home)}
     command = [sys.executable, "-c", ASK_RAY, ray.gcs]
     return subprocess.run(
