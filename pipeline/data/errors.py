@@ -12,6 +12,15 @@ class IdxError(PipelineError):
         self.found = found
 
 
+class ImageFileError(PipelineError):
+    """Bytes are not an image file that can be decoded."""
+
+    def __init__(self, expected: str, found: str) -> None:
+        super().__init__(f"expected {expected}, found {found}")
+        self.expected = expected
+        self.found = found
+
+
 class MismatchError(PipelineError):
     """Files are valid but do not belong together."""
 
