@@ -7,28 +7,22 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import BinaryIO, NamedTuple, cast
+from typing import BinaryIO, cast
 
 import numpy as np
 
 from pipeline.core.errors import first_line
 from pipeline.data import idx, npz
-from pipeline.data.errors import IdxError
+from pipeline.data.errors import IdxError, ImageFileError
 from pipeline.data.idx import Pixels
 from pipeline.serving import preprocessing
 from pipeline.serving.errors import UnreadableImageError
+from pipeline.serving.preprocessing import Images
 
 _MOST_BYTES = 4_000_000_000  # of a decompressed array
 _ARRAY = "images"  # the array to read from an npz file that holds several
 _IDX_MAGIC = b"\0\0\x08\x03"  # uint8, three dimensions
 _IDX_HEADER = 16  # bytes
-
-
-class Images(NamedTuple):
-    """The images of a file, `(n, height, width)` uint8, and the changes that preprocessing made to them."""
-
-    pixels: Pixels
-    changes: tuple[str, ...] = ()
 
 
 def read(path: Path, shape: tuple[int, int]) -> Images:
@@ -42,8 +36,12 @@ def read(path: Path, shape: tuple[int, int]) -> Images:
     """
     if decode := _decoder(path):
         return Images(_checked(decode(path), shape, path))
-    image = preprocessing.read(path, shape)
-    return Images(image.pixels[None], image.changes)
+    try:
+        return preprocessing.read(path, shape)
+    except ImageFileError as error:
+        raise UnreadableImageError(path, error.expected, error.found) from error
+    except OSError as error:
+        raise UnreadableImageError(path, "a file", error.strerror or str(error)) from error
 
 
 def read_arrays(source: Path, shape: tuple[int, int]) -> Pixels:

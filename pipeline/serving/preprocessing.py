@@ -5,64 +5,50 @@ pixels, its centre of mass in the middle (LeCun, Bottou, Bengio and Haffner, "Gr
 Recognition", Proceedings of the IEEE 86, 1998, section III.A). Images of other sizes keep the ratio of 20/28.
 """
 
-import warnings
+from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from pipeline.data.datasets import Pixels
-from pipeline.serving.errors import UnreadableImageError
+from pipeline.data import image_codec
+from pipeline.data.errors import ImageFileError
+from pipeline.data.idx import Pixels
 
 _BOX = 20 / 28  # the ink's box, as a share of the image's height and width
 _INK = 0.1  # pixels below this share of the brightest are background, for example a camera's noise
-_MOST_PIXELS = 50_000_000
 _MIN_CONTRAST = 16  # between the darkest and the brightest pixel
-# Not every format of Pillow: it passes EPS to Ghostscript, another program, and the others are rare.
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
-class Preprocessed(NamedTuple):
-    """An image `(height, width)` uint8 that follows the convention, and the changes that this took."""
+class Images(NamedTuple):
+    """The images of a file, `(n, height, width)` uint8, and the changes that preprocessing made to them."""
 
     pixels: Pixels
-    changes: tuple[str, ...]
+    changes: tuple[str, ...] = ()
 
 
-def read(path: Path, shape: tuple[int, int]) -> Preprocessed:
-    """Read a PNG, JPEG, BMP, GIF, PPM, TIFF or WebP file and bring it to `shape` (height, width).
+def from_bytes(content: bytes, shape: tuple[int, int]) -> Images:
+    """Decode a PNG, JPEG, BMP, GIF, PPM, TIFF or WebP file that is in memory and bring it to `shape` (height, width).
+
+    Raises:
+        ImageFileError: the bytes are no image, are damaged, have too many pixels, or show nothing.
+    """
+    return read(BytesIO(content), shape)
+
+
+def read(file: Path | BinaryIO, shape: tuple[int, int]) -> Images:
+    """Like `from_bytes`, for a file on disk. Raises OSError if it cannot be read."""
+    return conform(image_codec.decode(file, own_range=True).pixels, shape)
+
+
+def conform(grey: Pixels, shape: tuple[int, int]) -> Images:
+    """Bring a grey image `(h, w)` uint8 of any size to the convention: one image `(1, height, width)`.
 
     An image of this shape with light ink on black stays as it is.
 
     Raises:
-        UnreadableImageError: the file is no image, is damaged, has more than 50 million pixels, or is blank.
-    """
-    return conform(_grey(path), shape, path)
-
-
-def _grey(path: Path) -> Pixels:
-    try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=_FORMATS) as image:
-            if image.width * image.height > _MOST_PIXELS:
-                raise UnreadableImageError(path, f"at most {_MOST_PIXELS:,} pixels", f"{image.width}x{image.height}")
-            flat = Image.new("RGBA", image.size, "white")  # show transparent pixels as white paper
-            flat.alpha_composite(image.convert("RGBA"))
-            transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-            return np.asarray((flat if transparent else image).convert("L"))
-    except UnreadableImageError:
-        raise
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        raise UnreadableImageError(path, "a file", error.strerror or "none") from error
-    except Exception as error:  # Pillow parses in Python, so a damaged file can raise almost any exception
-        raise UnreadableImageError(path, "an image file", "a damaged file or another format") from error
-
-
-def conform(grey: Pixels, shape: tuple[int, int], path: Path) -> Preprocessed:
-    """Bring a grey image `(h, w)` uint8 of any size to the convention. `path` names it in errors.
-
-    Raises:
-        UnreadableImageError: the image is blank.
+        ImageFileError: the image is blank.
     """
     changes: list[str] = []
     border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
@@ -70,14 +56,14 @@ def conform(grey: Pixels, shape: tuple[int, int], path: Path) -> Preprocessed:
         grey = 255 - grey
         changes.append("inverted: dark ink on a light background")
     if grey.shape == shape:
-        return Preprocessed(grey, tuple(changes))
+        return Images(grey[None], tuple(changes))
     ink = grey > _INK * max(int(grey.max()), 1)
     if int(grey.max()) - int(grey.min()) < _MIN_CONTRAST or not ink.any():
-        raise UnreadableImageError(path, "ink that differs from the background", "one shade")
+        raise ImageFileError("ink that differs from the background", "one shade")
     rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
     box = grey[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     changes.append(f"resized from {grey.shape[1]}x{grey.shape[0]} to {shape[1]}x{shape[0]}, centred by mass")
-    return Preprocessed(_centred(_scaled(box, shape), shape), tuple(changes))
+    return Images(_centred(_scaled(box, shape), shape)[None], tuple(changes))
 
 
 def _scaled(box: Pixels, shape: tuple[int, int]) -> Pixels:

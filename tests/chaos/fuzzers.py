@@ -233,6 +233,7 @@ def images_and_arrays(folder: Path) -> Target:
     """Images and arrays, read by their file name; PNG and zip also with valid checksums."""
     plugins = ("Bmp", "Gif", "Jpeg", "Png", "Ppm", "Tiff", "WebP")
     modules = [
+        "pipeline.data.image_codec",
         "pipeline.serving.preprocessing",
         "pipeline.serving.image_files",
         "pipeline.data.npz",
@@ -250,10 +251,11 @@ def images_and_arrays(folder: Path) -> Target:
             WebPImagePlugin,
         )
 
-        from pipeline.serving import image_files, preprocessing
+        from pipeline.data import image_codec
+        from pipeline.serving import image_files
     from pipeline.core.errors import PipelineError
 
-    preprocessing._MOST_PIXELS = image_files._MOST_BYTES = _MAX
+    image_codec.MOST_PIXELS = image_files._MOST_BYTES = _MAX
     names = ("a.png", "a.npy", "a.npz", "a-idx3-ubyte", "a-idx3-ubyte.gz", "a.tiff", "zip of data", "gzip of data")
 
     def target(data: bytes) -> None:
