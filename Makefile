@@ -103,7 +103,7 @@ lock: $(READY)  ## Resolve pyproject.toml into requirements.txt and requirements
 	@for extra in remote sweep; do \
 		$(COMPILE) --upgrade --constraint requirements.txt --output-file requirements/$$extra.txt --extra $$extra pyproject.toml; \
 	done
-	@for group in chaos team; do \
+	@for group in chaos serve team; do \
 		$(COMPILE) --upgrade --constraint requirements.txt --output-file requirements/$$group.txt --group $$group; \
 	done
 	@python requirements/write_versions.py > requirements/versions.yaml
