@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 from pipeline.core import console, files
 from pipeline.core.errors import MissingInputError, UnusableInputError
-from pipeline.core.params import FetchParams, FileParams, Params
+from pipeline.core.fetch_params import FetchParams, FileParams
+from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 from pipeline.core.urls import redacted
 from pipeline.data import datasets, idx

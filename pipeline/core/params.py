@@ -2,108 +2,15 @@
 
 from pathlib import Path
 from textwrap import shorten
-from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Field, ValidationError
 from ruamel.yaml import YAML
 
 from pipeline.core import params_errors, urls
 from pipeline.core.errors import InvalidParamsError
-
-
-def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
-    if bounds[0] > bounds[1]:
-        raise ValueError("the lower bound first")
-    return bounds
-
-
-def _sequence(value: Any) -> Any:
-    """Accept one hidden layer as a number, which `dvc exp run -S model.hidden_units=512` writes."""
-    return tuple(value) if isinstance(value, list | tuple) else (value,)
-
-
-def _without_credentials(address: str) -> str:
-    """Refuse credentials: git, dvc.lock and the MLflow run all keep a copy of params.yaml."""
-    if urls.carries_secret(address):
-        expected = "an address without credentials (put user and password into ~/.netrc)"
-        raise PydanticCustomError("secret", expected, {"found": f"{urls.redacted(address)} with credentials"})
-    return address
-
-
-_LIST = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)  # strict models refuse a list
-Name = Annotated[str, Field(min_length=1)]
-Source = Annotated[Name, AfterValidator(_without_credentials)]
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Bounds = Annotated[tuple[float, float], _LIST, AfterValidator(_ordered)]
-Seconds = Annotated[float, Field(gt=0, le=86400)]  # at most a day
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class FileParams(Section):
-    """An IDX file: its name at the sources, and the SHA-256 of its decompressed content (null: accept any, print its hash)."""
-
-    name: Name
-    sha256: Sha256 | None
-
-
-class FilesParams(Section):
-    train_images: FileParams
-    train_labels: FileParams
-    test_images: FileParams
-    test_labels: FileParams
-
-
-class ExtraParams(Section):
-    """An extra training set: an .npz file, or a folder with two IDX files whose names are `images` and `labels`."""
-
-    name: Annotated[str, Field(pattern="^[A-Za-z0-9._-]{1,80}$")]
-    source: Source
-    images: Name | None = None
-    labels: Name | None = None
-    sha256: Sha256 | None = None
-
-    @property
-    def npz(self) -> str | None:
-        """The file name if `source` is an .npz file; None if it is a folder."""
-        path = urlsplit(self.source).path if "://" in self.source else self.source
-        name = path.rpartition("/")[2]
-        return name if name.lower().endswith(".npz") else None
-
-    @model_validator(mode="after")
-    def _either_npz_or_idx(self) -> Self:
-        given = [key for key in ("images", "labels") if getattr(self, key) is not None]
-        found = f"{' and '.join(given) or 'neither'} for {self.name}"
-        if self.npz is None and len(given) < 2:
-            expected = "an .npz file as source, or images and labels to name two IDX files in it"
-            raise PydanticCustomError("incomplete", expected, {"found": found})
-        if self.npz is not None and given:
-            raise PydanticCustomError("ambiguous", "no images and labels beside an .npz file", {"found": found})
-        return self
-
-
-def _unique_names(extra: tuple[ExtraParams, ...]) -> tuple[ExtraParams, ...]:
-    names = [each.name.casefold() for each in extra]
-    if repeated := [each.name for each in extra if names.count(each.name.casefold()) > 1]:
-        raise PydanticCustomError("repeated", "unique names", {"found": f"{repeated[0]} twice"})
-    return extra
-
-
-class FetchParams(Section):
-    dataset: Name
-    licence: Name
-    classes: Annotated[tuple[Name, ...], _LIST, Field(min_length=2, max_length=256)]
-    sources: Annotated[tuple[Source, ...], _LIST, Field(min_length=1)]
-    timeout: Seconds
-    deadline: Seconds
-    max_bytes: Annotated[int, Field(gt=0)]
-    files: FilesParams
-    extra: Annotated[tuple[ExtraParams, ...], _LIST, AfterValidator(_unique_names)] = ()
+from pipeline.core.fetch_params import FetchParams
+from pipeline.core.sections import LIST, Bounds, Fraction, Name, Section, sequence
 
 
 class RowsParams(Section):
@@ -134,7 +41,7 @@ class ValidateParams(Section):
 
 
 class ModelParams(Section):
-    hidden_units: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_sequence), Field(min_length=1)]
+    hidden_units: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(sequence), Field(min_length=1)]
     activation: Literal["elu", "leaky_relu", "relu", "selu", "sigmoid", "silu", "softplus", "tanh"]
 
 
@@ -231,7 +138,7 @@ class RangeParams(Section):
 
 
 class ChoicesParams(Section):
-    choices: Annotated[tuple[Any, ...], _LIST, Field(min_length=1)]
+    choices: Annotated[tuple[Any, ...], LIST, Field(min_length=1)]
 
 
 class SweepParams(Section):

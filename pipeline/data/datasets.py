@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from pipeline.core import files
 from pipeline.core.errors import UnusableInputError
-from pipeline.core.params import FetchParams
+from pipeline.core.fetch_params import FetchParams
 from pipeline.core.paths import Paths
 from pipeline.data import idx
 from pipeline.data.errors import MismatchError

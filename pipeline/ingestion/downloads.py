@@ -11,7 +11,7 @@ import requests
 from tqdm import tqdm
 
 from pipeline.core import console
-from pipeline.core.params import FetchParams
+from pipeline.core.fetch_params import FetchParams
 from pipeline.ingestion.errors import SourceRefusedError
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")

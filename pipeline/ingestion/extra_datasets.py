@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 from pipeline.core import console
-from pipeline.core.params import ExtraParams, FetchParams
+from pipeline.core.fetch_params import ExtraParams, FetchParams
 from pipeline.core.urls import redacted
 from pipeline.data import idx, npz
 from pipeline.data.datasets import DIMENSIONS, Segment

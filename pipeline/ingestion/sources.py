@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import requests
 
-from pipeline.core.params import FetchParams
+from pipeline.core.fetch_params import FetchParams
 from pipeline.ingestion import downloads
 from pipeline.ingestion.errors import SourceRefusedError
 

@@ -12,7 +12,8 @@ from great_expectations.data_context.types.base import ProgressBarsConfig
 from scipy.stats import binom, chi2
 
 from pipeline.core import files
-from pipeline.core.params import Bounds, ValidateParams
+from pipeline.core.params import ValidateParams
+from pipeline.core.sections import Bounds
 from pipeline.validation import data_docs
 
 _EXTRA = "extra-"

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from pipeline import fetch
-from pipeline.core.params import FilesParams, Params
+from pipeline.core.fetch_params import FilesParams
+from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 from pipeline.data.datasets import Split
 from pipeline.data.errors import MismatchError

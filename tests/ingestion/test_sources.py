@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.core.params import FetchParams
+from pipeline.core.fetch_params import FetchParams
 from pipeline.core.urls import redacted
 from pipeline.ingestion import sources
 from pipeline.ingestion.errors import SourceRefusedError

@@ -1,0 +1,70 @@
+"""Section `fetch` of params.yaml: where the data come from, and how image files become arrays."""
+
+from typing import Annotated, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from pipeline.core.sections import LIST, Name, Seconds, Section, Sha256, Source
+
+
+class FileParams(Section):
+    """An IDX file: its name at the sources, and the SHA-256 of its decompressed content (null: accept any, print its hash)."""
+
+    name: Name
+    sha256: Sha256 | None
+
+
+class FilesParams(Section):
+    train_images: FileParams
+    train_labels: FileParams
+    test_images: FileParams
+    test_labels: FileParams
+
+
+class ExtraParams(Section):
+    """An extra training set: an .npz file, or a folder with two IDX files whose names are `images` and `labels`."""
+
+    name: Annotated[str, Field(pattern="^[A-Za-z0-9._-]{1,80}$")]
+    source: Source
+    images: Name | None = None
+    labels: Name | None = None
+    sha256: Sha256 | None = None
+
+    @property
+    def npz(self) -> str | None:
+        """The file name if `source` is an .npz file; None if it is a folder."""
+        path = urlsplit(self.source).path if "://" in self.source else self.source
+        name = path.rpartition("/")[2]
+        return name if name.lower().endswith(".npz") else None
+
+    @model_validator(mode="after")
+    def _either_npz_or_idx(self) -> Self:
+        given = [key for key in ("images", "labels") if getattr(self, key) is not None]
+        found = f"{' and '.join(given) or 'neither'} for {self.name}"
+        if self.npz is None and len(given) < 2:
+            expected = "an .npz file as source, or images and labels to name two IDX files in it"
+            raise PydanticCustomError("incomplete", expected, {"found": found})
+        if self.npz is not None and given:
+            raise PydanticCustomError("ambiguous", "no images and labels beside an .npz file", {"found": found})
+        return self
+
+
+def _unique_names(extra: tuple[ExtraParams, ...]) -> tuple[ExtraParams, ...]:
+    names = [each.name.casefold() for each in extra]
+    if repeated := [each.name for each in extra if names.count(each.name.casefold()) > 1]:
+        raise PydanticCustomError("repeated", "unique names", {"found": f"{repeated[0]} twice"})
+    return extra
+
+
+class FetchParams(Section):
+    dataset: Name
+    licence: Name
+    classes: Annotated[tuple[Name, ...], LIST, Field(min_length=2, max_length=256)]
+    sources: Annotated[tuple[Source, ...], LIST, Field(min_length=1)]
+    timeout: Seconds
+    deadline: Seconds
+    max_bytes: Annotated[int, Field(gt=0)]
+    files: FilesParams
+    extra: Annotated[tuple[ExtraParams, ...], LIST, AfterValidator(_unique_names)] = ()
