@@ -1,17 +1,35 @@
 # Each target sets up what it needs. `make` alone lists the targets.
-SHELL := /bin/bash
-.SHELLFLAGS := -eu -o pipefail -c
+override SHELL := /bin/bash
+.SHELLFLAGS := -p -eu -o pipefail -c  # -p: read neither BASH_ENV nor functions from the environment
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 
-VENV := .venv
+override VENV := .venv
 READY := $(VENV)/.ready
 EXTRAS := $(VENV)/.chaos $(VENV)/.remote $(VENV)/.sweep $(VENV)/.team
 PEERS := $(VENV)/peers/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
+# Options count only on the command line of make: CI services and hosts set variables of the same names. Values are not expanded.
+FLAGS := CHECK FIRST RESUME TAG
+VALUES := ALIAS ONLY PORT PYTHON REQUIRE SEED SOURCE URL
+given = $(if $(filter command,$(origin $1)),$$(value $1))
+$(foreach name,$(VALUES),$(eval override $(name) := $(call given,$(name))))
+$(foreach name,$(FLAGS),$(eval override $(name) := $$(filter-out 0 no false,$(call given,$(name)))))
+export $(FLAGS) $(VALUES)
+
+# Packages go only into .venv, and only its Python runs. Settings that say where packages come from are kept.
+KEPT := UV_CACHE_DIR UV_CONCURRENT_% UV_CONFIG_FILE UV_CREDENTIALS_DIR UV_DEFAULT_INDEX UV_EXTRA_INDEX_URL UV_FIND_LINKS UV_HTTP_% \
+	UV_INDEX UV_INDEX_% UV_INSECURE_HOST UV_KEYRING_PROVIDER UV_LINK_MODE UV_NATIVE_TLS UV_NO_CACHE UV_NO_INDEX UV_NO_PROGRESS \
+	UV_OFFLINE UV_REQUEST_TIMEOUT UV_SYSTEM_CERTS PIP_CACHE_DIR PIP_CERT PIP_CLIENT_CERT PIP_CONFIG_FILE PIP_DEFAULT_TIMEOUT \
+	PIP_EXTRA_INDEX_URL PIP_FIND_LINKS PIP_INDEX_URL PIP_KEYRING_PROVIDER PIP_NO_CACHE_DIR PIP_NO_INDEX PIP_PROXY PIP_RETRIES \
+	PIP_TIMEOUT PIP_TRUSTED_HOST PIP_USE_FEATURE PYTHON
+REDIRECTING := $(filter UV_% PIP_% PYTHON% CONDA_% VIRTUAL_ENV% BASH_ENV ENV CDPATH,$(.VARIABLES))
+unexport $(filter-out $(KEPT),$(REDIRECTING))
+
 .PHONY: help
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(lastword $(MAKEFILE_LIST))
 
 .PHONY: repro
 repro: $(READY)  ## Run the stages that changed, from data to registered model
@@ -115,12 +133,15 @@ clean:  ## Remove .venv and caches; keep data and runs
 # The stamp file is removed before set-up and created after it, so an interrupted set-up starts again. It is also removed
 # if the environment's interpreter does not start, or if the checkout was moved: scripts of the environment contain its path.
 ifneq (works,$(shell source $(VENV)/bin/activate 2>/dev/null && [ -d "$$VIRTUAL_ENV" ] \
-	&& $(VENV)/bin/python -c 'print("works")' 2>/dev/null))
+	&& $(VENV)/bin/python -I -c 'print("works")' 2>/dev/null))
 $(shell rm -f $(READY))
 endif
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command 'make lock'
+
+# `--python` wins over all settings of uv, and these options over pip.conf, which may also send packages elsewhere.
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-user --target= --root=/
 
 SUPPORTED := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 INTERPRETERS := $(PYTHON) python3 python3.13 python3.12 python3.11
@@ -137,19 +158,19 @@ $(READY): requirements.txt
 		echo "setup     $$($$python --version) in $(VENV); the first time some minutes of download"; \
 		$$python -m venv $(VENV); \
 		sed -n '/^uv==/,/# via/p' requirements.txt > $(VENV)/uv.txt; \
-		python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(VENV)/uv.txt; \
+		$(VENV)/bin/python $(PIP_INSTALL) --prefix="$$PWD/$(VENV)" --require-hashes --requirement $(VENV)/uv.txt; \
 	fi
 	@rm -f $(READY) $(EXTRAS)
-	@VIRTUAL_ENV=$(VENV) uv pip sync --quiet --compile-bytecode --require-hashes requirements.txt
+	@$(VENV)/bin/uv pip sync --python $(VENV)/bin/python --quiet --compile-bytecode --require-hashes requirements.txt
 	@touch $(READY)
 
 # Extra packages, installed by the targets that need them.
 $(EXTRAS): $(VENV)/.%: requirements/%.txt $(READY)
-	@VIRTUAL_ENV=$(VENV) uv pip install --quiet --require-hashes --requirement $<
+	@$(VENV)/bin/uv pip install --python $(VENV)/bin/python --quiet --require-hashes --requirement $<
 	@touch $@
 
 # PyTorch and JAX, for measurements only.
 $(PEERS): bench/requirements.txt | $(READY)
 	@python -m venv $(VENV)/peers
-	@$(VENV)/peers/bin/python -m pip install --quiet --disable-pip-version-check --requirement bench/requirements.txt
+	@$(VENV)/peers/bin/python $(PIP_INSTALL) --prefix="$$PWD/$(VENV)/peers" --requirement bench/requirements.txt
 	@touch $(PEERS)
