@@ -38,7 +38,7 @@ repro: $(READY)  ## Run the stages that changed, from data to registered model
 
 .PHONY: test
 test: $(READY) $(EXTRAS)  ## Run the tests
-	@python -m pytest
+	@python -m pytest -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true  # a test that hangs fails, with its stack
 
 .PHONY: chaos
 chaos: $(READY) $(EXTRAS)  ## Cause every fault many times and write docs/reliability.md (2 hours; ONLY=tests/chaos/test_kills.py)

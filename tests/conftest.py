@@ -3,6 +3,7 @@
 import gzip
 import os
 import shutil
+import signal
 import struct
 import sys
 from collections.abc import Callable, Iterator
@@ -72,6 +73,17 @@ def _own_store() -> Iterator[None]:
     forget_store()
     yield
     forget_store()
+
+
+@pytest.fixture(autouse=True)
+def _own_signals() -> Iterator[None]:
+    """Restore the signal handlers. A stage that ran in this process ignores signals at its end, and child processes inherit it."""
+    signums = (signal.SIGINT, signal.SIGTERM)
+    handlers = [signal.getsignal(signum) for signum in signums]
+    yield
+    signal.set_wakeup_fd(-1)
+    for signum, handler in zip(signums, handlers, strict=True):
+        signal.signal(signum, handler)
 
 
 @pytest.fixture(scope="session")

@@ -28,13 +28,9 @@ def command(edit: Edit, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A tree and a command line without arguments. Restore the process-wide settings of run_stage afterwards."""
     monkeypatch.setattr(sys, "argv", ["tiny"])
     monkeypatch.delenv(DEBUG, raising=False)
-    signums = (signal.SIGINT, signal.SIGTERM)
-    handlers, disabled = [signal.getsignal(signum) for signum in signums], logging.root.manager.disable
+    disabled = logging.root.manager.disable
     with warnings.catch_warnings():
         yield
-    signal.set_wakeup_fd(-1)
-    for signum, handler in zip(signums, handlers, strict=True):
-        signal.signal(signum, handler)
     logging.disable(disabled)
 
 
