@@ -77,7 +77,7 @@ def _own_store() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _own_signals() -> Iterator[None]:
-    """Restore the signal handlers. A stage that ran in this process ignores signals at its end, and child processes inherit it."""
+    """Restore the signal handlers: a stage that ran in this process ignores signals at its end, and children inherit that."""
     signums = (signal.SIGINT, signal.SIGTERM)
     handlers = [signal.getsignal(signum) for signum in signums]
     yield
