@@ -29,8 +29,8 @@ from tests.servers import free_port
 
 SMALL_SWEEP = {
     "model.hidden_units": [32],
-    "train.epochs": 3,
-    "sweep.trials": 4,
+    "train.epochs": 2,
+    "sweep.trials": 3,
     "sweep.grace_period": 1,
     "sweep.max_failures": 1,
     "sweep.search_space": {
@@ -110,7 +110,7 @@ def assert_every_trial_has_one_run(clone: Clone, trials: int) -> None:
         assert points[-1].value == pytest.approx(float(row["val_loss"]))
     assert {"trials.csv", "parallel.png"} <= {entry.path for entry in client.list_artifacts(parent.info.run_id)}
     (default,) = [row for row in rows if row["train.learning_rate"] == "0.002" and row["train.batch_size"] == "100"]
-    assert default["epochs"] == rows[0]["epochs"] == "3"
+    assert default["epochs"] == rows[0]["epochs"] == "2"
     assert float(rows[0]["val_loss"]) <= float(default["val_loss"])
 
 
@@ -128,7 +128,7 @@ def assert_resumes(clone: Clone, *, kill: bool) -> None:
     before = clone.paths.params.read_bytes()
     # A checkpoint at every step, so that one is also written between a trial's last epoch and its end.
     process = start_sweep(clone, TUNE_GLOBAL_CHECKPOINT_S="0")
-    read_until(process, "1 of 4")
+    read_until(process, "1 of 3")
     process.send_signal(signal.SIGINT)
     printed, _ = process.communicate(timeout=120)
     assert process.returncode == 130, printed
@@ -141,47 +141,49 @@ def assert_resumes(clone: Clone, *, kill: bool) -> None:
 
     if kill:
         process = start_sweep(clone, "--resume")
-        read_until(process, " of 4: ")
+        read_until(process, " of 3: ")
         process.kill()
         process.communicate()
     process = start_sweep(clone, "--resume")
     printed, _ = process.communicate(timeout=300)
 
     assert process.returncode == 0, printed
-    assert_every_trial_has_one_run(clone, 4)
+    assert_every_trial_has_one_run(clone, 3)
     resumed = {run.data.tags["trial"]: run.info.run_id for run in sweep_runs(clone)[1] if run.info.status == "FINISHED"}
     assert finished.items() <= resumed.items()
     assert clone.paths.params.read_bytes() == before  # queued, not applied
 
 
-def test_queued_experiments_reproduce_the_best_trial_and_log_runs_with_their_names(
+def test_the_queued_experiment_reproduces_the_best_trial_and_logs_a_run_of_its_name(
     clone: Clone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Runs after the previous test, whose best trial is queued."""
     best = trials_table(clone)[0]
     name = f"sweep-{best['trial']}"
-    options = ["--queue", "--name", "fast", "--set-param", "train.learning_rate=0.004"]
-    done = clone.run("dvc", "exp", "run", *options, "train")
-    assert done.returncode == 0, done.stderr
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")  # like a trial
 
-    done = clone.run("dvc", "queue", "start", "--jobs", "2")
+    done = clone.run("dvc", "queue", "start")
 
     assert done.returncode == 0, done.stderr
     deadline = time.monotonic() + 300
-    while (shown := clone.run("dvc", "queue", "status").stdout).count("Success") < 2:
-        assert "Failed" not in shown, shown
-        assert time.monotonic() < deadline, shown
+    while name not in experiments(clone):  # `dvc queue status` would take a second of processor time
+        assert time.monotonic() < deadline, clone.run("dvc", "queue", "status").stdout
         time.sleep(1)
     runs = mlflow.MlflowClient(clone.paths.tracking_uri).search_runs(["1"], "tags.dvc_experiment != ''")
     rates = {run.info.run_name: float(run.data.params["train.learning_rate"]) for run in runs}
-    assert rates == {"fast": 0.004, name: pytest.approx(float(best["train.learning_rate"]))}
+    assert rates == {name: pytest.approx(float(best["train.learning_rate"]))}
     assert {run.info.run_name for run in runs if "test/accuracy" in run.data.metrics} == {name}
     history = clone.run("dvc", "get", ".", "data/model/history.csv", "--rev", name, "--out", "history.csv")
     assert history.returncode == 0, history.stderr
     with (clone.paths.root / "history.csv").open(newline="") as file:
         *_, last = csv.DictReader(file)
     assert last["val_loss"] == f"{float(best['val_loss']):.9g}"
+
+
+def experiments(clone: Clone) -> list[str]:
+    """The names of the experiments that ended, from the git references that DVC keeps for them."""
+    command = ["git", "for-each-ref", "--format=%(refname:lstrip=-1)", "refs/exps"]
+    return subprocess.run(command, cwd=clone.paths.root, check=True, capture_output=True, text=True).stdout.splitlines()
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:{port}", "ray://127.0.0.1:{port}"])
