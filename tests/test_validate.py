@@ -417,7 +417,7 @@ def test_the_command_exits_with_1_prints_the_reason_and_writes_the_same_bytes(
     lines = refused(params, Paths())
     here = contents(Paths().validation)
 
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "1", "TZ": "America/Sao_Paulo"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "1", "TZ": "<-03>3"}
     command = [sys.executable, "-m", "pipeline.validate"]
     ended = subprocess.run(command, cwd=tmp_path, env=environment, check=False, capture_output=True, text=True)
 

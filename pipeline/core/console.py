@@ -2,8 +2,11 @@
 
 import argparse
 import errno
+import io
 import logging
 import os
+import select
+import signal
 import sys
 import time
 import warnings
@@ -22,6 +25,7 @@ Command = Callable[[argparse.Namespace, Params, Paths], int]
 
 DEBUG = "PIPELINE_DEBUG"
 INTERRUPTED = signals.EXIT
+CLOSED_PIPE = 128 + signal.SIGPIPE  # the shells' convention
 
 _DISK = (errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC)  # errors of writing; they do not name the file
 _REMEDIES = dict.fromkeys((errno.EISDIR, errno.ENOTDIR, errno.EEXIST), "Move the existing file or folder away and rerun.")
@@ -43,7 +47,8 @@ def parser(verb: str, doc: str | None) -> argparse.ArgumentParser:
 def run_stage(name: str, run: Stage, doc: str | None = None) -> int:
     """Run a stage on params.yaml and the tree in the current folder, print its result, and return the exit code.
 
-    Exit codes: 0 success, 1 an error that you can fix, 2 wrong arguments, 130 interrupted (Ctrl-C or SIGTERM).
+    Exit codes: 0 success, 1 an error that you can fix, 2 wrong arguments, 130 interrupted (Ctrl-C or SIGTERM),
+    141 nobody reads the output any more.
     `--debug`, or PIPELINE_DEBUG=1 where DVC writes the command line, shows tracebacks and the libraries' log lines.
     """
 
@@ -53,8 +58,11 @@ def run_stage(name: str, run: Stage, doc: str | None = None) -> int:
             echo(name, f"warning: ran with {', '.join(running)}; `make setup` installs the locked versions")
         return 0
 
-    debug = _parse(parser(name, doc)).debug
-    return _guarded(f"{name} interrupted; `dvc repro` continues from here.", act, debug, bounded=True)
+    def run_guarded() -> int:
+        debug = _parse(parser(name, doc)).debug
+        return _guarded(f"{name} interrupted; `dvc repro` continues from here.", act, debug, bounded=True)
+
+    return _printing(run_guarded)
 
 
 def run_command(parser: argparse.ArgumentParser, act: Command) -> int:
@@ -62,8 +70,39 @@ def run_command(parser: argparse.ArgumentParser, act: Command) -> int:
 
     Returns what `act` returns, or an exit code of `run_stage`. An interrupted command takes the time that it needs to end.
     """
-    options = _parse(parser)
-    return _guarded("interrupted.", lambda params, paths: act(options, params, paths), options.debug, bounded=False)
+
+    def run_guarded() -> int:
+        options = _parse(parser)
+        return _guarded("interrupted.", lambda params, paths: act(options, params, paths), options.debug, bounded=False)
+
+    return _printing(run_guarded)
+
+
+def _printing(act: Callable[[], int]) -> int:
+    """Call `act` on a console of any encoding. If the reader of its output is gone, as with `| head`, end quietly."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file name may be no text, and a console may show no more than ASCII
+            stream.reconfigure(errors="replace")
+    try:
+        try:
+            return act()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _reader_is_gone():
+            raise
+        nowhere = os.open(os.devnull, os.O_WRONLY)  # for what is still in buffers
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, sys.stderr.fileno())
+        return CLOSED_PIPE
+
+
+def _reader_is_gone() -> bool:
+    """Whether stdout or stderr is a pipe that nobody reads any more."""
+    outputs = select.poll()
+    for stream in (1, 2):
+        outputs.register(stream, 0)
+    return any(event & select.POLLERR for _, event in outputs.poll(0))
 
 
 def _parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
@@ -87,7 +126,7 @@ def _guarded(interrupted: str, act: Callable[[Params, Paths], int], debug: bool,
         return INTERRUPTED
     except Exception as error:
         signals.stop()
-        if debug:
+        if debug or (isinstance(error, BrokenPipeError) and _reader_is_gone()):
             raise
         print(f"error: {_explain(error)}", file=sys.stderr)
         return 1

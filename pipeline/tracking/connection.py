@@ -1,10 +1,9 @@
 """Connect to the MLflow store, a server or a SQLite file, and turn its failures into readable errors."""
 
 import io
-import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import cache
 from http import HTTPStatus
@@ -168,18 +167,3 @@ def _reach(uri: str) -> None:
         console.echo(
             "mlflow", f"the store at {redacted(uri)} takes {seconds:.1f} s per answer; a stage waits for dozens of them"
         )
-
-
-@contextmanager
-def environment(settings: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables inside the block. MLflow reads them at each request."""
-    previous = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
-    try:
-        yield
-    finally:
-        for name, value in previous.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

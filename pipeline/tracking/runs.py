@@ -15,12 +15,13 @@ from mlflow.entities import RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 
 from pipeline.core import console, files
+from pipeline.core.environment import environment
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 from pipeline.core.urls import redacted
 from pipeline.data import history
 from pipeline.tracking import run_owner
-from pipeline.tracking.connection import connected, environment, reason, store_errors
+from pipeline.tracking.connection import connected, reason, store_errors
 from pipeline.tracking.run_content import CURVE, describe, log_missing_epochs, log_results
 from pipeline.tracking.run_lifecycle import end, end_orphans, ending, open_run, opening
 

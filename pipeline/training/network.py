@@ -1,18 +1,22 @@
 """The network: build, save and load it."""
 
+import io
 import json
 import re
 import zipfile
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import keras
 
 from pipeline.core import files
+from pipeline.core.environment import environment
 from pipeline.core.errors import UnusableInputError, first_line
 from pipeline.core.params import ModelParams
 
 _PIXEL_MAX = 255
 _SHARED = re.compile(r'"shared_object_id": \d{6,}')
+_COLUMNS = 80
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # the earliest time stamp of a zip archive
 
 
@@ -53,9 +57,10 @@ def connect(inputs: keras.KerasTensor, chain: list[keras.Layer]) -> keras.KerasT
 
 
 def summary(network: keras.Model) -> str:
-    """The text that `network.summary()` prints."""
+    """The text that `network.summary()` prints on a terminal that is 80 columns wide and shows all characters."""
     lines: list[str] = []
-    network.summary(line_length=80, print_fn=lines.append)
+    with environment({"COLUMNS": str(_COLUMNS)}), redirect_stdout(io.StringIO()):
+        network.summary(line_length=_COLUMNS, print_fn=lines.append)
     return "\n".join(lines) + "\n"
 
 

@@ -20,6 +20,9 @@ _UNNAMED = " Data asset: None<br>"  # Great Expectations looks for the name wher
 
 SITE = "docs"
 
+# The index shows the local time, and Great Expectations fails on a TZ in POSIX form, such as JST-9.
+UTC = {"TZ": "UTC"}
+
 
 def site(folder: str) -> dict[str, Any]:
     return {

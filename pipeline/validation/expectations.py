@@ -12,6 +12,7 @@ from great_expectations.data_context.types.base import ProgressBarsConfig
 from scipy.stats import binom, chi2
 
 from pipeline.core import files
+from pipeline.core.environment import environment
 from pipeline.core.params import ValidateParams
 from pipeline.core.sections import Bounds
 from pipeline.validation import data_docs
@@ -203,7 +204,7 @@ def check(tables: Mapping[str, pd.DataFrame], suites: Mapping[str, list[Any]], r
                 batch_parameters={"dataframe": table}, run_id=RunIdentifier(run_name=run, run_time=data_docs.EPOCH)
             )
             (results[name],) = checked.run_results.values()
-        with data_docs.whole():
+        with data_docs.whole(), environment(data_docs.UTC):
             context.build_data_docs()
         data_docs.finish(folder, _subject)
     return [_outcome(name, result) for name, checked in results.items() for result in checked.results]

@@ -334,6 +334,92 @@ def test_a_signal_during_the_first_imports_prints_one_line(signum: signal.Signal
     assert (done.returncode, done.stderr) == (130, "\ninterrupted before the start.\n")
 
 
+ASCII = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+NAMED = """
+import os, sys
+from pipeline.core import console
+from pipeline.core.errors import PipelineError
+
+name = os.fsdecode(b"caf\\xe9 \\xe2\\x9c\\x93.png")  # Latin-1, then UTF-8
+
+def run(params, paths):
+    console.echo("tiny", f"read {name}")
+    if "fail" in os.environ:
+        raise PipelineError(f"{name}: expected an image")
+    return f"wrote {name}"
+
+sys.exit(console.run_stage("tiny", run, f"Reads {name}"))
+"""
+
+
+@pytest.mark.parametrize(("settings", "shown"), [(ASCII, "caf? ???.png"), ({"PYTHONIOENCODING": "utf-8"}, "caf? \u2713.png")])
+def test_what_a_console_cannot_show_is_replaced_and_the_work_goes_on(settings: dict[str, str], shown: str) -> None:
+    def run(*arguments: str, **more: str) -> "subprocess.CompletedProcess[bytes]":
+        environment = os.environ | {"PYTHONPATH": str(ROOT)} | settings | more
+        command = [sys.executable, "-c", NAMED, *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, check=False)
+
+    done, failed, helped = run(), run(fail="1"), run("--help")
+
+    assert (done.returncode, failed.returncode, helped.returncode) == (0, 1, 0), done.stderr
+    assert re.fullmatch(
+        rf"tiny      read {re.escape(shown)}\ntiny      wrote {re.escape(shown)} .* \d\.\d s\n", done.stdout.decode()
+    )
+    assert failed.stderr.decode() == f"error: {shown}: expected an image\n"
+    assert f"Reads {shown}" in helped.stdout.decode()
+
+
+PRINTING = """
+import os, sys
+from pipeline.core import console
+
+def run(params, paths):
+    sys.stdin.readline()  # until the reader of the output has gone
+    {at}
+    return "done"
+
+sys.exit(console.run_stage("tiny", run, "text"))
+"""
+
+
+def without_reader(at: str, *arguments: str, both: bool = False) -> tuple[int, str]:
+    """The exit code and the errors of a stage that runs the statement `at` when nobody reads its output (and errors)."""
+    reading, writing = os.pipe()
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"} | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-c", PRINTING.format(at=at), *arguments],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=writing,
+        stderr=writing if both else subprocess.PIPE,
+        text=True,
+    ) as process:
+        os.close(reading)
+        os.close(writing)
+        _, err = process.communicate("go\n", timeout=30)
+    return process.returncode, err or ""
+
+
+@pytest.mark.parametrize("at", ["console.echo('tiny', 'line')", "print('in the buffer')", "pass"])
+def test_a_verb_whose_reader_is_gone_ends_quietly_as_by_sigpipe(at: str) -> None:
+    assert without_reader(at) == (128 + signal.SIGPIPE, "")
+
+
+@pytest.mark.parametrize("at", ["raise ValueError", "raise KeyboardInterrupt"])
+def test_an_error_that_nobody_reads_ends_quietly_as_by_sigpipe(at: str) -> None:
+    assert without_reader(at, both=True) == (128 + signal.SIGPIPE, "")
+
+
+def test_help_that_nobody_reads_ends_quietly_as_by_sigpipe() -> None:
+    assert without_reader("pass", "--help") == (128 + signal.SIGPIPE, "")
+
+
+def test_the_closed_pipe_of_another_program_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert console.run_stage("tiny", failing(BrokenPipeError(errno.EPIPE, "Broken pipe"))) == 1
+
+    assert capsys.readouterr().err.startswith("error: unexpected BrokenPipeError")
+
+
 def test_a_stage_exits_when_dvc_dies() -> None:
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {STAGE.format(at='time.sleep(60)')!r}])"
     with subprocess.Popen(

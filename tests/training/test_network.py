@@ -1,3 +1,5 @@
+import io
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,20 @@ def test_equal_weights_give_equal_bytes_at_different_times(tmp_path: Path, monke
 def test_a_missing_file_is_named_in_the_error(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match=r"model\.keras: expected this file"):
         network.load(tmp_path / "model.keras")
+
+
+@pytest.mark.parametrize(("columns", "encoding", "terminal"), [("50", "ascii", "xterm"), ("200", "latin-1", "dumb")])
+def test_the_summary_is_the_same_on_any_terminal(
+    columns: str, encoding: str, terminal: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = network.build(params(256), IMAGE, 10, seed=0)
+    expected = network.summary(built)
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("TERM", terminal)
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding))
+
+    assert network.summary(built) == expected
+    assert max(map(len, expected.splitlines())) == 80
 
 
 def test_the_summary_names_every_layer_and_the_total() -> None:
