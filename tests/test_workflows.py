@@ -1,8 +1,10 @@
 """The CI files are valid, use the least privilege and pinned actions, put no input into a shell line, and call only make."""
 
+import os
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,6 +16,7 @@ from tests.imports import ROOT
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 GITLAB = ROOT / ".gitlab-ci.yml"
+CHECKED = ROOT / ".github" / "action-versions.yaml"
 
 
 def loaded(path: Path) -> Any:
@@ -30,6 +33,9 @@ def steps(path: Path) -> list[dict[str, Any]]:
         *(("vendor.github-workflows", path, []) for path in WORKFLOWS),
         ("vendor.gitlab-ci", GITLAB, ["--data-transform", "gitlab-ci"]),
         ("vendor.compose-spec", ROOT / "team" / "compose.yaml", []),
+        ("vendor.dependabot", ROOT / ".github" / "dependabot.yml", []),
+        ("vendor.citation-file-format", ROOT / "CITATION.cff", []),
+        *(("vendor.github-issue-forms", path, []) for path in sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))),
     ],
     ids=str,
 )
@@ -63,6 +69,21 @@ def test_actions_are_pinned_by_commit(path: Path) -> None:
 
     assert used
     assert [name for name in used if not re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}", name)] == []
+
+
+def test_each_pinned_action_has_the_major_version_that_was_checked() -> None:
+    lines = [line for path in WORKFLOWS for line in path.read_text(encoding="utf-8").splitlines() if "uses:" in line]
+    pinned = {re.search(r"uses: ([\w/-]+)@\w+ # v(\d+)\.", line) for line in lines}
+
+    assert all(pinned), lines
+    assert {(pin[1], int(pin[2])) for pin in pinned if pin} == set(loaded(CHECKED)["actions"].items())
+
+
+@pytest.mark.skipif(os.environ.get("GITHUB_EVENT_NAME") != "schedule", reason="time alone makes it fail")
+def test_the_pinned_actions_were_checked_in_the_last_180_days() -> None:
+    age = datetime.now(UTC).date() - loaded(CHECKED)["checked"]
+
+    assert age.days <= 180, f"{CHECKED}: check the actions again, as its first lines say"
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
