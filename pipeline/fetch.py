@@ -11,99 +11,19 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pipeline.core import console, files
 from pipeline.core.errors import MissingInputError, UnusableInputError
-from pipeline.core.fetch_params import FetchParams, FileParams
+from pipeline.core.fetch_params import FetchParams
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
-from pipeline.core.urls import redacted
 from pipeline.data import datasets, idx
 from pipeline.data.datasets import Segment
-from pipeline.data.errors import IdxError
 from pipeline.data.idx import Hashed
-from pipeline.ingestion import extra_datasets, sources
-from pipeline.ingestion.errors import NoSourceError, SourceRefusedError
+from pipeline.ingestion import base_dataset, extra_datasets, sources
+from pipeline.ingestion.base_dataset import Base
 from pipeline.ingestion.extra_datasets import ExtraDataset
-
-
-class Base(NamedTuple):
-    """The data set without the extra ones: its arrays by name, each at the start of a `.npy` file in `folder`."""
-
-    folder: Path
-    arrays: dict[str, Hashed]
-
-    def file(self, name: str) -> tuple[Path, slice]:
-        """The file that holds an array, and its rows in that file."""
-        return self.folder / f"{name}.npy", slice(self.arrays[name].shape[0])
-
-    def segment(self, split: str, dataset: str) -> Segment:
-        images, (labels, rows) = self.arrays[f"{split}_images"], self.file(f"{split}_labels")
-        return Segment(f"{dataset}-{split}", images.shape[0], str(idx.sha256(labels, rows=rows, after=images)))
-
-
-def fetch_base(params: FetchParams, probe: sources.Probe, folder: Path) -> tuple[Base, str]:
-    """Write each file of `params.files` to `folder` as `.npy`, from the first source that has it; also return the sources.
-
-    A refused source is not tried again. Each refusal is printed.
-
-    Raises:
-        NoSourceError: no source has a file; the message lists every source with its reason.
-        MismatchError: the shapes of the files do not match.
-    """
-    refused: dict[str, str] = {}
-    arrays, origins = {}, []
-    for name in datasets.FILES:
-        arrays[name], origin = _fetch_file(name, params, probe, folder, refused)
-        origins.append(origin)
-    datasets.check_shapes({name: array.shape for name, array in arrays.items()})
-    return Base(folder, arrays), ", ".join(dict.fromkeys(origins))
-
-
-def _fetch_file(
-    name: str, params: FetchParams, probe: sources.Probe, folder: Path, refused: dict[str, str]
-) -> tuple[Hashed, str]:
-    file: FileParams = getattr(params.files, name)
-    upcoming = [*params.sources, *(extra.source for extra in params.extra)]
-    missing: dict[str, str] = {}
-    for source in params.sources:
-        if source in refused:
-            continue
-        if reason := probe.refusal(source, upcoming):
-            _refuse(refused, source, reason)
-            continue
-        try:
-            array = _decode(source, name, file, params, folder / f"{name}.npy")
-        except SourceRefusedError as error:
-            _refuse(refused, source, f"{file.name}: {error}")
-            continue
-        if array is not None:
-            return array, redacted(source)
-        missing[source] = f"has no {file.name}"
-    reasons = refused | missing
-    raise NoSourceError(file.name, {redacted(source): reasons[source] for source in params.sources})
-
-
-def _decode(source: str, name: str, file: FileParams, params: FetchParams, npy: Path) -> Hashed | None:
-    dimensions = datasets.DIMENSIONS[name.partition("_")[2]]
-    with sources.opened(source, file.name, params) as stream:
-        if stream is None:
-            return None
-        try:
-            array = idx.decode(stream, dimensions, npy, params.max_bytes)
-        except IdxError as error:
-            raise SourceRefusedError(str(error)) from error
-    if file.sha256 is None:
-        console.echo("fetch", f"{file.name} is not pinned: its SHA-256 is {array.sha256}")
-    elif array.sha256 != file.sha256:
-        raise SourceRefusedError(f"expected content with SHA-256 {file.sha256[:12]}…, found {array.sha256[:12]}…")
-    return array
-
-
-def _refuse(refused: dict[str, str], source: str, reason: str) -> None:
-    refused[source] = reason
-    console.echo("fetch", f"refused {redacted(source)}: {reason}")
 
 
 def read_recorded(paths: Paths) -> Mapping[str, Any] | None:
@@ -126,7 +46,13 @@ def base_in_place(params: FetchParams, paths: Paths, recorded: Mapping[str, Any]
         if array is None or array.sha256 != pinned:
             return None
         arrays[name] = array
-    return Base(paths.raw, arrays)
+    return Base(paths.raw, arrays, _layouts(recorded).get(params.dataset, ""))
+
+
+def _layouts(manifest: Mapping[str, Any] | None) -> Mapping[str, str]:
+    """What was recognised, by the name of the data set; nothing for IDX files that params.yaml names."""
+    found: Mapping[str, str] = (manifest or {}).get("layouts", {})
+    return found
 
 
 def manifest_in_place(params: FetchParams, recorded: Mapping[str, Any] | None, base: Base) -> dict[str, Any] | None:
@@ -139,7 +65,7 @@ def manifest_in_place(params: FetchParams, recorded: Mapping[str, Any] | None, b
     extra = [Segment(each.name, count, str(each.sha256)) for each, count in zip(params.extra, rows[1:], strict=True)]
     # All segments equal those of the recorded manifest, so its hashes of the whole arrays are valid too.
     whole = {name: Hashed(**file) for name, file in recorded["files"].items()} if recorded and extra else base.arrays
-    return _manifest(params, base, whole, extra)
+    return _manifest(params, base, whole, extra, _layouts(recorded))
 
 
 def run(params: Params, paths: Paths) -> str:
@@ -147,7 +73,7 @@ def run(params: Params, paths: Paths) -> str:
     base = base_in_place(params.fetch, paths, recorded)
     manifest, origin = base and manifest_in_place(params.fetch, recorded, base), f"already in {paths.raw}"
     if manifest is None:
-        manifest, origin = _fetch_into_place(params.fetch, paths.raw, base)
+        manifest, origin = _fetch_into_place(params.fetch, params.validate_.near_duplicate_distance, paths.raw, base)
     files.write_json(paths.manifest, manifest)
     train, height, width = manifest["files"]["train_images"]["shape"]
     test = manifest["files"]["test_images"]["shape"][0]
@@ -156,10 +82,11 @@ def run(params: Params, paths: Paths) -> str:
     return f"{train:,} training{more} and {test:,} test images of {height}x{width}, {origin}"
 
 
-def _fetch_into_place(params: FetchParams, raw: Path, base: Base | None) -> tuple[dict[str, Any], str]:
+def _fetch_into_place(params: FetchParams, radius: float, raw: Path, base: Base | None) -> tuple[dict[str, Any], str]:
     """Fetch to a folder beside `raw`, and move files to `raw` only when all are complete and their shapes match.
 
     Args:
+        radius: of near-duplicates, which a held-out test split keeps together.
         base: the base if it is in place and only the extra data sets are fetched, else None.
 
     Returns:
@@ -170,7 +97,7 @@ def _fetch_into_place(params: FetchParams, raw: Path, base: Base | None) -> tupl
     origin = f"already in {raw}"
     with files.scratch(raw) as folder:
         if base is None:
-            base, used = fetch_base(params, probe, folder)
+            base, used = base_dataset.fetch(params, radius, probe, folder)
             origin = f"from {used}"
         size = base.arrays["train_images"].shape[1:]
         added = [
@@ -178,7 +105,8 @@ def _fetch_into_place(params: FetchParams, raw: Path, base: Base | None) -> tupl
             for number, extra in enumerate(params.extra)
         ]
         whole = base.arrays | _join(base, added, folder)
-        manifest = _manifest(params, base, whole, [each.segment for each in added])
+        kinds = {each.segment.name: each.layout for each in added}
+        manifest = _manifest(params, base, whole, [each.segment for each in added], kinds)
         for name in datasets.FILES:
             if (folder / f"{name}.npy").exists():
                 with files.replacing(raw / f"{name}.npy") as part:
@@ -198,9 +126,14 @@ def _join(base: Base, added: Sequence[ExtraDataset], folder: Path) -> dict[str, 
     return joined
 
 
-def _manifest(params: FetchParams, base: Base, whole: Mapping[str, Hashed], extra: Sequence[Segment]) -> dict[str, Any]:
+def _manifest(
+    params: FetchParams, base: Base, whole: Mapping[str, Hashed], extra: Sequence[Segment], kinds: Mapping[str, str]
+) -> dict[str, Any]:
+    """The manifest; `kinds` are the layouts that were recognised, by the name of the data set."""
     train, test = (base.segment(split, params.dataset) for split in ("train", "test"))
-    return datasets.manifest(whole, {"train": [train, *extra], "test": [test]}, params)
+    names = [segment.name for segment in extra]
+    layouts = {params.dataset: base.layout} | {name: kinds.get(name, "") for name in names}
+    return datasets.manifest(whole, {"train": [train, *extra], "test": [test]}, params, layouts)
 
 
 if __name__ == "__main__":

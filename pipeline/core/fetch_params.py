@@ -6,7 +6,9 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from pipeline.core.sections import LIST, Name, Seconds, Section, Sha256, Source
+from pipeline.core.sections import LIST, Fraction, Name, Seconds, Section, Sha256, Source
+
+Side = Annotated[int, Field(ge=1, le=4096)]
 
 
 class FileParams(Section):
@@ -24,7 +26,7 @@ class FilesParams(Section):
 
 
 class ExtraParams(Section):
-    """An extra training set: an .npz file, or a folder with two IDX files whose names are `images` and `labels`."""
+    """An extra training set: a file or folder of any layout, or a folder with two IDX files named `images` and `labels`."""
 
     name: Annotated[str, Field(pattern="^[A-Za-z0-9._-]{1,80}$")]
     source: Source
@@ -34,20 +36,20 @@ class ExtraParams(Section):
 
     @property
     def npz(self) -> str | None:
-        """The file name if `source` is an .npz file; None if it is a folder."""
+        """The file name if `source` is an .npz file; None otherwise."""
         path = urlsplit(self.source).path if "://" in self.source else self.source
         name = path.rpartition("/")[2]
         return name if name.lower().endswith(".npz") else None
 
     @model_validator(mode="after")
-    def _either_npz_or_idx(self) -> Self:
+    def _both_or_neither(self) -> Self:
         given = [key for key in ("images", "labels") if getattr(self, key) is not None]
-        found = f"{' and '.join(given) or 'neither'} for {self.name}"
-        if self.npz is None and len(given) < 2:
-            expected = "an .npz file as source, or images and labels to name two IDX files in it"
-            raise PydanticCustomError("incomplete", expected, {"found": found})
+        found = f"{' and '.join(given)} for {self.name}"
         if self.npz is not None and given:
             raise PydanticCustomError("ambiguous", "no images and labels beside an .npz file", {"found": found})
+        if len(given) == 1:
+            expected = "images and labels, which name two IDX files, or neither"
+            raise PydanticCustomError("incomplete", expected, {"found": found})
         return self
 
 
@@ -68,3 +70,7 @@ class FetchParams(Section):
     max_bytes: Annotated[int, Field(gt=0)]
     files: FilesParams
     extra: Annotated[tuple[ExtraParams, ...], LIST, AfterValidator(_unique_names)] = ()
+    size: Annotated[tuple[Side, Side], LIST] | None = None
+    white: Annotated[float, Field(gt=0)] = 255
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    max_unreadable: Fraction = 0

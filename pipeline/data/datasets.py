@@ -26,6 +26,8 @@ Pixels = idx.Pixels
 FILES = ("train_images", "train_labels", "test_images", "test_labels")
 DIMENSIONS = {"images": 3, "labels": 1}
 
+_BESIDE_CONTENT = ("fingerprint", "layouts")  # keys of the manifest that do not describe the arrays
+
 # Independent of train.seed, so that runs that differ only in their seed are compared on the same images.
 _HELD_OUT_SEED = 0
 
@@ -59,12 +61,19 @@ def check_shapes(shapes: Mapping[str, Sequence[int]]) -> None:
         raise MismatchError("images", "one size", f"{train} in the train and {test} in the test split")
 
 
-def manifest(arrays: Mapping[str, Hashed], segments: Mapping[str, Sequence[Segment]], params: FetchParams) -> dict[str, Any]:
-    """Describe the data by its content, not by its source: equal data has an equal manifest.
+def manifest(
+    arrays: Mapping[str, Hashed],
+    segments: Mapping[str, Sequence[Segment]],
+    params: FetchParams,
+    layouts: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Describe the data by its content, not by its source: equal data has an equal fingerprint.
 
     Args:
         segments: the segments of each split, in the order of its rows: the base, then in training the extra data sets.
+        layouts: the layout that was recognised, by the name of the data set. It is recorded beside the content.
     """
+    recognised = {name: layout for name, layout in (layouts or {}).items() if layout}
     content = {
         "dataset": params.dataset,
         "classes": list(params.classes),
@@ -72,7 +81,7 @@ def manifest(arrays: Mapping[str, Hashed], segments: Mapping[str, Sequence[Segme
         "files": {name: {"shape": list(arrays[name].shape), "sha256": arrays[name].sha256} for name in FILES},
         "parts": {split: [segment._asdict() for segment in each] for split, each in segments.items()},
     }
-    return {"fingerprint": _fingerprint(content), **content}
+    return {"fingerprint": _fingerprint(content), **content, **({"layouts": recognised} if recognised else {})}
 
 
 def _fingerprint(content: Mapping[str, Any]) -> str:
@@ -89,7 +98,7 @@ def read_manifest(paths: Paths) -> dict[str, Any]:
     found = files.read_json(paths.manifest)
     if not isinstance(found, dict) or "parts" not in found:
         raise UnusableInputError(paths.manifest, "a manifest of the data", "other JSON")
-    if found.get("fingerprint") != _fingerprint({key: value for key, value in found.items() if key != "fingerprint"}):
+    if found.get("fingerprint") != _fingerprint({key: found[key] for key in found if key not in _BESIDE_CONTENT}):
         raise UnusableInputError(paths.manifest, "content that matches its fingerprint", "other content")
     return found
 

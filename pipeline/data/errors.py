@@ -12,6 +12,10 @@ class IdxError(PipelineError):
         self.found = found
 
 
+class MissingArrayError(IdxError):
+    """An npz file has other arrays than the expected ones."""
+
+
 class ImageFileError(PipelineError):
     """Bytes are not an image file that can be decoded."""
 

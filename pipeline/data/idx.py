@@ -57,7 +57,7 @@ def decode(stream: BinaryIO, dimensions: int, npy: Path, max_bytes: int) -> Hash
         raise IdxError("at least one element", f"shape {shape}")
     if length > max_bytes:
         raise IdxError(f"at most {max_bytes:,} bytes (fetch.max_bytes)", f"a header that announces {length:,}")
-    hashed = _write(npy, shape, _read_elements(stream, shape))
+    hashed = write(npy, shape, _read_elements(stream, shape))
     if stream.read(1):
         raise IdxError(f"{length:,} bytes for shape {shape}", "more: trailing bytes follow")
     return hashed
@@ -149,7 +149,7 @@ def shape(npy: Path) -> tuple[int, ...]:
 def concatenate(pieces: Sequence[tuple[Path, slice]], npy: Path) -> Hashed:
     """Write rows of uint8 `.npy` files, one after the other, to the file `npy`, in constant memory."""
     shapes = [_shape_of_rows(shape(source), rows) for source, rows in pieces]
-    return _write(npy, (sum(rows for rows, *_ in shapes), *shapes[0][1:]), _read_pieces(pieces))
+    return write(npy, (sum(rows for rows, *_ in shapes), *shapes[0][1:]), _read_pieces(pieces))
 
 
 def _read_pieces(pieces: Sequence[tuple[Path, slice]]) -> Iterator[bytes]:
@@ -158,7 +158,8 @@ def _read_pieces(pieces: Sequence[tuple[Path, slice]]) -> Iterator[bytes]:
             yield from _read_rows(file, _read_shape(file) or (0,), rows)
 
 
-def _write(npy: Path, shape: tuple[int, ...], chunks: Iterable[bytes]) -> Hashed:
+def write(npy: Path, shape: tuple[int, ...], chunks: Iterable[bytes]) -> Hashed:
+    """Write the elements of a uint8 array of `shape`, in C order, to the file `npy`, in constant memory."""
     digest = hashlib.sha256(header(shape))
     descr = np.lib.format.dtype_to_descr(np.dtype(np.uint8))
     with npy.open("wb") as out:

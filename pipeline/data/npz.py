@@ -6,12 +6,14 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
+import numpy.typing as npt
 
+from pipeline.core.errors import first_line
 from pipeline.data import idx
-from pipeline.data.errors import IdxError
+from pipeline.data.errors import IdxError, MissingArrayError
 from pipeline.data.idx import Hashed, Pixels
 
 # The methods that NumPy writes. With others, the size of one decompressed read has no bound.
@@ -34,7 +36,7 @@ def decode(stream: BinaryIO, npys: Mapping[str, tuple[int, Path]], max_bytes: in
     with _opened(stream) as archive:
         names = _names(archive)
         if not npys.keys() <= set(names):
-            raise IdxError(f"arrays named {' and '.join(npys)}", _listed(names))
+            raise MissingArrayError(f"arrays named {' and '.join(npys)}", _listed(names))
         return {name: _decode(archive, name, *target, max_bytes) for name, target in npys.items()}
 
 
@@ -57,6 +59,34 @@ def read(stream: BinaryIO, name: str, max_bytes: int) -> Pixels:
     if len(found) != length:
         raise IdxError(f"{length:,} bytes for shape {shape}", f"{len(found):,}" if len(found) < length else "more")
     return np.frombuffer(found, np.uint8).reshape(shape)
+
+
+def names(stream: BinaryIO) -> list[str]:
+    """The names of the arrays in an npz file, or IdxError if it is none."""
+    with _opened(stream) as archive:
+        return _names(archive)
+
+
+def extract(stream: BinaryIO, name: str, npy: Path, max_bytes: int) -> npt.NDArray[Any]:
+    """Copy an array of any type of numbers or text to the file `npy`, in constant memory, and map it.
+
+    Raises:
+        IdxError: it is larger than `max_bytes`, damaged, or of Python objects (a pickle), which are never loaded.
+    """
+    with _opened(stream) as archive, _member(archive, name) as content, npy.open("wb") as out:
+        for piece in _pieces(content, max_bytes + 1):
+            out.write(piece)
+        if out.tell() > max_bytes:
+            raise IdxError(f"{name} of at most {max_bytes:,} bytes (fetch.max_bytes)", "more")
+    try:
+        array: npt.NDArray[Any] = np.load(npy, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        if "object" in str(error).casefold():
+            raise IdxError(f"{name} as an array of numbers", "Python objects (a pickle), which are never loaded") from error
+        raise IdxError(f"{name} as an array of numbers", first_line(error)) from error
+    except Exception as error:  # NumPy evaluates the header as Python, so a damaged one can raise anything
+        raise IdxError(f"{name} as an array of numbers", first_line(error)) from error
+    return array
 
 
 def _pieces(content: IO[bytes], most: int) -> Iterator[bytes]:

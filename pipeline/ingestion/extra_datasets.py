@@ -1,8 +1,11 @@
-"""Extra data sets (`fetch.extra`): labelled training images from an .npz file or from two IDX files."""
+"""Extra data sets (`fetch.extra`): labelled training images in any layout, or in two IDX files that the entry names."""
 
 import gzip
 from collections.abc import Sequence
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple, cast
 
 from pipeline.core import console
@@ -10,17 +13,19 @@ from pipeline.core.fetch_params import ExtraParams, FetchParams
 from pipeline.core.urls import redacted
 from pipeline.data import idx, npz
 from pipeline.data.datasets import DIMENSIONS, Segment
-from pipeline.data.errors import IdxError
+from pipeline.data.errors import IdxError, MissingArrayError
 from pipeline.data.idx import Hashed
-from pipeline.ingestion import sources
+from pipeline.ingestion import conversion, layouts, sources
 from pipeline.ingestion.errors import ExtraDatasetError, SourceRefusedError
+from pipeline.ingestion.samples import LayoutError
 
 
 class ExtraDataset(NamedTuple):
-    """The `.npy` files `images` and `labels` of an extra data set, and its entry in the manifest."""
+    """The `.npy` files `images` and `labels` of an extra data set, its entry in the manifest, and the recognised layout."""
 
     npys: dict[str, Path]
     segment: Segment
+    layout: str
 
 
 def fetch(extra: ExtraParams, size: Sequence[int], params: FetchParams, probe: sources.Probe, folder: Path) -> ExtraDataset:
@@ -37,13 +42,44 @@ def fetch(extra: ExtraParams, size: Sequence[int], params: FetchParams, probe: s
     try:
         if reason := probe.refusal(extra.source, [other.source for other in params.extra]):
             raise SourceRefusedError(reason)
-        arrays = _decode_npz(extra, params, npys) if extra.npz else _decode_idx(extra, params, npys)
+        arrays, layout = _decode(extra, size, params, npys)
         check(arrays["images"].shape, arrays["labels"].shape, size)
         sha256 = str(idx.sha256(npys["labels"], after=arrays["images"]))
         _check_hash(extra, sha256)
-    except (SourceRefusedError, IdxError) as error:
-        raise ExtraDatasetError(extra.name, redacted(extra.source), str(error)) from error
-    return ExtraDataset(npys, Segment(extra.name, arrays["labels"].shape[0], sha256))
+    except (SourceRefusedError, IdxError, LayoutError) as error:
+        raise ExtraDatasetError(extra.name, redacted(extra.source), str(error).removeprefix(f"{extra.source}: ")) from error
+    return ExtraDataset(npys, Segment(extra.name, arrays["labels"].shape[0], sha256), layout)
+
+
+def _decode(
+    extra: ExtraParams, size: Sequence[int], params: FetchParams, npys: dict[str, Path]
+) -> tuple[dict[str, Hashed], str]:
+    """The arrays, and the layout in words; none for uint8 arrays named images and labels, whose form is known."""
+    if extra.images:
+        return _decode_idx(extra, params, npys), ""
+    if extra.npz is None:
+        return _decode_layout(extra, size, params, npys)
+    try:
+        return _decode_npz(extra, params, npys), ""
+    except MissingArrayError as lacking:  # it may have the arrays of another library, for example x_train
+        with suppress(LayoutError):
+            return _decode_layout(extra, size, params, npys)
+        raise lacking
+
+
+def _decode_layout(
+    extra: ExtraParams, size: Sequence[int], params: FetchParams, npys: dict[str, Path]
+) -> tuple[dict[str, Hashed], str]:
+    folder = npys["images"].parent
+    with sources.local(extra.source, folder, params) as path, TemporaryDirectory(dir=folder) as scratch:
+        layout = layouts.recognise(path, Path(scratch), params)
+        samples = chain.from_iterable(stream() for stream in layout.splits.values())
+        found = conversion.convert(samples, params, Path(scratch) / "raw", size)
+        arrays = {
+            kind: idx.write(npys[kind], values.shape, [values.tobytes()])
+            for kind, values in (("images", found.images), ("labels", found.labels))
+        }
+    return arrays, layout.kind
 
 
 def check(images: Sequence[int], labels: Sequence[int], size: Sequence[int]) -> None:

@@ -18,6 +18,8 @@ from pipeline.ingestion import downloads
 from pipeline.ingestion.errors import SourceRefusedError
 
 _GZIP = b"\x1f\x8b"
+# An address that ends like this is a data set in one file. All others are folders of IDX files, or one of them.
+_DATA_SUFFIXES = (".bz2", ".csv", ".csv.gz", ".npz", ".parquet", ".tar", ".tar.gz", ".tar.xz", ".tgz", ".tsv", ".zip")
 
 
 def is_url(source: str) -> bool:
@@ -89,6 +91,39 @@ def opened(source: str, name: str, limits: FetchParams) -> Iterator[BinaryIO | N
                 yield cast(BinaryIO, gzip.GzipFile(fileobj=packed)) if compressed else raw
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise SourceRefusedError(f"truncated or corrupt gzip data ({error})") from error
+
+
+def names_idx(source: str, params: FetchParams) -> bool:
+    """Whether the four IDX files that `fetch.files` names are expected at `source`, and not a data set in another layout."""
+    names = [file.name for _, file in params.files]
+    if is_url(source):
+        last = urlsplit(source).path.rpartition("/")[2]
+        return any(last in _spellings(name) for name in names) or not last.lower().endswith(_DATA_SUFFIXES)
+    path = Path(source)
+    if path.is_dir():
+        return any((path / spelling).exists() for name in names for spelling in _spellings(name))
+    return not path.exists() or any(path.name in _spellings(name) for name in names)
+
+
+@contextmanager
+def local(source: str, folder: Path, limits: FetchParams) -> Iterator[Path]:
+    """The file or folder at a source: an https address is downloaded to a new folder in `folder` first.
+
+    Raises:
+        SourceRefusedError: the source fails, or is slow.
+    """
+    if not is_url(source):
+        if not Path(source).exists():
+            raise SourceRefusedError("no such file or folder")
+        yield Path(source)
+        return
+    name = urlsplit(source).path.rpartition("/")[2] or "download"
+    with TemporaryDirectory(prefix="source-", dir=folder, ignore_cleanup_errors=True) as below:
+        try:
+            path = downloads.download(source, name, Path(below), limits)
+        except (OSError, ValueError) as error:  # requests' errors are OSErrors
+            raise SourceRefusedError(downloads.reason(error)) from error
+        yield path.rename(path.with_name(name))
 
 
 class _WithDeadline:

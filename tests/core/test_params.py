@@ -56,8 +56,7 @@ def test_the_params_file_of_the_repository_loads() -> None:
         ({"fetch.extra": [EXTRA | {"name": "../a"}]}, "fetch.extra.name: expected text that matches"),
         (
             {"fetch.extra": [EXTRA | {"source": "folder", "images": "i"}]},
-            "fetch.extra: expected an .npz file as source, or images and labels to name two IDX files in it, "
-            "found images for a.",
+            "fetch.extra: expected images and labels, which name two IDX files, or neither, found images for a.",
         ),
         (
             {"fetch.extra": [EXTRA | {"labels": "l"}]},
