@@ -91,7 +91,7 @@ def validate(seed: int) -> tuple[float, float, float]:
     content["train"]["seed"], content["train"]["validation_split"] = seed, VALIDATION
     read, paths = params.Params.model_validate(content), Paths()
     data, parts = datasets.load(paths, "train"), datasets.hold_out(datasets.train_rows(paths), VALIDATION)
-    with tensorflow_setup.lean_tensorflow():
+    with tensorflow_setup.lean_tensorflow(read.train.threads):
         from pipeline.training import fit, network
     model = network.build(read.model, data.images.shape[1:], len(read.fetch.classes), seed)
     start = time.perf_counter()

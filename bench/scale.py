@@ -29,9 +29,9 @@ _CHUNK = 10_000
 
 def write_source(folder: Path, images: int) -> None:
     """Write IDX files with `images` training images and the original test split."""
-    with tensorflow_setup.lean_tensorflow():
-        from pipeline.training.augmentation import RandomDistortion
     read, train, test = params.load(Path("params.yaml")), datasets.load(Paths(), "train"), datasets.load(Paths(), "test")
+    with tensorflow_setup.lean_tensorflow(read.train.threads):
+        from pipeline.training.augmentation import RandomDistortion
     distort = RandomDistortion(read.train.augmentation, 0)
     count = len(train.labels)
     with (folder / "train-images").open("wb") as file:

@@ -34,7 +34,7 @@ def parity_images(params: Params, paths: Paths) -> Pixels:
 def to_onnx(params: Params, paths: Paths, images: Pixels) -> tuple[onnx.ModelProto, Probabilities]:
     """Convert the trained network; return it with the probabilities that Keras computes for `images`."""
     metadata = convert.metadata(params, datasets.read_manifest(paths), history.read(paths.history)[-1])
-    with tensorflow_setup.lean_tensorflow():  # imported late: it takes seconds, and wrong inputs are refused without it
+    with tensorflow_setup.lean_tensorflow(params.train.threads):  # late: it takes seconds, and wrong inputs are refused before
         from pipeline.training import network
 
         model = network.load(paths.keras)

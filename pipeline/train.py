@@ -74,7 +74,7 @@ def run(params: Params, paths: Paths) -> str:
     data = datasets.load(paths, "train")
     parts = datasets.hold_out(datasets.train_rows(paths), params.train.validation_split)
 
-    with tensorflow_setup.lean_tensorflow():  # imported late: it takes seconds, and wrong inputs are refused without it
+    with tensorflow_setup.lean_tensorflow(params.train.threads):  # late: it takes seconds, and wrong inputs are refused before
         from pipeline.tracking import runs
         from pipeline.training import fit, network
 

@@ -154,13 +154,10 @@ def assert_resumes(clone: Clone, *, kill: bool) -> None:
     assert clone.paths.params.read_bytes() == before  # queued, not applied
 
 
-def test_the_queued_experiment_reproduces_the_best_trial_and_logs_a_run_of_its_name(
-    clone: Clone, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_queued_experiment_reproduces_the_best_trial_and_logs_a_run_of_its_name(clone: Clone) -> None:
     """Runs after the previous test, whose best trial is queued."""
     best = trials_table(clone)[0]
     name = f"sweep-{best['trial']}"
-    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")  # like a trial
 
     done = clone.run("dvc", "queue", "start")
 

@@ -21,7 +21,7 @@ def main(kind: str, batch: int) -> None:
     train = read.train.model_copy(update={"epochs": EPOCHS, "batch_size": batch, "augmentation": augmentation})
     data = datasets.load(Paths(), "train")
     parts = np.arange(len(data.labels)), np.arange(0)
-    with tensorflow_setup.lean_tensorflow():
+    with tensorflow_setup.lean_tensorflow(train.threads):
         from pipeline.training import fit, network
     model = network.build(read.model, data.images.shape[1:], len(read.fetch.classes), train.seed)
     rounds = Rounds()

@@ -70,6 +70,7 @@ class TrainParams(Section):
     validation_split: Annotated[float, Field(ge=0, lt=1)]
     ema_momentum: Annotated[float, Field(ge=0, lt=1)]
     early_stopping: Annotated[int, Field(ge=0)]
+    threads: Annotated[int, Field(ge=1, le=256)]
     augmentation: AugmentationParams
 
 

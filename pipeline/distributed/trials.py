@@ -88,8 +88,7 @@ def run_trial(config: Config, data: Split, rows: Any, params: Params) -> None:
     Args:
         rows: the indices of the images to fit on and of the images to validate on.
     """
-    os.environ["TF_NUM_INTRAOP_THREADS"] = str(math.ceil(params.sweep.cpus_per_trial))
-    network, fit = _libraries()
+    network, fit = _libraries(params.train.threads)
     chosen = search_space.override(params, config)
     model = network.build(chosen.model, data.images.shape[1:], len(chosen.fetch.classes), chosen.train.seed)
     try:
@@ -99,8 +98,8 @@ def run_trial(config: Config, data: Split, rows: Any, params: Params) -> None:
 
 
 @functools.cache
-def _libraries() -> tuple[ModuleType, ModuleType]:
-    with tensorflow_setup.lean_tensorflow():
+def _libraries(threads: int) -> tuple[ModuleType, ModuleType]:
+    with tensorflow_setup.lean_tensorflow(threads):
         from pipeline.training import fit, network
     return network, fit
 

@@ -19,11 +19,16 @@ _M_ARENA_MAX, _ARENAS = -8, 2
 
 
 @contextmanager
-def lean_tensorflow() -> Iterator[None]:
+def lean_tensorflow(threads: int) -> Iterator[None]:
     """Import TensorFlow, and modules that import it, in this block: without log lines and without optional packages.
 
     Optional packages that are already imported stay; the others can be imported after the block.
+
+    Args:
+        threads: how many threads compute an operation, on any number of cores. Sums over other numbers of parts round
+            differently, so this decides the weights to the last bit.
     """
+    os.environ["TF_NUM_INTRAOP_THREADS"] = str(threads)
     _share_arenas()
     hidden = [name for name in _OPTIONAL if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None makes an import fail (Python documentation, sys.modules)

@@ -57,7 +57,7 @@ def test_concurrent_pipelines_that_train_lose_nothing(
 def train_and_register(trees: list[Path]) -> None:
     """Run both stages in every tree, one process per tree, all at the same time."""
     command = " && ".join(f'"$0" -m pipeline.{stage}' for stage in ("train", "register"))
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_NUM_INTRAOP_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     processes = [subprocess.Popen(["sh", "-c", command, sys.executable], cwd=tree, env=environment, **pipes) for tree in trees]
     for process in processes:

@@ -17,7 +17,7 @@ def test_optional_packages_are_hidden_in_the_block_and_importable_after_it() -> 
     code = f"""
 import gc, sys
 from pipeline.training import tensorflow_setup
-with tensorflow_setup.lean_tensorflow():
+with tensorflow_setup.lean_tensorflow(2):
     from pipeline.tracking import runs
     from pipeline.training import fit, network
 import keras
@@ -31,7 +31,7 @@ def test_packages_that_are_already_imported_stay_imported() -> None:
     code = """
 import pandas
 from pipeline.training import tensorflow_setup
-with tensorflow_setup.lean_tensorflow():
+with tensorflow_setup.lean_tensorflow(2):
     import pandas as again
 print(again is pandas)
 """
@@ -42,7 +42,7 @@ def test_a_failed_import_restores_the_hidden_packages() -> None:
     code = """
 from pipeline.training import tensorflow_setup
 try:
-    with tensorflow_setup.lean_tensorflow():
+    with tensorflow_setup.lean_tensorflow(2):
         import matplotlib
 except ModuleNotFoundError:
     import gc, matplotlib
