@@ -8,14 +8,9 @@ import signal
 import sys
 from types import FrameType
 
-# Libraries read these variables at import, so they are set before any other module is imported. Values that you set win.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow: log only FATAL; errors are raised as exceptions
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # overrides ~/.keras/keras.json
-os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # without a server, fail after 3 s instead of 4 min
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
-os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # MLflow without git on the machine
+from pipeline.core import environment
+
+environment.pin()  # libraries read the environment at import
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

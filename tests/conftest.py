@@ -17,7 +17,7 @@ from filelock import FileLock
 from ruamel.yaml import YAML
 
 from pipeline import fetch
-from pipeline.core import files
+from pipeline.core import environment, files
 from pipeline.core import params as parameters
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
@@ -31,7 +31,9 @@ for variable in ("DVC_ROOT", "DVC_EXP_NAME", "MLFLOW_REGISTRY_URI", "MLFLOW_TRAC
     os.environ.pop(variable, None)
 
 # The tests train for a second or two, so XLA should compile fast rather than well, here and in child processes.
-os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
+os.environ[environment.XLA_FLAGS] = "--xla_backend_optimization_level=0"
+environment.pin()
+os.environ["TF_NUM_INTRAOP_THREADS"] = "2"  # as in params.yaml, also where a test uses TensorFlow before a stage sets it
 
 EMBEDDED = ROOT / "data" / "embedded"
 NAMES = {
