@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline.core import console, files
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
-from pipeline.data import datasets
+from pipeline.data import datasets, folders
 from pipeline.inference import onnx_model
 from pipeline.monitoring import drift, report
 from pipeline.monitoring.drift import TooFewImagesError
@@ -26,6 +26,8 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     train = datasets.load(paths, "train").images
     model = onnx_model.open_for(paths.onnx, train, params.fetch.classes)
     images = image_files.read_arrays(Path(options.source), model.image_shape)
+    if left_out := folders.left_out(Path(options.source)):
+        console.echo("drift", f"left out {folders.listed(left_out)}, which holds no data")
     if len(images) < params.drift.min_images:
         raise TooFewImagesError(options.source, params.drift.min_images, len(images))
     reference, served = drift.reference_features(model, train, params, paths), drift.served_features(model, images)

@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline.core import console, files
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
-from pipeline.data import datasets
+from pipeline.data import datasets, folders
 from pipeline.distributed import predictions
 from pipeline.distributed.blocks import split_into_blocks
 from pipeline.distributed.errors import MissingExtraError, OutputFolderError
@@ -27,6 +27,8 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     path, folder = Path(options.model or paths.onnx), Path(options.out)
     model = OnnxModel(path)
     blocks = split_into_blocks(Path(options.source), _ROWS, model.image_shape)
+    if left_out := folders.left_out(Path(options.source)):
+        console.echo("score", f"left out {folders.listed(left_out)}, which holds no data")
     try:
         from pipeline.distributed import batch_predict, cluster
     except ModuleNotFoundError as error:
@@ -53,7 +55,7 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
 
 if __name__ == "__main__":
     parser = console.parser("score", __doc__)
-    parser.add_argument("source", help="an npy, npz, IDX or Parquet file of uint8 images, or a folder of such files")
+    parser.add_argument("source", help="an npy, npz, IDX or Parquet file of images, or a folder of such files")
     parser.add_argument(
         "--out", required=True, metavar="DIR", help="folder for the Parquet files; every machine of a cluster must reach it"
     )

@@ -23,6 +23,7 @@ from pipeline.inference.onnx_model import OnnxModel
 from pipeline.serving.errors import UnreadableImageError
 from tests.conftest import Repository, idx
 from tests.imports import ROOT
+from tests.ingestion.writers import png
 
 pytest.importorskip("ray", reason="Ray is not installed (make .venv/.sweep)")
 
@@ -39,6 +40,7 @@ def source(tmp_path: Path, subset: dict[str, Split]) -> tuple[Path, Pixels]:
     folder.mkdir()
     np.save(folder / "a.npy", images[:300])
     (folder / "b-ubyte").write_bytes(idx(images[300:500]))
+    (folder / ".DS_Store").write_bytes(b"left by a file manager")
     np.savez_compressed(folder / "c.npz", images=images[500:600])
     write_parquet(folder / "d.parquet", images[600:], 150)
     return folder, images
@@ -84,6 +86,7 @@ def test_ray_predicts_every_image_of_every_format_once_and_like_one_process(
     assert "1,000 images in 6 file(s)" in printed
     assert "ok      confidence" in printed
     assert "outside" not in printed
+    assert "score     left out .DS_Store, which holds no data" in printed
 
 
 def score_here(tree: Paths, source: Path, out: Path) -> int:
@@ -166,6 +169,31 @@ def test_large_files_are_split_into_blocks_that_can_be_read_independently(source
     assert [block.stop - block.start for block in blocks if block.name == "d.parquet"] == [150, 150, 100]
     np.testing.assert_array_equal(np.concatenate([read_block(block, (28, 28)) for block in blocks]), images)
     assert len({block.key for block in blocks}) == len(blocks)
+
+
+@pytest.mark.parametrize("form", ["struct of bytes and path", "bytes of image files", "in another column"])
+def test_image_files_in_parquet_are_read(form: str, source: tuple[Path, Pixels], tmp_path: Path) -> None:
+    images = source[1][:20]
+    contents = [png(image) for image in images]
+    values = [{"bytes": content, "path": None} for content in contents] if form.startswith("struct") else contents
+    name = "photo" if form == "in another column" else "image"
+    parquet.write_table(Table.from_pydict({"label": list(range(20)), name: values}), tmp_path / "hub.parquet")
+
+    (block,) = split_into_blocks(tmp_path / "hub.parquet", 10, (28, 28))
+
+    np.testing.assert_array_equal(read_block(block, (28, 28)), images)
+
+
+def test_an_error_of_a_worker_is_its_own_line(tree: Paths, tmp_path: Path) -> None:
+    write_parquet(tmp_path / "b.parquet", np.zeros((3, 5, 5), np.uint8), 3)
+
+    code, _, error = run_score(tree, str(tmp_path / "b.parquet"), "--out", str(tmp_path / "out"))
+
+    assert code == 1
+    assert "RayTaskError" not in error
+    assert error.splitlines()[-2] == (
+        f"error: {tmp_path}/b.parquet: expected 784 bytes per image, or image files of 28x28, found 25 bytes that are neither."
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 
 import ray
 
+from pipeline.core.errors import PipelineError
 from pipeline.distributed import predictions
 from pipeline.distributed.blocks import Block, read_block
 from pipeline.inference.onnx_model import OnnxModel
@@ -25,14 +26,21 @@ class Predictor:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         block = Block(**row)
-        if not predictions.path(self.folder, block).exists():  # Ray repeats tasks of a machine that died after writing
-            images = read_block(block, self.model.image_shape)
-            predictions.write(self.folder, block, images, self.model.predict(images), self.model.names)
-        return {"images": block.images}
+        try:
+            if not predictions.path(self.folder, block).exists():  # Ray repeats tasks of a machine that died after writing
+                images = read_block(block, self.model.image_shape)
+                predictions.write(self.folder, block, images, self.model.predict(images), self.model.names)
+        except PipelineError as error:  # Ray would wrap it in its own error, with a traceback
+            return {"images": 0, "error": str(error)}
+        return {"images": block.images, "error": ""}
 
 
 def predict_blocks(blocks: Sequence[Block], model: Path, folder: Path) -> Iterator[int]:
-    """Predict the blocks on all CPUs of Ray, and yield the number of images of each finished block."""
+    """Predict the blocks on all CPUs of Ray, and yield the number of images of each finished block.
+
+    Raises:
+        PipelineError: of a worker, with its message.
+    """
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     cpus = max(1, int(ray.cluster_resources().get("CPU", os.cpu_count() or 1)))
@@ -44,4 +52,6 @@ def predict_blocks(blocks: Sequence[Block], model: Path, folder: Path) -> Iterat
         num_cpus=1,
     )
     for row in predicted.iter_rows():
+        if row["error"]:
+            raise PipelineError(row["error"])
         yield row["images"]

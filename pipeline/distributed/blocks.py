@@ -1,23 +1,28 @@
 """Cut large sets of images into blocks that can be read independently.
 
 A block is a range of rows of an npy, npz or IDX file, or a row group of a Parquet file. npy and plain IDX files are
-memory-mapped; a compressed file is decompressed again for each of its blocks. A Parquet file has a column `image` of bytes:
-height * width uint8 each, row after row.
+memory-mapped; a compressed file is decompressed again for each of its blocks. A Parquet file has a column of bytes, `image` or
+the only one: height * width uint8 each, row after row, or image files (PNG, JPEG ...) of the model's size. A struct with
+bytes, as the Hugging Face hub serves, is read, too.
 """
 
 import math
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from pipeline.core.errors import first_line
+from pipeline.data import folders, image_codec, parquet_images
+from pipeline.data.errors import ImageFileError
 from pipeline.data.idx import Pixels
 from pipeline.serving import image_files
 from pipeline.serving.errors import UnreadableImageError
 
 COLUMN = "image"
+_IMAGE_FILES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")  # how PNG, JPEG, GIF and WebP begin
 
 
 class Block(NamedTuple):
@@ -44,7 +49,7 @@ def split_into_blocks(source: Path, rows: int, shape: tuple[int, int]) -> list[B
     Raises:
         UnreadableImageError: there is no file, or a file is damaged or holds images of another shape than `shape`.
     """
-    paths = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
+    paths = sorted(folders.walk(source)) if source.is_dir() else [source]
     blocks: list[Block] = []
     for path in paths:
         name = path.relative_to(source).as_posix().replace("/", "--") if source.is_dir() else path.name
@@ -64,13 +69,20 @@ def _ranges(count: int, rows: int) -> Iterator[tuple[int, int]]:
 
 def _row_groups(path: Path) -> Iterator[tuple[int, int, int]]:
     file = _parquet(path)
-    if COLUMN not in file.schema_arrow.names:
-        raise UnreadableImageError(path, f"a column {COLUMN}", ", ".join(file.schema_arrow.names))
+    _column(file, path)
     start = 0
     for group in range(file.num_row_groups):
         stop = start + file.metadata.row_group(group).num_rows
         yield start, stop, group
         start = stop
+
+
+def _column(file: Any, path: Path) -> str:
+    names = file.schema_arrow.names
+    column = COLUMN if COLUMN in names else parquet_images.image_column(file.schema_arrow)
+    if column is None:
+        raise UnreadableImageError(path, f"a column {COLUMN}", ", ".join(names))
+    return column
 
 
 def _parquet(path: Path) -> Any:
@@ -99,8 +111,23 @@ def read_block(block: Block, shape: tuple[int, int]) -> Pixels:
 
 
 def _read_row_group(path: Path, group: int, shape: tuple[int, int]) -> Pixels:
-    size = math.prod(shape)
-    values = [bytes(value.as_py() or b"") for value in _parquet(path).read_row_group(group, [COLUMN])[COLUMN]]
-    if any(len(value) != size for value in values):
-        raise UnreadableImageError(path, f"{size} bytes per image", "images of another size")
-    return np.frombuffer(b"".join(values), np.uint8).reshape(-1, *shape)
+    file = _parquet(path)
+    column = _column(file, path)
+    values = file.read_row_group(group, [column])[column].to_pylist()
+    return np.stack([_image(parquet_images.content(value), shape, path) for value in values])
+
+
+def _image(content: bytes | None, shape: tuple[int, int], path: Path) -> Pixels:
+    """An image from its pixels, or from an image file of the size `shape`."""
+    if not content:
+        raise UnreadableImageError(path, "the bytes of each image", "a row without")
+    if len(content) == math.prod(shape) and not content.startswith(_IMAGE_FILES):
+        return np.frombuffer(content, np.uint8).reshape(shape)
+    try:
+        pixels = image_codec.decode(BytesIO(content)).pixels
+    except ImageFileError as error:
+        expected = f"{math.prod(shape)} bytes per image, or image files of {shape[0]}x{shape[1]}"
+        raise UnreadableImageError(path, expected, f"{len(content)} bytes that are neither") from error
+    if pixels.shape != shape:
+        raise UnreadableImageError(path, f"images of {shape[0]}x{shape[1]}", f"one of {pixels.shape[0]}x{pixels.shape[1]}")
+    return pixels

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.core.errors import first_line
-from pipeline.data import image_codec
+from pipeline.data import image_codec, parquet_images
 from pipeline.ingestion.samples import ALL, Grey, Layout, LayoutError, Sample, natural_key, split_of_file
 
 _MAGIC = b"PAR1"
@@ -39,21 +39,6 @@ def recognise(paths: Sequence[Path], root: Path) -> Layout:
     return Layout("Parquet of images and labels", streams, columns.names)
 
 
-def image_column(schema: Any) -> str | None:
-    """The name of the column of image files: a struct with `bytes`, or else binary values. None if there is none."""
-    from pyarrow import types
-
-    structs = [field.name for field in schema if types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0]
-    binary = [field.name for field in schema if types.is_binary(field.type) or types.is_large_binary(field.type)]
-    return next(iter([*structs, *binary]), None)
-
-
-def content(value: Any) -> bytes | None:
-    """The bytes of an image file in such a column; None if the row only names a path."""
-    found = value.get("bytes") if isinstance(value, dict) else value
-    return found if isinstance(found, bytes) else None
-
-
 def _open(path: Path) -> Any:
     from pyarrow import ArrowException, parquet
 
@@ -66,7 +51,7 @@ def _open(path: Path) -> Any:
 def _columns(path: Path) -> _Columns:
     with _open(path) as file:
         schema, metadata = file.schema_arrow, file.schema_arrow.metadata or {}
-    image = image_column(schema)
+    image = parquet_images.image_column(schema)
     if image is None:
         raise LayoutError(path, "a column of images (bytes, or a struct with bytes)", _listed(schema.names))
     label = next((name for name in _LABELS if name in schema.names and name != image), None)
@@ -102,7 +87,9 @@ def _samples(paths: Sequence[Path], columns: _Columns) -> Iterator[Sample]:
                     images, labels = (batch.column(name).to_pylist() for name in (columns.image, columns.label))
                     for image, label in zip(images, labels, strict=True):
                         name = f"{path.name} row {row}"
-                        yield Sample(name, _label(label, columns.names, name), partial(_decode, content(image), name))
+                        yield Sample(
+                            name, _label(label, columns.names, name), partial(_decode, parquet_images.content(image), name)
+                        )
                         row += 1
         except (ArrowException, OSError, KeyError) as error:
             raise LayoutError(path, f"columns {columns.image} and {columns.label}", first_line(error)) from error

@@ -12,7 +12,7 @@ from typing import BinaryIO, cast
 import numpy as np
 
 from pipeline.core.errors import first_line
-from pipeline.data import idx, npz
+from pipeline.data import folders, idx, npz
 from pipeline.data.errors import IdxError, ImageFileError
 from pipeline.data.idx import Pixels
 from pipeline.serving import preprocessing
@@ -22,6 +22,7 @@ from pipeline.serving.preprocessing import Images
 _MOST_BYTES = 4_000_000_000  # of a decompressed array
 _ARRAY = "images"  # the array to read from an npz file that holds several
 _IDX_MAGIC = b"\0\0\x08\x03"  # uint8, three dimensions
+_GZIP, _NPY_MAGIC = b"\x1f\x8b", b"\x93NUMPY"
 _IDX_HEADER = 16  # bytes
 
 
@@ -62,18 +63,33 @@ def read_arrays(source: Path, shape: tuple[int, int]) -> Pixels:
 
 
 def _files(source: Path) -> Iterator[Path]:
-    """Yield the file `source`, or the files directly in the folder `source`, sorted by name."""
+    """Yield the file `source`, or the data files directly in the folder `source`, sorted by name."""
     if source.is_dir():
-        yield from sorted(path for path in source.iterdir() if path.is_file() and not path.name.startswith("."))
+        yield from sorted(path for path in source.iterdir() if path.is_file() and not folders.holds_no_data(path.name))
     else:
         yield source
 
 
 def _decoder(path: Path) -> Callable[[Path], Pixels] | None:
-    """Choose the reader of an array file by its name; None for any other file."""
-    if path.name.removesuffix(".gz").endswith(("ubyte", ".idx")):
+    """Choose the reader of an array file by its content, or by its name if it is damaged; None for any other file."""
+    found = _decoder_by_content(path)
+    if found is None and path.name.removesuffix(".gz").endswith(("ubyte", ".idx")):
         return _read_idx
-    return {".npy": _read_npy, ".npz": _read_npz}.get(path.suffix)
+    return found or {".npy": _read_npy, ".npz": _read_npz}.get(path.suffix)
+
+
+def _decoder_by_content(path: Path) -> Callable[[Path], Pixels] | None:
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_NPY_MAGIC))
+        if start.startswith(_GZIP):
+            with gzip.open(path) as stream:
+                start = stream.read(len(_IDX_MAGIC))
+    except (OSError, EOFError, zlib.error):
+        return None
+    if start.startswith(_IDX_MAGIC):
+        return _read_idx
+    return _read_npy if start == _NPY_MAGIC else None
 
 
 def _read_idx(path: Path) -> Pixels:
@@ -99,7 +115,9 @@ def _mapped_idx(path: Path) -> Pixels | None:
 
 
 def _decoded_idx(path: Path) -> Pixels:
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream, TemporaryDirectory() as folder:
+    with path.open("rb") as file:
+        packed = file.read(len(_GZIP)) == _GZIP
+    with gzip.open(path) if packed else path.open("rb") as stream, TemporaryDirectory() as folder:
         npy = Path(folder) / "images.npy"
         idx.decode(cast(BinaryIO, stream), 3, npy, _MOST_BYTES)
         return np.asarray(np.load(npy, allow_pickle=False))

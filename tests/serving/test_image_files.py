@@ -30,11 +30,19 @@ def write(path: Path, images: Pixels) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["a.npy", "a.npz", "a-idx3-ubyte", "a-idx3-ubyte.gz", "a.idx"])
+@pytest.mark.parametrize("name", ["a.npy", "a.npz", "a-idx3-ubyte", "a-idx3-ubyte.gz", "a.idx", "test-images.gz", "images"])
 def test_every_array_format_is_read(name: str, tmp_path: Path) -> None:
     images = image_files.read(write(tmp_path / name, IMAGES), SHAPE)
 
     np.testing.assert_array_equal(images.pixels, IMAGES, strict=True)
+
+
+def test_files_of_file_managers_are_left_out_of_a_folder(tmp_path: Path) -> None:
+    write(tmp_path / "a.npy", IMAGES)
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini", "._a.npy"):
+        (tmp_path / name).write_bytes(b"no images")
+
+    np.testing.assert_array_equal(image_files.read_arrays(tmp_path, SHAPE), IMAGES)
 
 
 def test_npy_and_plain_idx_files_are_memory_mapped(tmp_path: Path) -> None:
