@@ -1,4 +1,6 @@
-"""Serve a registered model over HTTP on this machine: pixels in, probabilities out.
+"""Serve a registered model over HTTP on this machine: images in, probabilities out.
+
+A new champion takes over while the server runs.
 
 Example:
     python -m pipeline.serve --alias challenger --port 5002
@@ -6,71 +8,114 @@ Example:
 
 import argparse
 import os
+import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from pipeline.core import console
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
-from pipeline.inference.onnx_model import INPUT, OnnxModel
-from pipeline.serving import middleware, ports
-from pipeline.serving.errors import BusyPortError, ExposedError
-from pipeline.serving.middleware import Guard
-from pipeline.tracking.errors import NoVersionError
+from pipeline.serving import access, ports, server, workers
+from pipeline.serving.access import TOKEN, Access
+from pipeline.serving.errors import BusyPortError
+from pipeline.serving.served_model import ServedModel, open_file
 
-TOKEN = "SERVE_TOKEN"  # environment variable that holds the token  # noqa: S105 - a name, no secret
-_SHORTEST = 16  # characters; shorter tokens can be guessed
+if TYPE_CHECKING:
+    from pipeline.tracking.registry import Version
 
-
-def credentials(host: str, expose: str) -> tuple[tuple[str, ...], str]:
-    """Return the host names that requests may use, and the token that they need: none if only this machine is served.
-
-    Raises:
-        ExposedError: the server would listen beyond this machine without names or a token.
-    """
-    if host == ports.HOST:
-        return middleware.LOCAL, ""
-    names, token = tuple(name.strip().lower() for name in expose.split(",") if name.strip()), os.environ.get(TOKEN, "")
-    if not names:
-        raise ExposedError(host, "--expose and the host names of the server", "none")
-    if len(token) < _SHORTEST:
-        raise ExposedError(host, f"a token of at least {_SHORTEST} characters in {TOKEN}", f"one of {len(token)}")
-    return names, token
+DESCRIPTORS = ("--socket", "--parent", "--ready")  # what workers.py passes to its processes
 
 
 def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
-    names, token = credentials(options.host, options.expose)
-    if found := ports.problem(options.port, "serve", options.host):
-        raise BusyPortError(found)
-    import uvicorn
-
-    from pipeline.serving import scoring_app
-    from pipeline.tracking import registry  # importing MLflow takes seconds, so parameters are checked first
-    from pipeline.tracking.connection import connected
-
-    name = params.tracking.model
-    with connected(params, paths), TemporaryDirectory(prefix="serve-") as folder:
-        version = registry.aliased(name, options.alias)
-        if version is None:
-            raise NoVersionError(
-                name, options.alias, "`make promote` names a champion; `make serve ALIAS=challenger` serves that."
-            )
-        onnx, _ = registry.download(version, Path(folder))
-        shape = OnnxModel(onnx).image_shape  # refuses any other kind of model before MLflow opens it
-        app = scoring_app.scoring_app(onnx.parent)
-    guarded = Guard(app, INPUT, shape, params.serve.max_bytes, names, token)
-    console.echo(
-        "serve", f"{name} version {version.number} ({options.alias}) at http://{options.host}:{options.port}; Ctrl-C ends it"
-    )
-    try:
-        uvicorn.run(guarded, host=options.host, port=options.port, log_level="error", server_header=False)
-    except KeyboardInterrupt:  # raised after the open requests are answered
-        return 0
+    names, token = access.credentials(options.host, options.expose)
+    bound = bind(options)
+    if options.workers > 1 and options.socket is None:
+        return workers.Workers(workers.command(sys.argv[1:]), options.workers, bound).run()
+    if options.parent is not None:
+        workers.end_with_parent(options.parent)
+    served, find, said = opened(options, params, paths)
+    serve(served, find, f"{said} at http://{options.host}:{options.port}", bound, Access(names, token), options, params)
     return 0
 
 
-if __name__ == "__main__":
+def bind(options: argparse.Namespace) -> socket.socket:
+    """The socket to listen on: that of the parent process, or a new one."""
+    if options.socket is not None:
+        return socket.socket(fileno=options.socket)
+    if found := ports.problem(options.port, "serve", options.host):
+        raise BusyPortError(found)
+    return server.listen(options.host, options.port)
+
+
+def opened(
+    options: argparse.Namespace, params: Params, paths: Paths
+) -> tuple[ServedModel, Callable[[], "Version | None"] | None, str]:
+    """Open the model that the options name; return it, how to look for a newer one, and what to say."""
+    name = params.tracking.model
+    if options.model is not None:
+        served = open_file(Path(options.model), name, options.sha256)
+        return served, None, f"{options.model} (SHA-256 {served.version}…)"
+    from pipeline.serving import champion_watch
+    from pipeline.tracking import registry  # importing MLflow takes seconds, so parameters are checked first
+    from pipeline.tracking.connection import connected
+    from pipeline.tracking.errors import NoVersionError
+
+    for key, value in champion_watch.STORE_SETTINGS.items():
+        os.environ.setdefault(key, value)
+    with connected(params, paths):
+        if options.pin is not None:
+            version, wanted = registry.numbered(name, options.pin), f"number {options.pin}"
+        else:
+            version, wanted = registry.aliased(name, options.alias), options.alias
+        if version is None:
+            raise NoVersionError(name, wanted, "`make promote` names a champion; `make serve ALIAS=challenger` serves that.")
+        served = champion_watch.fetch(version)
+    shown = "pinned" if options.pin is not None else options.alias
+    find = None if options.pin is not None else lambda: registry.aliased(name, options.alias)
+    return served, find, f"{name} version {served.version} ({shown})"
+
+
+def serve(
+    served: ServedModel,
+    find: Callable[[], "Version | None"] | None,
+    line: str,
+    bound: socket.socket,
+    checked: Access,
+    options: argparse.Namespace,
+    params: Params,
+) -> None:
+    """Answer requests until a signal."""
+    from pipeline.serving import app, champion_watch
+    from pipeline.serving.capture import Capture
+    from pipeline.serving.metrics import Metrics
+    from pipeline.serving.service import Limits, Service
+
+    capture = Capture(Path(options.capture), params.serve.capture, workers=options.workers) if options.capture else None
+    service = Service(served, Limits(params.serve.max_bytes), checked, Metrics(), capture)
+    watch = champion_watch.Watch(service, find) if find else None
+    background = [each for each in (capture, watch) if each is not None]
+
+    def started() -> None:
+        if not options.quiet:
+            console.echo("serve", f"{line}; Ctrl-C ends it")
+        if options.ready is not None:
+            os.write(options.ready, b"1")
+            os.close(options.ready)
+
+    for each in background:
+        each.start()
+    try:
+        server.run(app.build(service), bound, started)
+    except KeyboardInterrupt:  # raised after the open requests are answered
+        pass
+    finally:
+        for each in background:
+            each.stop()
+
+
+def parser() -> argparse.ArgumentParser:
     parser = console.parser("serve", __doc__)
     parser.add_argument("--port", type=int, default=5001, help="port to listen on (default: 5001)")
     parser.add_argument(
@@ -82,5 +127,20 @@ if __name__ == "__main__":
         metavar="NAMES",
         help=f"host names that clients use, separated by commas; {TOKEN} holds the token",
     )
-    parser.add_argument("--alias", default="champion", help="version to serve: champion (default), challenger or previous")
-    sys.exit(console.run_command(parser, run))
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--alias", default="champion", help="version to serve and to follow: champion (default), challenger or previous"
+    )
+    which.add_argument("--pin", type=int, metavar="VERSION", help="serve this version, whatever is promoted")
+    which.add_argument("--model", metavar="FILE", help="serve this ONNX file, without the registry")
+    parser.add_argument("--sha256", metavar="HEX", help="refuse a FILE with another SHA-256")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes, each on a core (default: 1)")
+    parser.add_argument("--capture", metavar="DIR", help="keep a share of the images asked about (serve.capture)")
+    parser.add_argument("--quiet", action="store_true", help=argparse.SUPPRESS)
+    for name in DESCRIPTORS:
+        parser.add_argument(name, type=int, help=argparse.SUPPRESS)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(console.run_command(parser(), run))

@@ -27,7 +27,6 @@ HEAVY = {
     "mlflow": {
         "pipeline.distributed.sweep_runs",
         "pipeline.promotion.champions",
-        "pipeline.serving.scoring_app",
         "pipeline.tracking.connection",
         "pipeline.tracking.registry",
         "pipeline.tracking.run_content",

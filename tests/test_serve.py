@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,20 +49,31 @@ def start_server(built: Repository, port: int, *arguments: str) -> "subprocess.P
     )
 
 
-@pytest.fixture(scope="module")
-def server(built: Repository) -> Iterator[Server]:
-    port = free_port()
-    process = start_server(built, port, "--alias", "challenger")
+def wait_for(port: int, process: "subprocess.Popen[str]") -> None:
     for _ in range(600):
         try:
             requests.get(f"http://127.0.0.1:{port}/ping", timeout=1)
-            break
+            return
         except requests.RequestException:
             assert process.poll() is None, process.stderr and process.stderr.read()
             time.sleep(0.1)
-    yield Server(port, process)
-    process.kill()
-    process.wait()
+
+
+@contextmanager
+def serving(built: Repository, *arguments: str) -> Iterator[Server]:
+    process = start_server(built, port := free_port(), *arguments)
+    try:
+        wait_for(port, process)
+        yield Server(port, process)
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(built: Repository) -> Iterator[Server]:
+    with serving(built, "--alias", "challenger") as server:
+        yield server
 
 
 @pytest.fixture
@@ -154,6 +166,38 @@ def test_concurrent_requests_get_their_own_responses(server: Server, built: Repo
         np.testing.assert_allclose(probabilities, expected[number % 3], atol=1e-6)
 
 
+@pytest.mark.parametrize("binary", [True, False])
+def test_a_client_of_triton_gets_the_probabilities(server: Server, built: Repository, images: Any, binary: bool) -> None:
+    from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
+
+    with InferenceServerClient(f"127.0.0.1:{server.port}") as client:
+        assert client.is_server_live()
+        assert client.is_server_ready()
+        assert client.is_model_ready("mnist-dense", "1")
+        described = client.get_model_metadata("mnist-dense")
+        (given,) = described["inputs"]
+        asked = InferInput(given["name"], [len(images), *given["shape"][1:]], given["datatype"])
+        asked.set_data_from_numpy(images, binary_data=binary)
+        wanted = InferRequestedOutput(described["outputs"][0]["name"], binary_data=binary)
+        result = client.infer("mnist-dense", [asked], outputs=[wanted], request_id="mine")
+
+    np.testing.assert_allclose(result.as_numpy("probabilities"), OnnxModel(built.paths.onnx).predict(images), atol=1e-6)
+    assert (result.get_response()["id"], result.get_response()["model_version"]) == ("mine", "1")
+
+
+def test_a_client_of_triton_is_told_what_is_wrong(server: Server, images: Any) -> None:
+    from tritonclient.http import InferenceServerClient, InferInput
+    from tritonclient.utils import InferenceServerException
+
+    with InferenceServerClient(f"127.0.0.1:{server.port}") as client:
+        asked = InferInput("image", [3, 28, 28], "INT32")
+        asked.set_data_from_numpy(images.astype(np.int32))
+        with pytest.raises(InferenceServerException, match="expected the datatype UINT8, found INT32"):
+            client.infer("mnist-dense", [asked])
+        with pytest.raises(InferenceServerException, match="expected the model mnist-dense version 1"):
+            client.get_model_metadata("other")
+
+
 def test_the_commands_of_the_serving_page_work(server: Server, built: Repository) -> None:
     section = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8").partition("## Serve it")[2]
     commands = [line.removeprefix("$ ") for line in section.splitlines() if line.startswith("$ ")]
@@ -171,21 +215,20 @@ def test_the_commands_of_the_serving_page_work(server: Server, built: Repository
     np.testing.assert_allclose(probabilities, vectors["probabilities"], atol=vectors["tolerance"])
 
 
-def test_sigterm_stops_the_server_without_an_error(built: Repository) -> None:
-    port = free_port()
-    process = start_server(built, port, "--alias", "challenger")
-    for _ in range(600):
-        try:
-            requests.get(f"http://127.0.0.1:{port}/ping", timeout=1)
-            break
-        except requests.RequestException:
-            time.sleep(0.1)
+@pytest.mark.parametrize("settings", [{}, {"WEB_CONCURRENCY": "2", "UVICORN_PORT": "1"}, {"WEB_CONCURRENCY": "many"}])
+def test_sigterm_stops_the_server_without_an_error_whatever_the_host_sets(
+    built: Repository, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]
+) -> None:
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    process = start_server(built, port := free_port(), "--alias", "challenger")
+    wait_for(port, process)
     process.send_signal(signal.SIGTERM)
 
     out, err = process.communicate(timeout=30)
 
     assert process.returncode == 0
-    assert out.startswith("serve     mnist-dense version 1 (challenger) at http://127.0.0.1:")
+    assert out == f"serve     mnist-dense version 1 (challenger) at http://127.0.0.1:{port}; Ctrl-C ends it\n"
     assert err == ""
 
 

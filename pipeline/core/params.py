@@ -126,8 +126,16 @@ class DriftParams(Section):
     gallery: Annotated[int, Field(ge=1)]
 
 
+class CaptureParams(Section):
+    share: Fraction
+    per_minute: Annotated[int, Field(ge=1)]
+    most_bytes: Annotated[int, Field(gt=0)]
+    most_days: Annotated[float, Field(gt=0)]
+
+
 class ServeParams(Section):
     max_bytes: Annotated[int, Field(gt=0)]
+    capture: CaptureParams
 
 
 class RangeParams(Section):

@@ -15,13 +15,13 @@ class HashMismatchError(PipelineError):
         )
 
 
-class UnsafeModelError(PipelineError):
-    """Loading a registered model could run code that comes with it."""
+class BrokenContractError(PipelineError):
+    """A model does not keep what its contract.json states."""
 
-    def __init__(self, found: str) -> None:
+    def __init__(self, model: str, expected: str, found: str) -> None:
         super().__init__(
-            f"MLmodel: expected an ONNX model as `make register` logs it, found {found}.\n"
-            "The model was not loaded. Check who registered it; `make register` registers the current model instead."
+            f"{model}: expected {expected}, found {found}.\n"
+            "The model is not served. `make register` registers the current one with its contract; promote that."
         )
 
 
@@ -44,3 +44,13 @@ class UnreadableImageError(PipelineError):
 
 class BusyPortError(PipelineError):
     """A server cannot listen on its port."""
+
+
+class WorkersError(PipelineError):
+    """The processes of a server end as soon as they start."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(
+            f"workers: expected them to serve, found them ended with exit code {code} again and again.\n"
+            "The server was ended. Start it without --workers to see why."
+        )

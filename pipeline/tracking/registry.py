@@ -81,6 +81,17 @@ def aliased(name: str, alias: str) -> Version | None:
     return Version(name, int(found.version), found.run_id, dict(found.tags))
 
 
+def numbered(name: str, number: int) -> Version | None:
+    """The version with the number, or None."""
+    try:
+        found = mlflow.MlflowClient().get_model_version(name, str(number))
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+    return Version(name, int(found.version), found.run_id, dict(found.tags))
+
+
 def champion(name: str) -> Version:
     """The champion.
 

@@ -1,6 +1,5 @@
 """Attacks on the commands and servers: no secret leaks, and no planted code runs."""
 
-import argparse
 import base64
 import contextlib
 import http.client
@@ -34,7 +33,8 @@ from pipeline.data.errors import IdxError
 from pipeline.promotion.errors import RepositoryError
 from pipeline.promotion.repository import Repository as Publisher
 from pipeline.serving import image_files
-from pipeline.serving.errors import UnsafeModelError
+from pipeline.serving.access import TOKEN
+from pipeline.serving.errors import BrokenContractError
 from pipeline.serving.model_source import open_model
 from pipeline.tracking.errors import AlteredModelError, CredentialsError
 from pipeline.training import snapshots
@@ -109,7 +109,7 @@ def team_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def servers(built: Repository, team_folder: Path) -> Iterator[dict[str, Server]]:
     """`make ui`, the team's server, and `make serve` exposed on another address."""
-    tree, token, ui, serving = built.paths.root, {serve.TOKEN: SECRET}, free_port(), free_port()
+    tree, token, ui, serving = built.paths.root, {TOKEN: SECRET}, free_port(), free_port()
     vectors = {"inputs": files.read_json(built.paths.contract)["test_vectors"]["image"]}
     exposed = ("--host", OTHER_ADDRESS, "--expose", NAME, "--alias", "challenger")
     with contextlib.ExitStack() as stack:
@@ -429,7 +429,7 @@ def test_the_model_server_is_exposed_only_with_host_names_and_a_token(
     built: Repository, arguments: Sequence[str], token: str, message: str
 ) -> None:
     command = [sys.executable, "-m", "pipeline.serve", "--host", "0.0.0.0", *arguments]  # noqa: S104 - refused
-    environment = os.environ | {"PYTHONPATH": str(ROOT), serve.TOKEN: token}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), TOKEN: token}
 
     done = subprocess.run(command, cwd=built.paths.root, env=environment, capture_output=True, text=True, timeout=120)
 
@@ -599,9 +599,10 @@ def register(client: Any, name: str, folder: Path, tags: dict[str, str]) -> None
     client.set_registered_model_alias(name, "champion", version.version)
 
 
-def test_a_registered_model_that_is_not_plain_onnx_is_not_loaded(
+def test_no_code_that_comes_with_a_registered_model_is_run(
     built: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chaos: Chaos
 ) -> None:
+    """Serving and predicting open model.onnx alone, whatever MLmodel says."""
     params, paths = Params.model_validate(built.params), Paths(tmp_path)
     store = f"sqlite:///{paths.database}"
     paths.store.mkdir()
@@ -612,10 +613,7 @@ def test_a_registered_model_that_is_not_plain_onnx_is_not_loaded(
     client, marker, name = mlflow.MlflowClient(store, store), tmp_path / "ran", params.tracking.model
     client.create_registered_model(name)
     tags = {"onnx_sha256": files.sha256(source / "model.onnx"), "int8_sha256": files.sha256(source / "model.int8.onnx")}
-    options = argparse.Namespace(host="127.0.0.1", expose="", port=free_port(), alias="champion")
-    monkeypatch.setattr("uvicorn.run", lambda *_, **__: None)  # do not start the server
-    register(client, name, source, tags)
-    assert serve.run(options, params, paths) == 0
+    options = serve.parser().parse_args([])
     attacks = mlmodels(marker)
     plant(tmp_path / "control", marker, source, attacks["a planted module"])
     with contextlib.suppress(Exception):
@@ -623,21 +621,27 @@ def test_a_registered_model_that_is_not_plain_onnx_is_not_loaded(
     assert marker.exists(), "the attack does not work"
     marker.unlink()
 
-    refused = 0
+    served = 0
     for number, edit in enumerate(attacks.values()):
         plant(tmp_path / f"planted-{number}", marker, source, edit)
         register(client, name, tmp_path / f"planted-{number}", tags)
-        with pytest.raises(UnsafeModelError, match="The model was not loaded"):
-            serve.run(options, params, paths)
-        open_model(f"models:/{name}@champion", None, params, paths)  # opens model.onnx only
-        refused += 1
+        assert serve.opened(options, params, paths)[0].sha256 == tags["onnx_sha256"]
+        open_model(f"models:/{name}@champion", None, params, paths)
+        served += not marker.exists()
+    for altered in ({"onnx_sha256": "0" * 64}, {"int8_sha256": "0" * 64}):
+        register(client, name, source, tags | altered)
+        with pytest.raises(AlteredModelError):
+            serve.opened(options, params, paths)
+    shutil.copytree(source, tmp_path / "swapped")
+    shutil.copy(source / "model.int8.onnx", tmp_path / "swapped" / "model.onnx")
+    register(client, name, tmp_path / "swapped", tags | {"onnx_sha256": tags["int8_sha256"]})
+    with pytest.raises(BrokenContractError, match="expected the SHA-256"):
+        serve.opened(options, params, paths)
     register(client, name, source, tags | {"onnx_sha256": "0" * 64})
-    with pytest.raises(AlteredModelError):
-        serve.run(options, params, paths)
     with pytest.raises(PipelineError, match="expected the file with SHA-256 0000"):
         open_model(f"models:/{name}@champion", None, params, paths)
 
-    chaos.count(KIND, "a registered model whose code MLflow would run", len(attacks) + 1, refused + 1, int(marker.exists()))
+    chaos.count(KIND, "a registered model whose code MLflow would run", len(attacks) + 1, served + 1, int(marker.exists()))
 
 
 def files_with(secret: str, root: Path, allowed: Sequence[str] = ()) -> list[str]:

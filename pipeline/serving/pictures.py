@@ -1,0 +1,49 @@
+"""Predict a PNG, JPEG or WebP file that is the body of a request."""
+
+from io import BytesIO
+
+from PIL import Image
+
+from pipeline.data.errors import ImageFileError
+from pipeline.inference.onnx_model import Probabilities
+from pipeline.serving import preprocessing
+from pipeline.serving.exchange import Answer, Asked, RefusedRequestError, json_answer
+from pipeline.serving.preprocessing import Images
+from pipeline.serving.served_model import ServedModel
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+MOST_PIXELS = 25_000_000  # `predict` takes larger ones; here, others wait for the memory
+
+
+def read(asked: Asked) -> Images:
+    """Decode the picture and bring it to the model's size.
+
+    Raises:
+        RefusedRequestError: it is no such picture, is damaged, too large, or shows nothing.
+    """
+    try:
+        with Image.open(BytesIO(asked.body), formats=FORMATS) as image:
+            width, height = image.size
+    except Exception as error:  # Pillow parses in Python, so a damaged file can raise almost any exception
+        raise RefusedRequestError(
+            400, "picture", "expected a PNG, JPEG or WebP file, found another or a damaged one"
+        ) from error
+    if width * height > MOST_PIXELS:
+        raise RefusedRequestError(413, "picture", f"expected at most {MOST_PIXELS:,} pixels, found {width}x{height}")
+    try:
+        return preprocessing.from_bytes(asked.body, asked.served.model.image_shape)
+    except ImageFileError as error:
+        raise RefusedRequestError(400, "picture", str(error)) from error
+
+
+def answer(images: Images, probabilities: Probabilities, served: ServedModel) -> Answer:
+    """Class, probability and changes, as `predict --json` calls them."""
+    row, names = probabilities[0], served.model.names
+    content = {
+        "label": names[row.argmax()],
+        "probability": round(float(row.max()), 6),
+        "probabilities": {name: round(float(value), 6) for name, value in zip(names, row, strict=True)},
+        "changes": list(images.changes),
+        "model_version": served.version,
+    }
+    return json_answer(content)

@@ -1,0 +1,89 @@
+"""The model that the server answers with, and what it has to prove before it does."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.core import files
+from pipeline.inference.onnx_model import INPUT, OUTPUT, OnnxModel
+from pipeline.serving.errors import BrokenContractError, HashMismatchError
+
+CONTRACT = "contract.json"
+
+_THREADS = 1  # more would wait for each other in the cores that answer other requests; `--workers` uses them better
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """An open model with the name and version that answers give for it."""
+
+    name: str
+    version: str
+    sha256: str
+    model: OnnxModel
+
+
+def open_checked(path: Path, name: str, version: str, contract: Path | None) -> ServedModel:
+    """Open an ONNX file, and compare it with its contract if there is one: hash, input, output, and the test vectors.
+
+    Raises:
+        BrokenContractError: they differ.
+        UnusableInputError: the file is not an ONNX model with the expected input and output.
+    """
+    served = ServedModel(name, version, files.sha256(path), OnnxModel(path, _THREADS))
+    if contract is not None:
+        _check(files.read_json(contract), served, path.name)
+    return served
+
+
+def open_file(path: Path, name: str, sha256: str | None) -> ServedModel:
+    """Open a file without the registry: its version is the start of its hash. A contract.json beside it is checked.
+
+    Raises:
+        HashMismatchError: the file has another SHA-256 than `sha256`.
+    """
+    found = files.sha256(path)
+    if sha256 is not None and found != sha256.lower():
+        raise HashMismatchError(str(path), sha256, found)
+    contract = path.with_name(CONTRACT)
+    return open_checked(path, name, found[:12], contract if contract.is_file() else None)
+
+
+def same_interface(one: ServedModel, other: ServedModel) -> bool:
+    """Whether clients of one model can go on with the other: images of one size, and the same classes in the same order."""
+    return one.model.image_shape == other.model.image_shape and one.model.names == other.model.names
+
+
+def _check(contract: Any, served: ServedModel, file: str) -> None:
+    where, model = f"{served.name} version {served.version}", served.model
+    try:
+        stated = {
+            "SHA-256": (contract["files"][file], served.sha256),
+            "input": (list(contract["input"]["shape"][1:]), list(model.image_shape)),
+            "classes": (contract["classes"], model.names),
+        }
+        images, expected, tolerance = _vectors(contract["test_vectors"], file)
+    except (KeyError, TypeError, ValueError) as error:
+        raise BrokenContractError(where, "a contract.json that can be read", f"{type(error).__name__}: {error}") from error
+    for what, (expected_value, found) in stated.items():
+        if expected_value != found:
+            raise BrokenContractError(where, f"the {what} {expected_value}", str(found))
+    if images.shape[1:] != model.image_shape or expected.shape != (len(images), model.classes):
+        raise BrokenContractError(where, "test vectors of the model's shapes", f"{images.shape} and {expected.shape}")
+    distance = float(np.abs(model.predict(images) - expected).max(initial=0))
+    if not distance <= tolerance:  # also where it is NaN
+        raise BrokenContractError(where, f"the probabilities of the test vectors within {tolerance:g}", f"{distance:.2g} away")
+
+
+def _vectors(content: Mapping[str, Any], file: str) -> tuple[Any, Any, float]:
+    """Images, probabilities and tolerance of the test vectors: for all files alike, or for each file by its name."""
+
+    def own(value: Any) -> Any:
+        return value[file] if isinstance(value, Mapping) else value
+
+    content = content.get(file, content)
+    images, probabilities = np.asarray(own(content[INPUT]), np.uint8), np.asarray(own(content[OUTPUT]), np.float64)
+    return images, probabilities, float(own(content["tolerance"]))
