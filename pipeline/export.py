@@ -50,7 +50,7 @@ def write(proto: onnx.ModelProto, images: Pixels, keras: Probabilities, params: 
     """
     with files.replacing(paths.onnx) as float32, files.replacing(paths.int8) as int8:
         onnx.save(proto, float32)
-        onnx.save(convert.quantize(proto), int8)
+        onnx.save(convert.quantize(proto, images), int8)
         found = parity.compare(keras, OnnxModel(float32).predict(images), OnnxModel(int8).predict(images))
         parity.check(found, params)
     return found

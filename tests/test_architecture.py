@@ -33,7 +33,7 @@ HEAVY = {
         "pipeline.tracking.run_lifecycle",
         "pipeline.tracking.runs",
     },
-    "onnxruntime": {"pipeline.inference.convert", "pipeline.inference.onnx_model"},
+    "onnxruntime": {"pipeline.inference.onnx_model"},
     "matplotlib": {
         "pipeline.distributed.sweep_plots",
         "pipeline.evaluation.plots",

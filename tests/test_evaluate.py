@@ -66,7 +66,7 @@ def prepared(root: Path, subset: dict[str, Split]) -> Repository:
     tree = small_repository(root, subset, {"fetch.classes": NAMES})
     tree.paths.model.mkdir(parents=True)
     write_network(tree.paths.onnx, fitted(subset["train"]), (28, 28))
-    onnx.save(convert.quantize(onnx.load(tree.paths.onnx)), tree.paths.int8)
+    onnx.save(convert.quantize(onnx.load(tree.paths.onnx), subset["train"].images), tree.paths.int8)
     files.write_text(tree.paths.history, HISTORY)
     return tree
 

@@ -43,14 +43,11 @@ class OnnxModel:
 
     def __init__(self, path: Path, threads: int = 0) -> None:
         """Open `path`. With `threads=0` there is one thread per core."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = _FATAL
         content = require(path).read_bytes()
         _parsed(content, path)
         self._path = path
         try:
-            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            self._session = _session(content, threads)
             self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)
             self.image_shape, self.classes = _sizes(self._session.get_inputs(), self._session.get_outputs(), path)
         except UnusableInputError:
@@ -95,6 +92,13 @@ class OnnxModel:
             self._session.run([OUTPUT], {INPUT: batch})
             times[call] = (time.perf_counter_ns() - start) / 1000
         return times[calls:]
+
+
+def _session(content: bytes, threads: int = 0) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = _FATAL
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def _parsed(content: bytes, path: Path) -> onnx.ModelProto:
@@ -144,6 +148,18 @@ def versions(path: Path) -> tuple[int, int]:
     """The opset and the IR version of an ONNX file. A runtime must support both."""
     proto = _parsed(require(path).read_bytes(), path)
     return next(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), proto.ir_version
+
+
+def activations(proto: onnx.ModelProto, images: Pixels) -> list[npt.NDArray[np.float32]]:
+    """The activations `(n, units)` of each hidden layer, of a float32 or an int8 model, before they are rounded."""
+    names = [node.input[0] for node in proto.graph.node if node.op_type == "MatMul"][1:]
+    names += [node.input[0] for node in proto.graph.node if node.op_type == "QuantizeLinear"]
+    if not names:
+        return []
+    opened = onnx.ModelProto()
+    opened.CopyFrom(proto)
+    opened.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
+    return list(_session(opened.SerializeToString()).run(names, {INPUT: np.ascontiguousarray(images)}))
 
 
 class Dense(NamedTuple):

@@ -172,7 +172,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, built: Repository, subset: di
         git(site.root, *command.split())
     shutil.copytree(built.paths.root / "data", site.root / "data", dirs_exist_ok=True)
     _alter(site.paths.onnx)
-    onnx.save(convert.quantize(onnx.load(site.paths.onnx)), site.paths.int8)
+    onnx.save(convert.quantize(onnx.load(site.paths.onnx), subset["train"].images), site.paths.int8)
     _publish(site)
     site.bash(RECIPES["Back up the tracking store"].commands)
     for path in (site.paths.onnx, site.paths.int8):
