@@ -1,11 +1,12 @@
-"""Batch prediction on Ray against one ONNX Runtime process on all cores: `python -m bench.score`.
+"""Batch prediction in threads and on Ray, against one thread of ONNX Runtime: `python -m bench.score`.
 
-Both read 1.2 million images, copies of the training split, from .npy files. The single process writes no results.
+All read 1.2 million images, copies of the training split, from .npy files, and write the same Parquet files.
 """
 
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,39 +16,47 @@ from bench.interleave import ROUNDS
 from bench.rows import seconds
 from pipeline.core.paths import Paths
 from pipeline.data import datasets
-from pipeline.distributed import batch_predict, cluster
-from pipeline.distributed.blocks import read_block, split_into_blocks
+from pipeline.distributed import batch_predict, cluster, predictions
+from pipeline.distributed.blocks import Block, split_into_blocks
 from pipeline.inference.onnx_model import OnnxModel
 
 COPIES, ROWS = 20, 20_000
 
 
-def one_process(source: Path, model: OnnxModel) -> float:
-    start = time.perf_counter()
-    for block in split_into_blocks(source, ROWS, model.image_shape):
-        model.predict(read_block(block, model.image_shape))
-    return time.perf_counter() - start
+Predict = Callable[[Sequence[Block], Path, Path], Iterable[int]]
 
 
-def on_ray(source: Path, model: OnnxModel, onnx: Path) -> float:
+def in_one_process(blocks: Sequence[Block], onnx: Path, folder: Path) -> list[int]:
+    """Predict and write one block after the other, each on all cores of ONNX Runtime."""
+    model = OnnxModel(onnx)
+    return [predictions.predict_block(block, model, folder) for block in blocks]
+
+
+WAYS: dict[str, Predict] = {
+    "one block after the other": in_one_process,
+    "pipeline.score": batch_predict.predict_in_threads,
+    "pipeline.score --ray": batch_predict.predict_on_ray,
+}
+
+
+def timed(predict: Predict, source: Path, onnx: Path) -> float:
     with tempfile.TemporaryDirectory() as out:
         start = time.perf_counter()
-        blocks = split_into_blocks(source, ROWS, model.image_shape)
-        sum(batch_predict.predict_blocks(blocks, onnx, Path(out)))
+        sum(predict(split_into_blocks(source, ROWS, OnnxModel(onnx).image_shape), onnx, Path(out)))
         return time.perf_counter() - start
 
 
 def main() -> int:
     paths = Paths()
-    images, model = datasets.open_split(paths, "train").images, OnnxModel(paths.onnx)
-    taken: dict[str, list[float]] = {"one ONNX Runtime process": [], "pipeline.score on Ray": []}
+    images = datasets.open_split(paths, "train").images
+    taken: dict[str, list[float]] = {name: [] for name in WAYS}
     with tempfile.TemporaryDirectory() as folder, cluster.connected():
         source = Path(folder)
         for copy in range(COPIES):
             np.save(source / f"{copy:02d}.npy", images)
         for _ in range(ROUNDS):
-            taken["one ONNX Runtime process"].append(one_process(source, model))
-            taken["pipeline.score on Ray"].append(on_ray(source, model, paths.onnx))
+            for name, predict in WAYS.items():
+                taken[name].append(timed(predict, source, paths.onnx))
     described, count = report.machine("python -m bench.score", "ray", "onnxruntime"), COPIES * len(images)
     report.put("Batch prediction", f"{described} {count:,} images; Ray was running.\n\n{seconds(taken, count)}\n")
     return 0

@@ -1,4 +1,4 @@
-"""Batch prediction on Ray: every image of every file format is predicted once, also after a kill."""
+"""Batch prediction: every image of every file format is predicted once, also after a kill, here and on Ray."""
 
 import argparse
 import os
@@ -24,8 +24,6 @@ from pipeline.serving.errors import UnreadableImageError
 from tests.conftest import Repository, idx
 from tests.imports import ROOT
 from tests.ingestion.writers import png
-
-pytest.importorskip("ray", reason="Ray is not installed (make .venv/.sweep)")
 
 
 def write_parquet(path: Path, images: Pixels, rows: int) -> None:
@@ -68,10 +66,10 @@ def run_score(tree: Paths, *arguments: str) -> tuple[int, str, str]:
 
 
 def predictions(folder: Path) -> Table:
-    return parquet.read_table([str(path) for path in sorted(folder.glob("*.parquet"))])
+    return parquet.read_table([str(path) for path in sorted(folder.glob("[!.]*.parquet"))])
 
 
-def test_ray_predicts_every_image_of_every_format_once_and_like_one_process(
+def test_every_image_of_every_format_is_predicted_once_like_by_the_model(
     source: tuple[Path, Pixels], tree: Paths, tmp_path: Path
 ) -> None:
     folder, images = source
@@ -90,25 +88,39 @@ def test_ray_predicts_every_image_of_every_format_once_and_like_one_process(
 
 
 def score_here(tree: Paths, source: Path, out: Path) -> int:
-    """Run the verb in this process. It needs no Ray if every file exists already."""
-    return score.run(argparse.Namespace(source=source, out=out, model=None), params.load(tree.params), tree)
+    """Run the verb in this process."""
+    options = argparse.Namespace(source=source, out=out, model=None, ray=False)
+    return score.run(options, params.load(tree.params), tree)
 
 
-def write_predictions(tree: Paths, source: Path, out: Path) -> None:
-    """Write all files in this process, as Ray's workers do."""
-    from pipeline.distributed.batch_predict import Predictor
+def test_ray_writes_the_same_files_and_names_the_file_that_a_task_cannot_read(
+    source: tuple[Path, Pixels], tree: Paths, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed (make .venv/.sweep)")
+    folder, _ = source
 
-    out.mkdir()
-    predictor = Predictor(tree.onnx.read_bytes(), str(out))
-    for block in split_into_blocks(source, score._ROWS, (28, 28)):
-        predictor(block._asdict())
+    code, _, error = run_score(tree, str(folder), "--ray", "--out", str(tmp_path / "ray"))
+
+    assert code == 0, error
+    assert score_here(tree, folder, tmp_path / "threads") == 0
+    assert contents(tmp_path / "ray") == contents(tmp_path / "threads")
+    damaged = tmp_path / "damaged.parquet"
+    parquet.write_table(Table.from_pydict({"image": [b"other", b"sizes"]}), damaged)
+    code, _, error = run_score(tree, str(damaged), "--ray", "--out", str(tmp_path / "none"))
+    assert code == 1
+    assert "damaged.parquet: expected 784 bytes per image, or image files of 28x28, found 5 bytes that are neither" in error
+    assert "RayTaskError" not in error
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_existing_predictions_are_kept_and_other_images_are_refused(
     source: tuple[Path, Pixels], tree: Paths, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, images = source
-    write_predictions(tree, folder, tmp_path / "out")
+    assert score_here(tree, folder, tmp_path / "out") == 0
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.parquet")}
 
     assert score_here(tree, folder, tmp_path / "out") == 0
@@ -124,7 +136,6 @@ def test_images_unlike_the_training_data_are_reported(
     source: tuple[Path, Pixels], tree: Paths, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     np.save(tmp_path / "inverted.npy", 255 - source[1])
-    write_predictions(tree, tmp_path / "inverted.npy", tmp_path / "out")
 
     assert score_here(tree, tmp_path / "inverted.npy", tmp_path / "out") == 0
 
@@ -143,13 +154,12 @@ def test_after_a_kill_the_same_command_predicts_the_remaining_images(
     for number in range(24):
         np.save(source / f"{number:02d}.npy", images[1000 * number : 1000 * (number + 1)])
     process = start_score(tree, str(source), "--out", str(out))
-    while len(list(out.glob("*.parquet"))) < 3:
+    while len(list(out.glob("[!.]*.parquet"))) < 3:
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    time.sleep(1)  # Ray's processes need this long to notice that their driver is gone
-    written = len(list(out.glob("*.parquet")))
+    written = len(list(out.glob("[!.]*.parquet")))
 
     code, printed, error = run_score(tree, str(source), "--out", str(out))
 
@@ -182,18 +192,6 @@ def test_image_files_in_parquet_are_read(form: str, source: tuple[Path, Pixels],
     (block,) = split_into_blocks(tmp_path / "hub.parquet", 10, (28, 28))
 
     np.testing.assert_array_equal(read_block(block, (28, 28)), images)
-
-
-def test_an_error_of_a_worker_is_its_own_line(tree: Paths, tmp_path: Path) -> None:
-    write_parquet(tmp_path / "b.parquet", np.zeros((3, 5, 5), np.uint8), 3)
-
-    code, _, error = run_score(tree, str(tmp_path / "b.parquet"), "--out", str(tmp_path / "out"))
-
-    assert code == 1
-    assert "RayTaskError" not in error
-    assert error.splitlines()[-2] == (
-        f"error: {tmp_path}/b.parquet: expected 784 bytes per image, or image files of 28x28, found 25 bytes that are neither."
-    )
 
 
 @pytest.mark.parametrize(

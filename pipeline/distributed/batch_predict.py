@@ -1,17 +1,29 @@
-"""Predict blocks of images in parallel on Ray Data."""
+"""Predict blocks of images in parallel: in threads of this process, or on a cluster of Ray."""
 
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import ray
-
 from pipeline.core.errors import PipelineError
 from pipeline.distributed import predictions
-from pipeline.distributed.blocks import Block, read_block
+from pipeline.distributed.blocks import Block
 from pipeline.inference.onnx_model import OnnxModel
+
+
+def predict_in_threads(blocks: Sequence[Block], model: Path, folder: Path) -> Iterator[int]:
+    """Predict the blocks on all CPUs of this machine, and yield the number of images of each finished block.
+
+    Threads suffice: ONNX Runtime, NumPy and PyArrow release the interpreter's lock while they compute, read and write.
+    """
+    shared = OnnxModel(model, threads=1)
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        yield from pool.map(lambda block: predictions.predict_block(block, shared, folder), blocks)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 class Predictor:
@@ -25,22 +37,20 @@ class Predictor:
         self.folder = Path(folder)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        block = Block(**row)
         try:
-            if not predictions.path(self.folder, block).exists():  # Ray repeats tasks of a machine that died after writing
-                images = read_block(block, self.model.image_shape)
-                predictions.write(self.folder, block, images, self.model.predict(images), self.model.names)
-        except PipelineError as error:  # Ray would wrap it in its own error, with a traceback
+            return {"images": predictions.predict_block(Block(**row), self.model, self.folder), "error": ""}
+        except PipelineError as error:  # Ray would wrap it in one of its own, and print the worker's traceback
             return {"images": 0, "error": str(error)}
-        return {"images": block.images, "error": ""}
 
 
-def predict_blocks(blocks: Sequence[Block], model: Path, folder: Path) -> Iterator[int]:
+def predict_on_ray(blocks: Sequence[Block], model: Path, folder: Path) -> Iterator[int]:
     """Predict the blocks on all CPUs of Ray, and yield the number of images of each finished block.
 
     Raises:
-        PipelineError: of a worker, with its message.
+        PipelineError: a block cannot be read.
     """
+    import ray
+
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     cpus = max(1, int(ray.cluster_resources().get("CPU", os.cpu_count() or 1)))

@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from pipeline.core import files
 from pipeline.data.datasets import Pixels
-from pipeline.distributed.blocks import Block
+from pipeline.distributed.blocks import Block, read_block
 from pipeline.distributed.errors import OutputFolderError
-from pipeline.inference.onnx_model import Probabilities
+from pipeline.inference.onnx_model import OnnxModel, Probabilities
 from pipeline.monitoring import drift
 
 CHECKED = (
@@ -39,6 +39,14 @@ def claim(folder: Path, blocks: Sequence[Block], model: Path) -> None:
     if record.exists() and files.read_json(record) != manifest:
         raise OutputFolderError(f"{folder}: expected a new folder, or predictions for these images by this model", "others")
     files.write_json(record, manifest)
+
+
+def predict_block(block: Block, model: OnnxModel, folder: Path) -> int:
+    """Write the predictions for a block, unless their file exists; return the number of its images."""
+    if not path(folder, block).exists():  # a machine of a cluster may die after it wrote the file
+        images = read_block(block, model.image_shape)
+        write(folder, block, images, model.predict(images), model.names)
+    return block.images
 
 
 def write(folder: Path, block: Block, images: Pixels, probabilities: Probabilities, classes: Sequence[str]) -> None:

@@ -51,7 +51,7 @@ NAME = "model.example"
 OTHER_ADDRESS = "127.0.0.2"  # of this machine, but not the default of the servers
 
 
-# Start Ray like `python -m pipeline.score`. The folder of its session contains its sockets.
+# Start Ray like `python -m pipeline.score --ray`. The folder of its session contains its sockets.
 LOCAL_RAY = """
 import json, sys
 from pipeline.distributed import batch_predict, cluster
