@@ -8,7 +8,7 @@ override VENV := .venv
 READY := $(VENV)/.ready
 EXTRAS := $(VENV)/.chaos $(VENV)/.remote $(VENV)/.sweep $(VENV)/.team
 PEERS := $(VENV)/peers/.ready
-export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+override export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 # Options count only on the command line of make: CI services and hosts set variables of the same names. Values are not expanded.
 FLAGS := CHECK FIRST RESUME TAG
@@ -130,10 +130,9 @@ lock: $(READY)  ## Resolve pyproject.toml into requirements.txt and requirements
 clean:  ## Remove .venv and caches; keep data and runs
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
 
-# The stamp file is removed before set-up and created after it, so an interrupted set-up starts again. It is also removed
-# if the environment's interpreter does not start, or if the checkout was moved: scripts of the environment contain its path.
-ifneq (works,$(shell source $(VENV)/bin/activate 2>/dev/null && [ -d "$$VIRTUAL_ENV" ] \
-	&& $(VENV)/bin/python -I -c 'print("works")' 2>/dev/null))
+# The stamp file names the folder of the checkout. It is removed before set-up and created after it, so an interrupted set-up
+# starts again. It is also removed if the interpreter does not start, or if the checkout was moved: scripts contain its path.
+ifneq (works,$(shell { [ "$$(pwd -P)" = "$$(<$(READY))" ] && $(VENV)/bin/python -I -c 'print("works")'; } 2>/dev/null))
 $(shell rm -f $(READY))
 endif
 
@@ -144,25 +143,28 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-h
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-user --target= --root=/
 
 SUPPORTED := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+CHECK_FOLDER := import sys; from pipeline.core.paths import Paths; sys.exit((found := Paths().refusal()) and f"error: {found}")
 INTERPRETERS := $(PYTHON) python3 python3.13 python3.12 python3.11
 
 $(READY): requirements.txt
 	@if [ ! -e $(READY) ]; then \
-		rm -rf $(VENV); \
+		PATH="$${PATH#*:}"; \
 		for python in $(INTERPRETERS) none; do $$python -c '$(SUPPORTED)' 2>/dev/null && break; done || true; \
 		if [ $$python = none ]; then \
 			echo "error: expected Python 3.11, 3.12 or 3.13 with venv and pip, found none among: $(INTERPRETERS)." >&2; \
 			echo "Nothing was installed. Install one (Debian: apt install python3-venv), or name it: make PYTHON=/path" >&2; \
 			exit 1; \
 		fi; \
+		$$python -Bc '$(CHECK_FOLDER)'; \
 		echo "setup     $$($$python --version) in $(VENV); the first time some minutes of download"; \
+		rm -rf $(VENV); \
 		$$python -m venv $(VENV); \
 		sed -n '/^uv==/,/# via/p' requirements.txt > $(VENV)/uv.txt; \
 		$(VENV)/bin/python $(PIP_INSTALL) --prefix="$$PWD/$(VENV)" --require-hashes --requirement $(VENV)/uv.txt; \
 	fi
 	@rm -f $(READY) $(EXTRAS)
 	@$(VENV)/bin/uv pip sync --python $(VENV)/bin/python --quiet --compile-bytecode --require-hashes requirements.txt
-	@touch $(READY)
+	@pwd -P > $(READY)
 
 # Extra packages, installed by the targets that need them.
 $(EXTRAS): $(VENV)/.%: requirements/%.txt $(READY)

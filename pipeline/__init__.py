@@ -21,6 +21,6 @@ def _leave(number: int, frame: FrameType | None) -> None:
 # `python -m pipeline.<verb>` imports modules for up to a second. A signal during that time would print a traceback.
 # After that, `pipeline.core.signals` handles signals.
 if sys.argv[:1] == ["-m"]:
-    for _number in (signal.SIGINT, signal.SIGTERM):
+    for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(_number) != signal.SIG_IGN:
             signal.signal(_number, _leave)

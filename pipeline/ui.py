@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 
-from pipeline.core import console
+from pipeline.core import console, processes
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 from pipeline.core.urls import redacted
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     for folder in relocation.follow(paths):
         console.echo("ui", f"the store was at {folder}; the UI now shows its artifacts from here")
     console.echo("ui", f"the MLflow UI starts at http://{ports.HOST}:{options.port}; Ctrl-C ends it")
-    with subprocess.Popen(command(paths, options.port), env=environment()) as server:
+    with subprocess.Popen(command(paths, options.port), env=environment(), preexec_fn=processes.end_with_parent) as server:
         try:
             return server.wait()
         except KeyboardInterrupt:

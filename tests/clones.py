@@ -63,7 +63,7 @@ def borrow_environment(clone: Path) -> None:
     for entry in Path(sys.prefix).iterdir():
         if entry.name != ".ready":
             (clone / ".venv" / entry.name).symlink_to(entry)
-    (clone / ".venv" / ".ready").touch()
+    (clone / ".venv" / ".ready").write_text(f"{clone.resolve()}\n")
 
 
 def make_clone(root: Path, subset: dict[str, Split], changes: dict[str, Any]) -> Clone:

@@ -80,7 +80,7 @@ def _own_store() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _own_signals() -> Iterator[None]:
     """Restore the signal handlers: a stage that ran in this process ignores signals at its end, and children inherit that."""
-    signums = (signal.SIGINT, signal.SIGTERM)
+    signums = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     handlers = [signal.getsignal(signum) for signum in signums]
     yield
     signal.set_wakeup_fd(-1)

@@ -24,8 +24,6 @@ if arguments[:2] == ["-m", "venv"]:
     os.makedirs(arguments[2] + "/bin")
     for name in ("python", "uv"):
         shutil.copy(sys.argv[0], arguments[2] + "/bin/" + name)
-    with open(arguments[2] + "/bin/activate", "w") as file:
-        file.write("VIRTUAL_ENV=" + arguments[2])
 elif "print" in arguments[-1]:
     print("works")
 """

@@ -1,10 +1,16 @@
 """The MLflow UI in Chromium, on the store of a finished pipeline whose folder was moved."""
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import requests
 from selenium.webdriver.common.by import By
@@ -13,6 +19,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from pipeline.core import files
 from tests.browser import chromium
 from tests.conftest import Repository
+from tests.imports import ROOT
 from tests.servers import free_port, verb
 
 SECONDS = 60  # timeout for a page of the UI, which renders in steps
@@ -32,6 +39,29 @@ def address(moved: Path) -> Iterator[str]:
     port = free_port()
     with verb("ui", moved, port):
         yield f"http://127.0.0.1:{port}"
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
+def test_the_server_ends_with_the_verb_however_that_ends(signum: signal.Signals, built: Repository) -> None:
+    command = [sys.executable, "-m", "pipeline.ui", "--port", str(free_port())]
+    enable = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", enable, *command],  # shells ignore SIGINT in background jobs
+        cwd=built.paths.root,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as ui:
+        deadline = time.monotonic() + SECONDS
+        while not (started := psutil.Process(ui.pid).children()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        ui.send_signal(signum)
+
+    gone, alive = psutil.wait_procs(started, timeout=SECONDS)
+    assert (len(gone), alive) == (1, [])
 
 
 @pytest.fixture(scope="module")

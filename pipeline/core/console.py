@@ -47,7 +47,7 @@ def parser(verb: str, doc: str | None) -> argparse.ArgumentParser:
 def run_stage(name: str, run: Stage, doc: str | None = None) -> int:
     """Run a stage on params.yaml and the tree in the current folder, print its result, and return the exit code.
 
-    Exit codes: 0 success, 1 an error that you can fix, 2 wrong arguments, 130 interrupted (Ctrl-C or SIGTERM),
+    Exit codes: 0 success, 1 an error that you can fix, 2 wrong arguments, 130 interrupted (Ctrl-C, SIGTERM or SIGHUP),
     141 nobody reads the output any more.
     `--debug`, or PIPELINE_DEBUG=1 where DVC writes the command line, shows tracebacks and the libraries' log lines.
     """
@@ -113,6 +113,9 @@ def _parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
 def _guarded(interrupted: str, act: Callable[[Params, Paths], int], debug: bool, bounded: bool) -> int:
     debug = debug or os.environ.get(DEBUG, "0") not in ("", "0")
     paths = Paths()
+    if refusal := paths.refusal():
+        print(f"error: {refusal}", file=sys.stderr)
+        return 1
     try:
         with signals.last(lambda: _discard_parts(paths)):
             signals.start(interrupted, bounded)

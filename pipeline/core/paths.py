@@ -6,6 +6,9 @@ from pathlib import Path
 # These hold run identifiers and timings. Every other output is deterministic: the same inputs give the same bytes.
 TIME_DEPENDENT = ("data/model/run.json", "data/evaluation/latency.json", "data/registration.json")
 
+# What in the path of a checkout separates entries of PATH, is a placeholder for DVC, or has a meaning in the URI of the store.
+_REFUSED = ":{}?%"
+
 
 class Paths:
     """The files below `root`. DVC runs a stage in the root of the repository, or of the copy that an experiment works in."""
@@ -71,3 +74,23 @@ class Paths:
     def tracking_uri(self) -> str:
         """The address of the MLflow store: MLFLOW_TRACKING_URI, or the SQLite file in mlruns/."""
         return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.database}"
+
+    def refusal(self) -> str | None:
+        """Why nothing can run in this folder: its path has what some library does not take. None if everything can."""
+        folder = str(self.store.parent)
+        found = [repr(sign) for sign in folder if sign in _REFUSED or sign < " "]
+        if not found and _is_text(folder):
+            return None
+        return (
+            f"{folder!r}: expected a folder whose path is UTF-8, without line breaks and {' '.join(_REFUSED)}, "
+            f"found {found[0] if found else 'other bytes, or a Python that LC_ALL or PYTHONUTF8 keeps from UTF-8'}.\n"
+            "Nothing was written. Rename the folder, or move the checkout to another one, and rerun."
+        )
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,7 +1,18 @@
-"""Find out whether a process is alive, and tell apart two processes that had the same id."""
+"""Find out whether a process is alive, tell apart two processes that had the same id, and end children with their parent."""
 
+import ctypes
 import os
+import signal
 import sys
+
+_SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
+_prctl = getattr(ctypes.CDLL(None), "prctl", None)  # only Linux has it
+
+
+def end_with_parent() -> None:
+    """Have this process get SIGTERM when its parent ends, however that ends. For `preexec_fn` of a new process."""
+    if _prctl:
+        _prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
 
 def is_alive(pid: int) -> bool:

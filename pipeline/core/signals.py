@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a stage within two seconds, whatever its main thread does, and interrupt a command."""
+"""Signals (Ctrl-C, SIGTERM, a closed terminal) end a stage within two seconds, whatever it does, and interrupt a command."""
 
 import os
 import select
@@ -12,7 +12,7 @@ from typing import NoReturn
 
 EXIT = 130  # 128 + SIGINT, the shells' convention
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _GRACE = 1.2  # seconds for the main thread to clean up, before another thread ends the process
 _LAST = 0.4  # seconds for the acts of `last` in that other thread
 _PARENT = 0.5  # seconds between two checks whether DVC is alive
@@ -58,7 +58,7 @@ def start(line: str, bounded: bool) -> None:
     if bounded:
         _watch(line, stderr)
     for number in _SIGNALS:
-        if signal.getsignal(number) != signal.SIG_IGN:  # shells ignore SIGINT for background processes
+        if signal.getsignal(number) != signal.SIG_IGN:  # shells ignore SIGINT for background processes, nohup SIGHUP
             signal.signal(number, handle)
 
 

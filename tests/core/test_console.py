@@ -272,7 +272,7 @@ def start(at: str, **environment: str) -> "subprocess.Popen[str]":
     return process
 
 
-@pytest.mark.parametrize("signum", SIGNUMS)
+@pytest.mark.parametrize("signum", [*SIGNUMS, signal.SIGHUP])
 def test_after_a_signal_a_stage_cleans_up_and_exits_with_130(signum: signal.Signals) -> None:
     with start("time.sleep(60)") as process:
         process.send_signal(signum)
@@ -324,7 +324,7 @@ def test_an_interruption_inside_exec_exits_with_130() -> None:
     assert (process.returncode, err) == (130, INTERRUPTED)
 
 
-@pytest.mark.parametrize("signum", SIGNUMS)
+@pytest.mark.parametrize("signum", [*SIGNUMS, signal.SIGHUP])
 def test_a_signal_during_the_first_imports_prints_one_line(signum: signal.Signals) -> None:
     enable = "import os, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"  # as in STAGE
     send = f"{enable}; sys.argv = ['-m']; import pipeline; os.kill(os.getpid(), {signum})"

@@ -185,7 +185,7 @@ def test_make_sets_up_an_environment_again_after_a_move(tmp_path: Path) -> None:
     for name in ("Makefile", "requirements.txt"):
         shutil.copy(ROOT / name, old)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", old / ".venv"], check=True)
-    (old / ".venv" / ".ready").touch()
+    (old / ".venv" / ".ready").write_text(f"{old}\n")
 
     def set_up(root: Path) -> str:
         done = subprocess.run(["make", "--dry-run", "setup"], cwd=root, capture_output=True, text=True, check=True)
