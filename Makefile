@@ -27,6 +27,15 @@ KEPT := UV_CACHE_DIR UV_CONCURRENT_% UV_CONFIG_FILE UV_CREDENTIALS_DIR UV_DEFAUL
 REDIRECTING := $(filter UV_% PIP_% PYTHON% CONDA_% VIRTUAL_ENV% BASH_ENV ENV CDPATH,$(.VARIABLES))
 unexport $(filter-out $(KEPT),$(REDIRECTING))
 
+# User ids without a name, as containers have, for DVC, and homes without write permission, for uv.
+ifeq (,$(shell id -un 2>/dev/null))
+export HOME ?= /nonexistent
+export USERNAME ?= uid$(shell id -u)
+endif
+ifeq (,$(shell [ -w ~ ] && echo writable))
+export UV_CACHE_DIR ?= $(CURDIR)/$(VENV)/cache
+endif
+
 .PHONY: help
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(lastword $(MAKEFILE_LIST))

@@ -210,6 +210,18 @@ def test_the_remote_is_set_from_the_command_line_alone(ready: Checkout) -> None:
     assert verb(ready)[-1] == "s3://store/a b"
 
 
+def test_a_user_without_name_and_home_gets_both_and_a_cache_in_the_environment(checkout: Checkout) -> None:
+    (checkout.binaries / "id").write_text('#!/bin/sh\n[ "$1" = -u ] && echo 4321')
+    (checkout.binaries / "id").chmod(0o755)
+
+    done = checkout.make("setup", HOME="/nowhere")
+
+    assert done.returncode == 0, done.stderr
+    _, _, environment = checkout.calls()[-1]
+    assert (environment["USERNAME"], environment["HOME"]) == ("uid4321", "/nowhere")
+    assert environment["UV_CACHE_DIR"] == f"{checkout.root}/.venv/cache"
+
+
 def test_settings_of_make_move_no_environment(checkout: Checkout, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
 

@@ -4,6 +4,7 @@
 """
 
 import os
+import pwd
 import re
 import sys
 import warnings
@@ -52,8 +53,17 @@ def pin() -> None:
     os.environ.update(_PINNED)
     if flags := os.environ.get(XLA_FLAGS):
         os.environ["XLA_FLAGS"] = flags
-    for name, value in _DEFAULTS.items():
+    for name, value in (_DEFAULTS | _nameless()).items():
         os.environ.setdefault(name, value)
+
+
+def _nameless() -> dict[str, str]:
+    """What libraries ask for, if the user id has no entry in passwd, as in containers that run with a random one."""
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        return {"HOME": "/nonexistent", "USERNAME": f"uid{os.getuid()}"}
+    return {}
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """An account whose settings and variables would change every result, or stop the pipeline."""
 
+import getpass
 import hashlib
 import json
 import os
@@ -116,3 +117,17 @@ def test_python_without_docstrings_is_refused_by_name() -> None:
 
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: PYTHONOPTIMIZE: expected 0 or 1, found 2")
+
+
+def test_a_user_id_without_a_name_gets_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(number: int) -> Any:
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    environment.pin()
+
+    assert getpass.getuser() == f"uid{os.getuid()}"
+    assert os.path.expanduser("~") == "/nonexistent"
