@@ -1,4 +1,4 @@
-"""Promote the challenger to champion if it is good enough: move registry aliases and git tags.
+"""Promote the model of this tree to champion if it is good enough: move aliases and git tags.
 
 Both models are scored again on the current test split. A refusal is a result, not an error.
 
@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from pipeline.core import console
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
-from pipeline.promotion.rules import REFUSED_EXIT_CODE, Decision
+from pipeline.promotion.rules import REFUSED_EXIT_CODE
 
 if TYPE_CHECKING:
-    from pipeline.tracking.registry import Version
+    from pipeline.promotion.assessment import Assessment
 
 
 def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
@@ -27,32 +27,37 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
         return print_history(params, paths)
     if options.require:
         params = params.model_copy(update={"promote": params.promote.model_copy(update={"require": options.require})})
-    version, decision = decide(options.first, params, paths)
-    print_decision(version, decision)
-    refused = decision is not None and not decision.promote
-    if options.tag and not refused:
+    assessment = decide(options.first, params, paths)
+    print_decision(assessment)
+    if assessment.refused:
+        without_champion = assessment.decision is not None and assessment.decision.champion is None
+        return REFUSED_EXIT_CODE if options.check or without_champion else 0
+    if options.tag:
         tag_champion(params, paths)
-    return REFUSED_EXIT_CODE if options.check and refused else 0
+    return 0
 
 
-def decide(first: bool, params: Params, paths: Paths) -> "tuple[Version, Decision | None]":
-    """Decide on the challenger, record the decision, and move the aliases if it is promoted."""
-    from pipeline.promotion import assessment, champions  # MLflow takes seconds to import: only with valid parameters
+def decide(first: bool, params: Params, paths: Paths) -> "Assessment":
+    """Decide on the model of this tree, and carry out and record the decision."""
+    from pipeline.promotion import assessment  # MLflow takes seconds to import: only with valid parameters
     from pipeline.tracking.connection import connected
 
+    paths.promotion.unlink(missing_ok=True)  # the last decision, which is not true of this model
     with connected(params, paths):
-        champions.reconcile(params.tracking.model)
-        version, decision = assessment.assess(params, paths, first)
-        if decision:
-            assessment.apply(version, decision, paths)
+        found = assessment.assess(params, paths, first)
+        if found.decision:
+            assessment.apply(found, paths)
         else:
-            assessment.restore_record(params, paths)
-    return version, decision
+            assessment.restore_record(found.version, paths)
+    return found
 
 
-def print_decision(version: "Version", decision: Decision | None) -> None:
+def print_decision(assessment: "Assessment") -> None:
+    for step in assessment.steps:
+        console.echo("restore", step)
+    decision = assessment.decision
     if decision is None:
-        console.echo("promote", f"version {version.number} has the champion's file: nothing to decide")
+        console.echo("promote", f"version {assessment.version.number} is already champion")
         return
     for rule in decision.rules:
         console.echo("  met" if rule.met else "  broken", f"{rule.rule}: {rule.shown}, expected {rule.bound}")
@@ -69,18 +74,19 @@ def tag_champion(params: Params, paths: Paths) -> None:
 
 
 def print_problems(params: Params, paths: Paths) -> int:
-    """Print where the records of the champion disagree; return exit code 1 if they do."""
-    from pipeline.promotion import verify
+    """Print what is missing of the champion, or disagrees about it; return exit code 1 if anything does."""
+    from pipeline.promotion import state
     from pipeline.tracking.connection import connected
 
     with connected(params, paths):
-        facts = verify.gather(params, paths)
-    problems = verify.problems(facts)
+        facts = state.with_git(state.gather(params, paths), paths)
+    problems = state.problems(facts)
     for problem in problems:
-        console.echo("verify", f"champion, version {facts.version}: {problem}")
-    if not problems:
-        tag = f"so does git tag {facts.git_tag}" if facts.git_tag else "it has no git tag"
-        console.echo("verify", f"version {facts.version} is champion, and alias, file, run and record agree; {tag}")
+        console.echo("verify", f"{problem.found}: {problem.todo}")
+    if facts.champion and not problems:
+        tag = f"so does git tag {facts.git.tag}" if facts.git and facts.git.tag else "it has no git tag"
+        number = facts.champion.version.number
+        console.echo("verify", f"version {number} is champion, and alias, file, run and record agree; {tag}")
     return 1 if problems else 0
 
 

@@ -8,26 +8,20 @@ Example:
 
 import sys
 
-from pipeline.core import console, files
+from pipeline.core import console
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 
 
 def run(params: Params, paths: Paths) -> str:
-    from pipeline.tracking import registry, runs  # MLflow takes seconds to import: only with valid parameters
+    from pipeline.tracking import registration  # MLflow takes seconds to import: only with valid parameters
+    from pipeline.tracking.connection import connected
 
-    with runs.completed_run(params, paths) as run_id:
-        registration = registry.register(run_id, params, paths)
-    name = params.tracking.model
-    content = {
-        "run_id": registration.run_id,
-        "model": name,
-        "version": registration.version,
-        "onnx_sha256": files.sha256(paths.onnx),
-    }
-    files.write_json(paths.registration, content)
-    before = "" if registration.created else ", registered before"
-    return f"{name} version {registration.version} is {registry.CHALLENGER}{before}"
+    with connected(params, paths):
+        version, created = registration.register(params, paths)
+        what = registration.show(version)
+    registration.record(version, params, paths)
+    return f"{version.name} version {version.number} is {what}{'' if created else ', registered before'}"
 
 
 if __name__ == "__main__":

@@ -58,7 +58,8 @@ def cycle(options: argparse.Namespace, repository: Repository, params: Params, p
         if options.seed is not None:
             retraining.set_seed(paths, options.seed)
         retraining.rebuild(repository)
-        if not repository.changed(written) and retraining.is_published(repository, params, paths):
+        published = not repository.changed(written) and retraining.is_published(repository, params, paths)
+        if published and retraining.is_champion(params, paths):
             return Outcome.NOTHING_NEW
         outcome = retraining.decide(repository, options.first, options.require)
     except RetrainError:

@@ -15,14 +15,17 @@ from pipeline.core.paths import Paths
 
 
 def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
-    from pipeline.promotion import champion_tag, champions  # MLflow takes seconds to import: only with valid parameters
+    from pipeline.promotion import champion_tag, champions, state  # MLflow takes seconds to import: only with valid parameters
     from pipeline.tracking.connection import connected
 
     name = params.tracking.model
     with connected(params, paths):
-        champions.reconcile(name)
-        champion, withdrawn = champions.roll_back(name)
-    console.echo("rollback", f"version {champion.number} is champion again, in place of version {withdrawn.number}")
+        facts, steps = state.settle(params, paths)
+        number = facts.recorded.champion if facts.recorded else None
+        champion = champions.roll_back(name, number, facts.model)
+    for step in steps:
+        console.echo("restore", step)
+    console.echo("rollback", f"version {champion.number} is champion again, in place of version {number}")
     if options.tag:
         console.echo("tag", f"{name}@{champion_tag.tag_again(champion, paths)} is champion in git")
     return 0

@@ -1,9 +1,9 @@
-"""Score champion and challenger on the current test split, apply the promotion rule, and record the decision."""
+"""Score the model of this tree and the champion on the current test split, decide, and carry out the decision."""
 
 import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,45 +15,64 @@ from pipeline.data import datasets
 from pipeline.data.datasets import Split
 from pipeline.evaluation import evaluator, metrics, perturbations
 from pipeline.inference import onnx_model
-from pipeline.promotion import champions, rules
-from pipeline.promotion.errors import NoChampionError
+from pipeline.promotion import champions, rules, state
+from pipeline.promotion.errors import ChampionChangedError, NoChampionError
 from pipeline.promotion.rules import Candidate, Decision
-from pipeline.tracking import registry
-from pipeline.tracking.errors import NoVersionError
+from pipeline.promotion.state import Facts
+from pipeline.tracking import registration, registry
 from pipeline.tracking.registry import Version
 
+_CHECK_STORE = "Check MLFLOW_TRACKING_URI. If there has never been a champion, run `make promote FIRST=1`"
 
-def assess(params: Params, paths: Paths, first: bool) -> tuple[Version, Decision | None]:
-    """Return the challenger and the decision on it; the decision is None if it is the champion already.
+
+class Assessment(NamedTuple):
+    """The decision on the model of this tree, and what it was based on."""
+
+    version: Version
+    decision: Decision | None  # None: it is champion already
+    replaced: Version | None  # the champion at that time
+    steps: list[str]  # what had to be restored first, a line each
+
+    @property
+    def refused(self) -> bool:
+        return self.decision is not None and not self.decision.promote
+
+
+def assess(params: Params, paths: Paths, first: bool) -> Assessment:
+    """Decide on the model of this tree. This registers it, and restores the champion's alias and record, where needed.
 
     Args:
-        first: accept a store without a champion.
+        first: accept a store without a champion that can be served.
 
     Raises:
-        NoVersionError: there is no challenger.
-        NoChampionError: there is no champion, and the store may be the wrong one.
+        UnregisteredTreeError: the store lacks the model, and the files of the tree do not belong together.
+        NoChampionError: there is no champion that can be served; the store may be the wrong one.
     """
     name = params.tracking.model
-    challenger, champion = registry.aliased(name, registry.CHALLENGER), registry.aliased(name, registry.CHAMPION)
-    if challenger is None:
-        raise NoVersionError(name, registry.CHALLENGER, "`make repro` registers one.")
-    if champion is None and not (first or _never_had_champion(name, paths)):
-        raise NoChampionError(name, redacted(paths.tracking_uri))
-    if champion and champion.onnx_sha256 == challenger.onnx_sha256:
-        return challenger, None
+    challenger = registration.ensure(params, paths)
+    facts, steps = state.settle(params, paths)
+    champion = facts.champion.version if facts.champion else None
+    if champion and champion.hashes == challenger.hashes:
+        return Assessment(champion, None, champion, steps)
+    if not (facts.servable or first or _never_had_champion(facts, paths)):
+        uri, (problem, *_) = redacted(paths.tracking_uri), state.problems(facts)
+        if facts.recorded is None and champion is None:
+            problem = state.Problem("none. It may be the wrong store, or a lost one", _CHECK_STORE)
+        raise NoChampionError(name, uri, *problem)
     test = datasets.load(paths, "test")
-    candidate = score(challenger, test, params)
-    rival = score(champion, test, params) if champion else None
-    return challenger, rules.decide(candidate, rival, registry.WITHDRAWN in challenger.tags, params.promote)
+    rival = score(champion, test, params) if champion and facts.servable else None
+    withdrawn = registry.tag_of_model(challenger, registry.WITHDRAWN) is not None
+    decision = rules.decide(score(challenger, test, params), rival, withdrawn, params.promote)
+    return Assessment(challenger, decision, champion, steps)
 
 
-def _never_had_champion(name: str, paths: Paths) -> bool:
+def _never_had_champion(facts: Facts, paths: Paths) -> bool:
     """Whether this is the checkout's own store, outside CI, and has never had a champion.
 
     Anywhere else a store without a champion may be the wrong store, or a lost one.
     """
     local = paths.tracking_uri == f"sqlite:///{paths.database}"
-    return local and os.environ.get("CI", "") in ("", "0", "false") and not champions.moves(name)
+    return local and os.environ.get("CI", "") in ("", "0", "false") and not (facts.recorded or facts.champion)
 
 
 def score(version: Version, test: Split, params: Params) -> Candidate:
@@ -68,23 +87,53 @@ def score(version: Version, test: Split, params: Params) -> Candidate:
         measured["bytes"] = float32.stat().st_size
         measured["latency_microseconds"] = evaluator.latency(float32, test.images[0])["p50_microseconds"]
     correct = np.asarray(probabilities.argmax(axis=1) == test.labels)
-    return Candidate(version.number, version.onnx_sha256, version.tags.get(registry.LINEAGE, ""), correct, measured)
+    return Candidate(version.number, version.hashes.onnx, version.tags.get(registry.LINEAGE, ""), correct, measured)
 
 
-def apply(version: Version, decision: Decision, paths: Paths) -> None:
-    """Write and record the decision; if it says so, make `version` the champion."""
-    content: dict[str, Any] = {
+def apply(assessment: Assessment, paths: Paths) -> None:
+    """Carry out the decision and record it. data/promotion.json says what has happened, so it is written last.
+
+    Raises:
+        ChampionChangedError: another champion was made since the assessment.
+    """
+    version, decision = assessment.version, assessment.decision
+    if decision is None:
+        return
+    record: dict[str, Any] = {
         **decision.record(),
         "run_id": version.run_id,
         "data_fingerprint": datasets.read_manifest(paths)["fingerprint"],
     }
-    files.write_json(paths.promotion, content)
-    champions.record_decision(version, content, paths.promotion)
+    if decision.promote:
+        _check_unchanged(assessment)
+    champions.log_decision(version, record)
     if decision.promote:
         champions.make_champion(version, decision.sentence)
+    champions.remove_challenger(version)
+    champions.tag_decision(version, record)
+    files.write_json(paths.promotion, record)
 
 
-def restore_record(params: Params, paths: Paths) -> None:
-    """Write the recorded decision on the champion to data/promotion.json, because another checkout may have made it."""
-    if record := champions.recorded_decision(registry.champion(params.tracking.model)):
-        files.write_json(paths.promotion, record)
+def _check_unchanged(assessment: Assessment) -> None:
+    name, replaced = assessment.version.name, assessment.replaced
+    found = registry.aliased(name, registry.CHAMPION)
+    expected, number = replaced and replaced.number, found and found.number
+    if number != expected:
+        raise ChampionChangedError(name, expected, number)
+
+
+def restore_record(champion: Version, paths: Paths) -> None:
+    """Write the decision on the champion to data/promotion.json again, because another checkout may have made it."""
+    record = champions.recorded_decision(champion) or {
+        "promote": True,
+        "challenger": champion.number,
+        "champion": None,
+        "require": "",
+        "rules": [],
+        "comparison": None,
+        "champion_figures": {},
+        "sentence": champions.moves(champion.name)[-1].reason,
+        "run_id": champion.run_id,
+        "data_fingerprint": datasets.read_manifest(paths)["fingerprint"],
+    }
+    files.write_json(paths.promotion, record)

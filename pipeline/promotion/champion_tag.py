@@ -23,12 +23,12 @@ def tag_champion(params: Params, paths: Paths) -> str:
         GitTagError: the current commit does not hold the champion's file.
     """
     name = params.tracking.model
-    champion = registry.champion(name)
+    champion = registry.named(name, registry.CHAMPION)
     with TemporaryDirectory(prefix="promote-") as folder:
         md5 = files.md5(registry.download(champion, Path(folder))[0])
-    message = f"{name} version {champion.number}, SHA-256 {champion.onnx_sha256}, run {champion.run_id}"
-    known = champion.tags.get(registry.GIT_TAG)
-    if known in git_tags.versions(paths.root, name):  # otherwise the checkout that tagged it never pushed the tag
+    message = f"{name} version {champion.number}, SHA-256 {champion.hashes.onnx}, run {champion.run_id}"
+    known = registry.tag_of_model(champion, registry.GIT_TAG)
+    if known and known in git_tags.versions(paths.root, name):  # otherwise the checkout that tagged it never pushed the tag
         tagged = git_tags.champion(paths.root, name)
         if tagged is None or tagged.version != known:
             git_tags.assign_champion(paths.root, name, known, message)
@@ -44,7 +44,7 @@ def tag_again(champion: Version, paths: Paths) -> str:
     Raises:
         NoVersionError: it never got a git tag.
     """
-    known = champion.tags.get(registry.GIT_TAG)
+    known = registry.tag_of_model(champion, registry.GIT_TAG)
     if known is None:
         raise NoVersionError(f"{champion.name} version {champion.number}", registry.GIT_TAG, "It was promoted without --tag.")
     message = f"{champion.name} version {champion.number}, rolled back to"

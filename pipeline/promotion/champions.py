@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from pipeline.core import files
 from pipeline.tracking import registry
 from pipeline.tracking.errors import NoVersionError
-from pipeline.tracking.registry import CHAMPION, PREVIOUS, Version, aliased
+from pipeline.tracking.registry import CHALLENGER, CHAMPION, PREVIOUS, Hashes, Version, aliased
 
 # Tags of the registered model.
 _MOVE = "move."  # one per move of the alias champion, with its number
@@ -32,6 +33,7 @@ class Move(NamedTuple):
     champion: int
     previous: int | None
     reason: str
+    model: Hashes | None = None  # of the champion; earlier pipelines did not record it
 
 
 class Cycle(NamedTuple):
@@ -41,13 +43,16 @@ class Cycle(NamedTuple):
     outcome: str
 
 
-def record_decision(version: Version, record: Mapping[str, Any], path: Path) -> None:
-    """Log a decision, which is also the file `path`, to the version's run, and tag both the version and the run with it."""
-    client = mlflow.MlflowClient()
-    client.log_artifact(version.run_id, str(path))
-    verdict = "promoted" if record["promote"] else "refused"
+def log_decision(version: Version, record: Mapping[str, Any]) -> None:
+    """Log a decision to the version's run."""
+    mlflow.MlflowClient().log_dict(version.run_id, dict(record), _DECISION)
+
+
+def tag_decision(version: Version, record: Mapping[str, Any]) -> None:
+    """Tag both the version and its run with a decision that was carried out."""
+    client, verdict = mlflow.MlflowClient(), "promoted" if record["promote"] else "refused"
     for key, value in (("promotion", verdict), ("promotion.reason", record["sentence"])):
-        client.set_model_version_tag(version.name, str(version.number), key, value[:_VALUE_LENGTH])
+        registry.tag(version, key, value[:_VALUE_LENGTH])
         client.set_tag(version.run_id, key, value[:_VALUE_LENGTH])
 
 
@@ -62,50 +67,80 @@ def recorded_decision(version: Version) -> Any:
 
 def moves(name: str) -> list[Move]:
     """Every move of the alias champion, oldest first."""
-    tags = mlflow.MlflowClient().get_registered_model(name).tags
-    return [Move(**json.loads(value)) for key, value in sorted(tags.items()) if key.startswith(_MOVE)]
+    tags = sorted(_tags(name).items())
+    found = [json.loads(value) for key, value in tags if key.startswith(_MOVE)]
+    return [Move(**{**move, "model": Hashes(*move["model"]) if move.get("model") else None}) for move in found]
 
 
-def make_champion(version: Version, reason: str) -> Move:
-    """Point the alias champion to `version` and the alias previous to the champion so far, and record the move."""
+def make_champion(version: Version, reason: str) -> None:
+    """Point the alias champion to `version`, and previous to the champion so far, and record the move.
+
+    A version that is champion already keeps its alias, and the move is recorded unless it was.
+    """
     client, replaced = mlflow.MlflowClient(), aliased(version.name, CHAMPION)
-    if replaced:
+    if replaced and replaced.number == version.number:
+        record_move(version, reason)
+        return
+    if replaced and replaced.hashes != version.hashes:
         client.set_registered_model_alias(version.name, PREVIOUS, str(replaced.number))
     client.set_registered_model_alias(version.name, CHAMPION, str(version.number))
-    return _record_move(version, replaced.number if replaced else None, reason)
+    remove_challenger(version)
+    record_move(version, reason)
 
 
-def roll_back(name: str) -> tuple[Version, Version]:
-    """Make the previous champion champion again; return it and the version that it replaces, which is now withdrawn.
+def record_by_hand(version: Version, last: Move | None) -> None:
+    """Record that somebody moved the alias champion to the version, or a promotion that was interrupted."""
+    if last:
+        with suppress(MlflowException):  # that version was deleted
+            mlflow.MlflowClient().set_registered_model_alias(version.name, PREVIOUS, str(last.champion))
+    record_move(version, "moved by hand, or by a promotion that was interrupted")
+
+
+def remove_challenger(version: Version) -> None:
+    """Remove the alias challenger from the version, if it has it: a decision was made on it."""
+    challenger = aliased(version.name, CHALLENGER)
+    if challenger and challenger.number == version.number:
+        mlflow.MlflowClient().delete_registered_model_alias(version.name, CHALLENGER)
+
+
+def roll_back(name: str, number: int | None, model: Hashes | None) -> Version:
+    """Make the last champion of another model champion again that can be served and was not withdrawn; return it.
+
+    Args:
+        number, model: the version to withdraw, and its model; the version may have been deleted.
 
     Raises:
-        NoVersionError: there is no previous champion.
+        NoVersionError: there is none.
     """
-    previous, champion = aliased(name, PREVIOUS), aliased(name, CHAMPION)
-    if previous is None or champion is None:
-        raise NoVersionError(name, PREVIOUS, "You can roll back only a champion that replaced another.")
-    registry.tag(champion, registry.WITHDRAWN, f"rolled back to version {previous.number}")
-    make_champion(previous, f"rolled back from version {champion.number}")
-    return previous, champion
+    found = next(filter(None, (_earlier(name, move, model) for move in reversed(moves(name)))), None)
+    if found is None:
+        todo = (
+            "A rollback needs an earlier champion of another model, which was not withdrawn and whose files the store holds."
+        )
+        raise NoVersionError(name, PREVIOUS, todo)
+    if number and (withdrawn := registry.numbered(name, number)):
+        registry.tag(withdrawn, registry.WITHDRAWN, f"rolled back to version {found.number}")
+    make_champion(found, f"rolled back from version {number}")
+    return found
 
 
-def reconcile(name: str) -> Move | None:
-    """Record a move of the alias champion that has no record: one by hand, or by a promotion that was interrupted."""
-    recorded, champion = moves(name), aliased(name, CHAMPION)
-    last = recorded[-1].champion if recorded else None
-    if champion is None or champion.number == last:
-        return None
-    if last is not None:
-        mlflow.MlflowClient().set_registered_model_alias(name, PREVIOUS, str(last))
-    return _record_move(champion, last, "moved by hand, or by a promotion that was interrupted")
+def _earlier(name: str, move: Move, model: Hashes | None) -> Version | None:
+    """The version that holds the model of a move, if it is another model than `model` and can be champion again."""
+    version = registry.numbered(name, move.champion)
+    earlier = version.hashes if version else move.model
+    best = registry.best(name, earlier) if earlier and earlier != model else None
+    usable = best and best.files and not registry.tag_of_model(best.version, registry.WITHDRAWN)
+    return best.version if best and usable else None
 
 
-def _record_move(version: Version, previous: int | None, reason: str) -> Move:
-    number = len(moves(version.name)) + 1
-    move = Move(number, _now(), version.number, previous, reason[:_REASON_LENGTH])
-    key = f"{_MOVE}{number:05}"
-    mlflow.MlflowClient().set_registered_model_tag(version.name, key, json.dumps(move._asdict()))
-    return move
+def record_move(version: Version, reason: str) -> None:
+    """Record that the version became champion, unless that is the last record."""
+    last = next(iter(moves(version.name)[::-1]), None)
+    if last and last.champion == version.number:
+        return
+    number, previous = (last.number + 1, last.champion) if last else (1, None)
+    move = Move(number, _now(), version.number, previous, reason[:_REASON_LENGTH], version.hashes)
+    mlflow.MlflowClient().set_registered_model_tag(version.name, f"{_MOVE}{number:05}", json.dumps(move._asdict()))
 
 
 def record_cycle(name: str, outcome: str) -> None:
@@ -120,16 +155,21 @@ def record_cycle(name: str, outcome: str) -> None:
 
 def last_cycle(name: str) -> Cycle | None:
     """The last retraining cycle that did not fail, or None."""
-    try:
-        tags = mlflow.MlflowClient().get_registered_model(name).tags
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return None
-        raise
+    tags = _tags(name)
     if _LAST_CYCLE not in tags:
         return None
     content = json.loads(tags[_LAST_CYCLE])
     return Cycle(datetime.fromisoformat(content["at"]), content["outcome"])
+
+
+def _tags(name: str) -> Mapping[str, str]:
+    """The tags of the registered model; none if there is no such model."""
+    try:
+        return dict(mlflow.MlflowClient().get_registered_model(name).tags)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return {}
+        raise
 
 
 def _now() -> str:

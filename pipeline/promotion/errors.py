@@ -7,12 +7,23 @@ from pipeline.core.errors import PipelineError
 
 
 class NoChampionError(PipelineError):
-    """The store has no champion, and nothing says that it should have none."""
+    """The store has no champion that can be served, and nothing says that it should have none."""
 
-    def __init__(self, model: str, uri: str) -> None:
+    def __init__(self, model: str, uri: str, found: str, todo: str) -> None:
         super().__init__(
-            f"{model}: expected a champion in the MLflow store {uri}, found none. It may be the wrong store, or a lost one.\n"
-            "Nothing was promoted. Check MLFLOW_TRACKING_URI. If there has never been a champion, run `make promote FIRST=1`."
+            f"{model}: expected a champion in the MLflow store {uri} that can be served, found: {found}.\n"
+            f"Nothing was promoted. {todo}."
+        )
+
+
+class ChampionChangedError(PipelineError):
+    """Another promotion or rollback moved the champion while this one decided."""
+
+    def __init__(self, model: str, expected: int | None, found: int | None) -> None:
+        super().__init__(
+            f"{model}: expected version {expected or 'none'} to be champion as when the decision began, found version "
+            f"{found or 'none'}.\nNothing was promoted. Somebody else promotes or rolls back: rerun `make promote` to compare "
+            "with the new champion."
         )
 
 

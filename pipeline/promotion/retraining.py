@@ -77,6 +77,15 @@ def discard(repository: Repository, written: list[str], paths: Paths) -> None:
     repository.restore(written)
 
 
+def is_champion(params: Params, paths: Paths) -> bool:
+    """Whether the store has the model of this tree as champion, with its files and its run."""
+    from pipeline.promotion import state  # imports MLflow, which takes seconds
+    from pipeline.tracking.connection import connected
+
+    with connected(params, paths):
+        return state.gather(params, paths).in_tree
+
+
 def is_published(repository: Repository, params: Params, paths: Paths) -> bool:
     """Whether the exported model is the champion by git tag, and the remote branch holds its commit."""
     tagged = git_tags.champion(paths.root, params.tracking.model)

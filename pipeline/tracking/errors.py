@@ -80,12 +80,22 @@ class NewerStoreError(PipelineError):
 
 
 class AlteredModelError(PipelineError):
-    """A registered file was altered after its registration."""
+    """A registered file was altered or removed after its registration."""
 
     def __init__(self, version: str, file: str, expected: str, found: str) -> None:
         super().__init__(
-            f"{version}, {file}: expected the file with SHA-256 {expected[:12] or 'none'}…, found {found[:12]}….\n"
-            "It was not used. Register the model again with `make register`, or train it again with `dvc repro --force`."
+            f"{version}, {file}: expected the file with SHA-256 {_shown(expected, 'any')}, found {_shown(found, 'no file')}.\n"
+            "It was not used. `make verify` says how to restore a champion; `make register` registers the model of this tree."
+        )
+
+
+class UnregisteredTreeError(PipelineError):
+    """The store lacks the model of this tree, whose files do not belong together, so that it cannot be registered."""
+
+    def __init__(self, path: Path, expected: str, found: str) -> None:
+        super().__init__(
+            f"{path}: expected {expected}, found {found}.\n"
+            "The store lacks the model of this tree, and nothing was registered. `make repro` makes the tree consistent."
         )
 
 
@@ -94,3 +104,7 @@ class NoVersionError(PipelineError):
 
     def __init__(self, model: str, alias: str, todo: str) -> None:
         super().__init__(f"{model}: expected a version with the alias {alias}, found none.\nNothing was changed. {todo}")
+
+
+def _shown(sha256: str, empty: str) -> str:
+    return f"{sha256[:12]}…" if sha256 else empty

@@ -1,36 +1,34 @@
-"""The MLflow model registry: versions of the exported model, and their aliases."""
+"""The MLflow model registry: versions of the exported model, their aliases, and what is left of them."""
 
 import re
-from collections.abc import Mapping
-from importlib.metadata import version
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import mlflow
-import numpy as np
 from mlflow.exceptions import MlflowException
 
-from pipeline.core import files, signals
-from pipeline.core.params import Params
-from pipeline.core.paths import Paths
-from pipeline.data import datasets
-from pipeline.tracking import lineage
-from pipeline.tracking.connection import retry_on_conflict
+from pipeline.core import files
 from pipeline.tracking.errors import AlteredModelError, NoVersionError
 from pipeline.tracking.run_content import ONNX_SHA256
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
-LINEAGE, SEED, WITHDRAWN, GIT_TAG = "lineage", "seed", "withdrawn", "release"  # tags of a version
+INT8_SHA256, LINEAGE, SEED = "int8_sha256", "lineage", "seed"  # tags of a version, as is ONNX_SHA256
+WITHDRAWN, GIT_TAG = "withdrawn", "release"  # tags of a version that hold for all versions of the same model
 
-_INT8_SHA256 = "int8_sha256"
+_TODO = {  # if no version has the alias
+    CHAMPION: "`make verify` says what is missing. `make promote` decides on the model of this tree.",
+    CHALLENGER: "`make register` gives it to the model of this tree, unless that is the champion.",
+    PREVIOUS: "No champion has replaced another yet.",
+}
 
 
-class Registration(NamedTuple):
-    """A version of the registered model, and the run that created it."""
+class Hashes(NamedTuple):
+    """The SHA-256 of the files that make a model: model.onnx and model.int8.onnx. Two versions with the same are one model."""
 
-    run_id: str
-    version: int
-    created: bool
+    onnx: str
+    int8: str
 
 
 class Version(NamedTuple):
@@ -42,65 +40,93 @@ class Version(NamedTuple):
     tags: Mapping[str, str]
 
     @property
-    def onnx_sha256(self) -> str:
-        return self.tags.get(ONNX_SHA256, "")
+    def hashes(self) -> Hashes:
+        return Hashes(self.tags.get(ONNX_SHA256, ""), self.tags.get(INT8_SHA256, ""))
 
 
-def register(run_id: str, params: Params, paths: Paths) -> Registration:
-    """Register the run's model with the alias challenger. If this file has a version already, keep that version."""
-    client, name, sha256 = mlflow.MlflowClient(), params.tracking.model, files.sha256(paths.onnx)
-    versions = client.search_model_versions(f"run_id = '{run_id}'")
-    known = [int(found.version) for found in versions if found.name == name and found.tags.get(ONNX_SHA256) == sha256]
-    tags = _tags(sha256, params, paths)
-    number = max(known) if known else int(mlflow.register_model(_log_model(paths), name, tags=tags).version)
-    for key, value in tags.items() if known else ():  # an older pipeline may have set other tags
-        client.set_model_version_tag(name, str(number), key, value)
-    retry_on_conflict(lambda: client.set_registered_model_alias(name, CHALLENGER, str(number)))
-    return Registration(run_id, number, created=not known)
+class Condition(NamedTuple):
+    """What the store still holds of a version."""
 
+    version: Version
+    md5: str | None  # of model.onnx; None if the store lost or altered a file of the version
+    run: bool
 
-def _tags(onnx_sha256: str, params: Params, paths: Paths) -> dict[str, str]:
-    fingerprint = datasets.read_manifest(paths)["fingerprint"]
-    return {
-        ONNX_SHA256: onnx_sha256,
-        _INT8_SHA256: files.sha256(paths.int8),
-        "data_fingerprint": fingerprint,
-        LINEAGE: lineage.digest(fingerprint, params, paths),
-        SEED: str(params.train.seed),
-    }
+    @property
+    def files(self) -> bool:
+        return self.md5 is not None
 
-
-def aliased(name: str, alias: str) -> Version | None:
-    """The version with the alias, or None."""
-    try:
-        found = mlflow.MlflowClient().get_model_version_by_alias(name, alias)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
-    return Version(name, int(found.version), found.run_id, dict(found.tags))
+    @property
+    def complete(self) -> bool:
+        return self.files and self.run
 
 
 def numbered(name: str, number: int) -> Version | None:
     """The version with the number, or None."""
+    return _found(lambda client: client.get_model_version(name, str(number)))
+
+
+def aliased(name: str, alias: str) -> Version | None:
+    """The version with the alias, or None."""
+    return _found(lambda client: client.get_model_version_by_alias(name, alias))
+
+
+def _found(get: Callable[[mlflow.MlflowClient], Any]) -> Version | None:
     try:
-        found = mlflow.MlflowClient().get_model_version(name, str(number))
+        found = get(mlflow.MlflowClient())
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
         raise
-    return Version(name, int(found.version), found.run_id, dict(found.tags))
+    return _version(found, found.tags)
 
 
-def champion(name: str) -> Version:
-    """The champion.
+def _version(found: Any, tags: Mapping[str, str]) -> Version:
+    return Version(found.name, int(found.version), found.run_id, dict(tags))
+
+
+def versions_of(name: str, model: Hashes) -> list[Version]:
+    """All versions of the model with these hashes."""
+    listed = mlflow.MlflowClient().search_model_versions(f"tags.`{ONNX_SHA256}` = '{model.onnx}'")
+    versions = [_version(found, found.tags) for found in listed if found.name == name]
+    return [version for version in versions if version.hashes == model]
+
+
+def tag_of_model(version: Version, key: str) -> str | None:
+    """The tag of this version, or of another one of the same model; None if none of them has it."""
+    others = versions_of(version.name, version.hashes)
+    return next((each.tags[key] for each in (version, *others) if key in each.tags), None)
+
+
+def condition(version: Version) -> Condition:
+    """Look what the store still holds of a version."""
+    with TemporaryDirectory(prefix="version-") as folder:
+        try:
+            md5 = files.md5(download(version, Path(folder))[0])
+        except AlteredModelError:
+            md5 = None
+    return Condition(version, md5, run_exists(version))
+
+
+def best(name: str, model: Hashes) -> Condition | None:
+    """The version of a model of which the store holds most, among equals the champion or the newest; None if there is none."""
+    current = aliased(name, CHAMPION)
+
+    def rank(each: Condition) -> tuple[bool, bool, bool, int]:
+        is_champion = current is not None and each.version.number == current.number
+        return each.files, each.run, is_champion, each.version.number
+
+    return max(map(condition, versions_of(name, model)), key=rank, default=None)
+
+
+def named(name: str, alias: str) -> Version:
+    """The version with the alias.
 
     Raises:
         NoVersionError: there is none.
     """
-    found = aliased(name, CHAMPION)
+    found = aliased(name, alias)
     if found is None:
-        raise NoVersionError(name, CHAMPION, "`make promote` decides on the challenger.")
+        raise NoVersionError(name, alias, _TODO.get(alias, "Use one of the aliases champion, challenger and previous."))
     return found
 
 
@@ -108,13 +134,21 @@ def download(version: Version, folder: Path) -> tuple[Path, Path]:
     """Copy the version's model.onnx and model.int8.onnx to `folder`.
 
     Raises:
-        AlteredModelError: a file was altered after its registration.
+        AlteredModelError: a file was altered or removed after its registration.
     """
-    source = download_uri(f"models:/{version.name}/{version.number}", folder)
+    try:
+        source = download_uri(f"models:/{version.name}/{version.number}", folder)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"):
+            raise
+        source = folder  # `mlflow gc` removed the logged model, whose files these were
     paths = (source / "model.onnx", source / "model.int8.onnx")
-    for path, tag in zip(paths, (ONNX_SHA256, _INT8_SHA256), strict=True):
-        if (actual := files.sha256(path)) != version.tags.get(tag):
-            raise AlteredModelError(f"{version.name} version {version.number}", path.name, version.tags.get(tag, ""), actual)
+    for path, expected in zip(paths, version.hashes, strict=True):
+        found = files.sha256(path) if path.is_file() else ""
+        if not expected or found != expected:
+            raise AlteredModelError(f"{version.name} version {version.number}", path.name, expected, found)
+    if not (source / "MLmodel").is_file():  # without it MLflow does not load the model
+        raise AlteredModelError(f"{version.name} version {version.number}", "MLmodel", "", "")
     return paths
 
 
@@ -148,36 +182,3 @@ def run_exists(version: Version) -> bool:
 
 def tag(version: Version, key: str, value: str) -> None:
     mlflow.MlflowClient().set_model_version_tag(version.name, str(version.number), key, value)
-
-
-def _log_model(paths: Paths) -> str:
-    """Log model.onnx with its signature, an input example and its companion files; return the URI."""
-    with signals.fragile():
-        import mlflow.onnx  # memory and time that training can do without
-        import onnx
-    from mlflow.models.signature import ModelSignature
-    from mlflow.types.schema import Schema, TensorSpec
-
-    proto = onnx.load(paths.onnx)
-    (image,), (probabilities,) = proto.graph.input, proto.graph.output
-    signature = ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype(np.uint8), _shape(image), image.name)]),
-        outputs=Schema([TensorSpec(np.dtype(np.float32), _shape(probabilities), probabilities.name)]),
-    )
-    info = mlflow.onnx.log_model(
-        proto,
-        name="model",
-        signature=signature,
-        input_example={image.name: np.asarray(datasets.open_split(paths, "train").images[:3])},
-        pip_requirements=[f"{package}=={version(package)}" for package in ("onnx", "onnxruntime", "numpy")],
-        save_as_external_data=False,
-        onnx_execution_providers=["CPUExecutionProvider"],
-    )
-    for file in (paths.int8, paths.model_card, paths.contract):
-        mlflow.MlflowClient().log_model_artifact(info.model_id, str(file))
-    return str(info.model_uri)
-
-
-def _shape(value: Any) -> tuple[int, ...]:
-    """The shape of a graph's input or output; -1 for a free dimension."""
-    return tuple(size.dim_value or -1 for size in value.type.tensor_type.shape.dim)
