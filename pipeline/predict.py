@@ -39,6 +39,8 @@ if __name__ == "__main__":
     parser = console.parser("predict", __doc__)
     parser.add_argument("files", nargs="+", metavar="FILE", help="image files or arrays")
     parser.add_argument("--model", help="an ONNX file or models:/NAME@ALIAS (default: data/model/model.onnx)")
-    parser.add_argument("--sha256", metavar="HEX", help="expected hash of the ONNX file; any other file is refused")
+    parser.add_argument(
+        "--sha256", type=console.sha256, metavar="HEX", help="expected hash of the ONNX file; any other file is refused"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     sys.exit(console.run_command(parser, run))

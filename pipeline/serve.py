@@ -65,12 +65,10 @@ def opened(
     for key, value in champion_watch.STORE_SETTINGS.items():
         os.environ.setdefault(key, value)
     with connected(params, paths):
-        if options.pin is not None:
-            version, wanted = registry.numbered(name, options.pin), f"number {options.pin}"
-        else:
-            version, wanted = registry.aliased(name, options.alias), options.alias
-        if version is None:
-            raise NoVersionError(name, wanted, "`make promote` names a champion; `make serve ALIAS=challenger` serves that.")
+        pinned = registry.numbered(name, options.pin) if options.pin is not None else None
+        if options.pin is not None and pinned is None:
+            raise NoVersionError(name, f"number {options.pin}", "`make ui` lists the versions.")
+        version = pinned or registry.named(name, options.alias)
         served = champion_watch.fetch(version)
     shown = "pinned" if options.pin is not None else options.alias
     find = None if options.pin is not None else lambda: registry.aliased(name, options.alias)
@@ -133,7 +131,7 @@ def parser() -> argparse.ArgumentParser:
     )
     which.add_argument("--pin", type=int, metavar="VERSION", help="serve this version, whatever is promoted")
     which.add_argument("--model", metavar="FILE", help="serve this ONNX file, without the registry")
-    parser.add_argument("--sha256", metavar="HEX", help="refuse a FILE with another SHA-256")
+    parser.add_argument("--sha256", type=console.sha256, metavar="HEX", help="refuse a FILE with another SHA-256")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes, each on a core (default: 1)")
     parser.add_argument("--capture", metavar="DIR", help="keep a share of the images asked about (serve.capture)")
     parser.add_argument("--quiet", action="store_true", help=argparse.SUPPRESS)

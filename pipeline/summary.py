@@ -13,19 +13,32 @@ from pipeline.core import console, files
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 from pipeline.data import datasets
+from pipeline.tracking import sqlite_store
+
+_MISSING = "not in the MLflow store: `make register` adds it"
 
 
 def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
-    metrics, registration = files.read_json(paths.metrics), files.read_json(paths.registration)
+    metrics = files.read_json(paths.metrics)
     images = datasets.read_manifest(paths)["files"]["test_images"]["shape"][0]
     int8 = metrics["int8"]["accuracy"]
     console.echo("accuracy", f"{metrics['accuracy']:.2%} on {images:,} test images ({int8:.2%} in int8)")
-    console.echo("model", f"{paths.onnx}, registered as {registration['model']} version {registration['version']}")
-    hint = "`make ui` shows the run, its curves and plots"
-    if paths.tracking_uri.startswith("sqlite:") and not paths.database.exists():
-        hint = f"{paths.database} is missing: `make register` records the run again"
-    console.echo("results", hint)
+    name, version = params.tracking.model, registered_version(params, paths)
+    console.echo("model", f"{paths.onnx}, " + (f"registered as {name} version {version}" if version else _MISSING))
+    console.echo("results", "`make ui` shows the run, its curves and plots")
     return 0
+
+
+def registered_version(params: Params, paths: Paths) -> int | None:
+    """The version that the store has for the model of this tree; None if DVC restored a result that another store has."""
+    name = params.tracking.model
+    if database := sqlite_store.database(paths.tracking_uri):
+        return sqlite_store.newest_version(database, name, files.sha256(paths.onnx))
+    from pipeline.tracking import registration, registry
+    from pipeline.tracking.connection import connected
+
+    with connected(params, paths):
+        return max((version.number for version in registry.versions_of(name, registration.hashes(paths))), default=None)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import errno
 import io
 import logging
 import os
+import re
 import select
 import signal
 import sys
@@ -42,6 +43,13 @@ def parser(verb: str, doc: str | None) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(
         prog=f"python -m pipeline.{verb}", description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+
+
+def sha256(text: str) -> str:
+    """The type of an option --sha256. An empty value, as from an unset variable, would check nothing."""
+    if not re.fullmatch("[0-9a-fA-F]{64}", text):
+        raise argparse.ArgumentTypeError(f"expected 64 hexadecimal digits, found {text or 'none'}; no model was opened")
+    return text
 
 
 def run_stage(name: str, run: Stage, doc: str | None = None) -> int:

@@ -28,7 +28,7 @@ def open_model(source: str, sha256: str | None, params: Params, paths: Paths) ->
 
 
 def _verified(path: Path, source: str, hashes: Sequence[str | None]) -> OnnxModel:
-    for expected in filter(None, hashes):
-        if (found := files.sha256(path)) != expected.lower():
+    for expected in hashes:
+        if expected is not None and (found := files.sha256(path)) != expected.lower():
             raise HashMismatchError(source, expected, found)
     return OnnxModel(path)

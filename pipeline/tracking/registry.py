@@ -18,7 +18,7 @@ INT8_SHA256, LINEAGE, SEED = "int8_sha256", "lineage", "seed"  # tags of a versi
 WITHDRAWN, GIT_TAG = "withdrawn", "release"  # tags of a version that hold for all versions of the same model
 
 _TODO = {  # if no version has the alias
-    CHAMPION: "`make verify` says what is missing. `make promote` decides on the model of this tree.",
+    CHAMPION: "`make promote` decides on the model of this tree; `make serve ALIAS=challenger` serves it before that.",
     CHALLENGER: "`make register` gives it to the model of this tree, unless that is the champion.",
     PREVIOUS: "No champion has replaced another yet.",
 }
@@ -147,8 +147,9 @@ def download(version: Version, folder: Path) -> tuple[Path, Path]:
         found = files.sha256(path) if path.is_file() else ""
         if not expected or found != expected:
             raise AlteredModelError(f"{version.name} version {version.number}", path.name, expected, found)
-    if not (source / "MLmodel").is_file():  # without it MLflow does not load the model
-        raise AlteredModelError(f"{version.name} version {version.number}", "MLmodel", "", "")
+    for name in ("MLmodel", "contract.json"):  # without them neither MLflow nor `make serve` opens the model
+        if not (source / name).is_file():
+            raise AlteredModelError(f"{version.name} version {version.number}", name, "", "")
     return paths
 
 
