@@ -46,6 +46,8 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
 
 if __name__ == "__main__":
     parser = console.parser("drift", __doc__)
-    parser.add_argument("source", help="an IDX, npy or npz file of uint8 images (n, height, width), or a folder of such files")
+    parser.add_argument(
+        "source", help="an IDX, npy, npz or Parquet file of uint8 images (n, height, width), or a folder of such files"
+    )
     parser.add_argument("--check", action="store_true", help=f"exit with code {DRIFTED} on drift")
     sys.exit(console.run_command(parser, run))

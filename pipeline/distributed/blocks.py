@@ -6,23 +6,14 @@ the only one: height * width uint8 each, row after row, or image files (PNG, JPE
 bytes, as the Hugging Face hub serves, is read, too.
 """
 
-import math
 from collections.abc import Iterator
-from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-
-from pipeline.core.errors import first_line
-from pipeline.data import folders, image_codec, parquet_images
-from pipeline.data.errors import ImageFileError
+from pipeline.data import folders
 from pipeline.data.idx import Pixels
-from pipeline.serving import image_files
+from pipeline.serving import image_files, parquet_files
 from pipeline.serving.errors import UnreadableImageError
-
-COLUMN = "image"
-_IMAGE_FILES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF")  # how PNG, JPEG, GIF and WebP begin
 
 
 class Block(NamedTuple):
@@ -68,30 +59,13 @@ def _ranges(count: int, rows: int) -> Iterator[tuple[int, int]]:
 
 
 def _row_groups(path: Path) -> Iterator[tuple[int, int, int]]:
-    file = _parquet(path)
-    _column(file, path)
+    file = parquet_files.opened(path)
+    parquet_files.image_column(file, path)
     start = 0
     for group in range(file.num_row_groups):
         stop = start + file.metadata.row_group(group).num_rows
         yield start, stop, group
         start = stop
-
-
-def _column(file: Any, path: Path) -> str:
-    names = file.schema_arrow.names
-    column = COLUMN if COLUMN in names else parquet_images.image_column(file.schema_arrow)
-    if column is None:
-        raise UnreadableImageError(path, f"a column {COLUMN}", ", ".join(names))
-    return column
-
-
-def _parquet(path: Path) -> Any:
-    from pyarrow import ArrowException, parquet
-
-    try:
-        return parquet.ParquetFile(path)
-    except (ArrowException, OSError) as error:
-        raise UnreadableImageError(path, "a Parquet file", first_line(error)) from error
 
 
 def read_block(block: Block, shape: tuple[int, int]) -> Pixels:
@@ -104,30 +78,7 @@ def read_block(block: Block, shape: tuple[int, int]) -> Pixels:
     if block.group is None:
         images = image_files.read(path, shape).pixels[block.start : block.stop]
     else:
-        images = _read_row_group(path, block.group, shape)
+        images = parquet_files.read_row_group(path, block.group, shape)
     if len(images) != block.images:
         raise UnreadableImageError(path, f"{block.images:,} images from row {block.start:,}", f"{len(images):,}")
     return images
-
-
-def _read_row_group(path: Path, group: int, shape: tuple[int, int]) -> Pixels:
-    file = _parquet(path)
-    column = _column(file, path)
-    values = file.read_row_group(group, [column])[column].to_pylist()
-    return np.stack([_image(parquet_images.content(value), shape, path) for value in values])
-
-
-def _image(content: bytes | None, shape: tuple[int, int], path: Path) -> Pixels:
-    """An image from its pixels, or from an image file of the size `shape`."""
-    if not content:
-        raise UnreadableImageError(path, "the bytes of each image", "a row without")
-    if len(content) == math.prod(shape) and not content.startswith(_IMAGE_FILES):
-        return np.frombuffer(content, np.uint8).reshape(shape)
-    try:
-        pixels = image_codec.decode(BytesIO(content)).pixels
-    except ImageFileError as error:
-        expected = f"{math.prod(shape)} bytes per image, or image files of {shape[0]}x{shape[1]}"
-        raise UnreadableImageError(path, expected, f"{len(content)} bytes that are neither") from error
-    if pixels.shape != shape:
-        raise UnreadableImageError(path, f"images of {shape[0]}x{shape[1]}", f"one of {pixels.shape[0]}x{pixels.shape[1]}")
-    return pixels

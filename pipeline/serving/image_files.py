@@ -5,6 +5,7 @@ import math
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO, cast
@@ -15,7 +16,7 @@ from pipeline.core.errors import first_line
 from pipeline.data import folders, idx, npz
 from pipeline.data.errors import IdxError, ImageFileError
 from pipeline.data.idx import Pixels
-from pipeline.serving import preprocessing
+from pipeline.serving import parquet_files, preprocessing
 from pipeline.serving.errors import UnreadableImageError
 from pipeline.serving.preprocessing import Images
 
@@ -46,16 +47,16 @@ def read(path: Path, shape: tuple[int, int]) -> Images:
 
 
 def read_arrays(source: Path, shape: tuple[int, int]) -> Pixels:
-    """Read every image of the npy, npz and IDX files of `source`, a file or a folder: `(n, height, width)` uint8.
+    """Read every image of the npy, npz, IDX and Parquet files of `source`, a file or a folder: `(n, height, width)` uint8.
 
     Raises:
         UnreadableImageError: a file has another format, is damaged, or holds arrays of another shape; or there is no file.
     """
     arrays = []
     for path in _files(source):
-        decode = _decoder(path)
+        decode = partial(parquet_files.read, shape=shape) if path.suffix == ".parquet" else _decoder(path)
         if decode is None:  # preprocessing an image file would remove what makes it unusual
-            raise UnreadableImageError(path, "an npy, npz or IDX file", f"another file type (*{path.suffix})")
+            raise UnreadableImageError(path, "an npy, npz, IDX or Parquet file", f"another file type (*{path.suffix})")
         arrays.append(_checked(decode(path), shape, path))
     if not arrays:
         raise UnreadableImageError(source, "a file, or a folder with files", "an empty folder")
