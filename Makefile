@@ -11,8 +11,8 @@ PEERS := $(VENV)/peers/.ready
 override export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 # Options count only on the command line of make: CI services and hosts set variables of the same names. Values are not expanded.
-FLAGS := CHECK FIRST RESUME TAG
-VALUES := ALIAS ONLY PORT PYTHON REQUIRE SEED SOURCE URL
+FLAGS := ACCEPT CHECK DRY FIRST RESUME TAG
+VALUES := ALIAS DATA NAME ONLY PORT PYTHON REQUIRE SEED SIZE SOURCE URL
 given = $(if $(filter command,$(origin $1)),$$(value $1))
 $(foreach name,$(VALUES),$(eval override $(name) := $(call given,$(name))))
 $(foreach name,$(FLAGS),$(eval override $(name) := $$(filter-out 0 no false,$(call given,$(name)))))
@@ -71,6 +71,11 @@ explore: $(READY)  ## Open the page that shows how the network computes
 .PHONY: serve
 serve: $(READY)  ## Serve the champion over HTTP (PORT=5001, ALIAS=challenger)
 	@python -m pipeline.serve $(if $(PORT),--port "$$PORT") $(if $(ALIAS),--alias "$$ALIAS")
+
+.PHONY: adopt
+adopt: $(READY)  ## Take your own images: write params.yaml for them (DATA=..., NAME=, SIZE=28x28, ACCEPT=1, DRY=1)
+	@python -m pipeline.adopt "$${DATA:?set DATA= to a folder, a file or an archive of labelled images}" $(if $(NAME),--name "$$NAME") \
+		$(if $(SIZE),--size "$$SIZE") $(if $(ACCEPT),--accept) $(if $(DRY),--dry-run)
 
 .PHONY: register
 register: $(READY)  ## Rebuild the current run in an MLflow store that lost it

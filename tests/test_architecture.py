@@ -143,7 +143,7 @@ def test_every_file_that_stages_exchange_is_declared_in_dvc_yaml() -> None:
     known = paths.Paths()
     files_named = {path.as_posix() for name, path in vars(known).items() if path.as_posix().startswith("data/")}
     folders = {known.validation.as_posix(), known.model.as_posix(), known.evaluation.as_posix()}
-    commands = (known.drift, known.retrain, known.sweep)  # their folders
+    commands = (known.adopted, known.drift, known.retrain, known.sweep)  # their folders
     written_by_commands = {known.promotion.as_posix(), *(folder.as_posix() for folder in commands)} | {
         name for name in files_named if any(Path(name).is_relative_to(folder) for folder in commands)
     }

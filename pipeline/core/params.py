@@ -36,6 +36,7 @@ class ValidateParams(Section):
     duplicates: Fraction
     near_duplicate_distance: Annotated[float, Field(ge=0, le=1.5)]
     conflicting_labels: Fraction
+    leaked: Fraction = 0
     label_issues: Fraction
     extra: DivergenceParams
 

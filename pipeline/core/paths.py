@@ -59,6 +59,7 @@ class Paths:
 
     def _set_command_outputs(self) -> None:
         """Set the outputs of commands that are no stages. Neither git nor DVC keeps them."""
+        self.adopted = self.data / "adopted"
         self.promotion = self.data / "promotion.json"
         self.drift = self.data / "drift"
         self.drift_report = self.drift / "report.json"

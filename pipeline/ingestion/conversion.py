@@ -1,10 +1,12 @@
 """Turn the images of any layout into arrays of one size, one image at a time."""
 
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from pipeline.core.fetch_params import FetchParams
@@ -24,15 +26,20 @@ class Unreadable(NamedTuple):
 
 
 class Converted(NamedTuple):
-    """Images `(n, height, width)`, mapped from a file, labels `(n,)`, both uint8, and the files that were left out."""
+    """The images of a split (or of ALL) `(n, height, width)`, mapped from a file, and labels `(n,)`, both uint8.
 
+    `ordinals` are the positions of the images among all samples, of which the `unreadable` ones were left out.
+    """
+
+    split: str
     images: Pixels
     labels: Pixels
+    ordinals: npt.NDArray[np.int64]
     unreadable: list[Unreadable]
 
 
 def convert(samples: Iterable[Sample], params: FetchParams, raw: Path, size: Sequence[int] | None = None) -> Converted:
-    """Write the pixels of `samples` to the file `raw`.
+    """Write the pixels of `samples` to the file `raw`, whose name without suffix is that of the split.
 
     Args:
         size: height and width of all images; default: `fetch.size`, or those of the first image.
@@ -42,23 +49,26 @@ def convert(samples: Iterable[Sample], params: FetchParams, raw: Path, size: Seq
             `fetch.max_unreadable` of the files cannot be read.
     """
     labels, unreadable, indices = bytearray(), list[Unreadable](), Labels(params.classes)
+    ordinals = array("q")
     wanted = params.size or size
     with raw.open("wb") as out:
-        for sample, pixels in _read(samples, params.white, unreadable):
+        for ordinal, sample, pixels in _read(samples, params.white, unreadable):
             wanted = wanted or pixels.shape
+            ordinals.append(ordinal)
             labels.append(indices.index(sample))
             _append(out, sample, pixels, wanted, params)
     check_unreadable(unreadable, len(labels) + len(unreadable), params.max_unreadable)
     if not labels or wanted is None:
         raise LayoutError("images", "at least one", "none")
     images = np.memmap(raw, np.uint8, "r", shape=(len(labels), *wanted))
-    return Converted(np.asarray(images), np.frombuffer(bytes(labels), np.uint8), unreadable)
+    read = np.frombuffer(bytes(labels), np.uint8), np.frombuffer(ordinals, np.int64)
+    return Converted(raw.stem, np.asarray(images), *read, unreadable)
 
 
-def _read(samples: Iterable[Sample], white: float, unreadable: list[Unreadable]) -> Iterator[tuple[Sample, Pixels]]:
-    for sample in samples:
+def _read(samples: Iterable[Sample], white: float, unreadable: list[Unreadable]) -> Iterator[tuple[int, Sample, Pixels]]:
+    for ordinal, sample in enumerate(samples):
         try:
-            yield sample, to_bytes(sample.pixels(), white, sample.name)
+            yield ordinal, sample, to_bytes(sample.pixels(), white, sample.name)
         except (ImageFileError, OSError) as error:
             unreadable.append(Unreadable(sample.name, str(error)))
 

@@ -18,6 +18,8 @@ from pipeline.ingestion.samples import ALL, Layout, LayoutError, Sample
 
 _CHUNK = 4096  # images written at a time
 
+Rows = tuple[Converted, npt.NDArray[np.intp]]
+
 
 class ReadDataset(NamedTuple):
     """The arrays that were written, by name; the layout in words; and what was left out."""
@@ -60,23 +62,27 @@ def read(source: Path, params: FetchParams, radius: float, folder: Path) -> Read
 
 def _read(source: Path, params: FetchParams, radius: float, folder: Path, scratch: Path) -> ReadDataset:
     layout = layouts.recognise(source, scratch, params)
+    rows = convert(layout, params, radius, scratch)
+    unreadable = [each for part in {id(data): data for data, _ in rows.values()}.values() for each in part.unreadable]
+    divided_by_hash = f", {params.test_share:.0%} held out for testing" if ALL in divided(layout) else ""
+    return ReadDataset(write(rows, folder), layout.kind + divided_by_hash, unreadable, layout.notes)
+
+
+def convert(layout: Layout, params: FetchParams, radius: float, scratch: Path) -> dict[str, Rows]:
+    """The images of `train` and `test`, as the rows of what was converted to files in `scratch`."""
     converted: dict[str, Converted] = {}
     for name, samples in divided(layout).items():
         size = converted["train"].images.shape[1:] if converted else None
         converted[name] = conversion.convert(samples, params, scratch / f"{name}.raw", size)
-    unreadable = [each for part in converted.values() for each in part.unreadable]
-    kind = layout.kind
-    if ALL in converted:
-        whole = converted[ALL]
-        test = held_out.test_images(whole.images, whole.labels, params.test_share, radius)
-        kind += f", {params.test_share:.0%} held out for testing"
-        rows = {"train": (whole, np.flatnonzero(~test)), "test": (whole, np.flatnonzero(test))}
-    else:
-        rows = {name: (each, np.arange(len(each.labels))) for name, each in converted.items()}
-    return ReadDataset(_write(rows, folder), kind, unreadable, layout.notes)
+    if ALL not in converted:
+        return {name: (each, np.arange(len(each.labels))) for name, each in converted.items()}
+    whole = converted[ALL]
+    test = held_out.test_images(whole.images, whole.labels, params.test_share, radius)
+    return {"train": (whole, np.flatnonzero(~test)), "test": (whole, np.flatnonzero(test))}
 
 
-def _write(rows: Mapping[str, tuple[Converted, npt.NDArray[np.intp]]], folder: Path) -> dict[str, Hashed]:
+def write(rows: Mapping[str, Rows], folder: Path) -> dict[str, Hashed]:
+    """Write the four arrays to the folder `folder`."""
     arrays = {}
     for split, (data, chosen) in rows.items():
         if not len(chosen):

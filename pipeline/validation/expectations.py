@@ -79,17 +79,26 @@ def suite(
         _between(gxe.ExpectColumnValuesToBeBetween, "pixel minimum of each image", params.pixel_minimum, column="minimum"),
         _between(gxe.ExpectColumnValuesToBeBetween, "pixel maximum of each image", params.pixel_maximum, column="maximum"),
         _between(gxe.ExpectColumnValuesToBeBetween, "ink fraction of each image", params.ink_fraction, column="ink"),
-        gxe.ExpectColumnValuesToBeBetween(column="ink", min_value=0, strict_min=True, **_words("blank images", _NONE, True)),
+        *_no_blank_images(params),
         _between(gxe.ExpectColumnMeanToBeBetween, "mean intensity", params.mean_intensity, column="mean"),
         _duplicates(params),
         _flagged("conflicting_label", "conflicting labels", params.conflicting_labels),
         _label_issues(rows, params),
     ]
     if split == "train":
-        expectations.append(_flagged("leaked", "leaked test images", 0))
+        expectations.append(_flagged("leaked", "leaked test images", params.leaked))
     return expectations + [
         _between(gxe.ExpectColumnMeanToBeBetween, f"share of class {name}", params.class_share, column=f"is_{label}")
         for label, name in enumerate(classes)
+    ]
+
+
+def _no_blank_images(params: ValidateParams) -> list[Any]:
+    """No image is black all over, unless the bounds on ink allow it."""
+    if params.ink_fraction[0] == 0:
+        return []
+    return [
+        gxe.ExpectColumnValuesToBeBetween(column="ink", min_value=0, strict_min=True, **_words("blank images", _NONE, True))
     ]
 
 
