@@ -41,7 +41,7 @@ help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(lastword $(MAKEFILE_LIST))
 
 .PHONY: repro
-repro: $(READY)  ## Run the stages that changed, from data to registered model
+repro: .git $(READY)  ## Run the stages that changed, from data to registered model
 	@python -m dvc repro || { python -m pipeline.check --lock && python -m dvc repro; }
 	@python -m pipeline.summary
 
@@ -78,7 +78,7 @@ adopt: $(READY)  ## Take your own images: write params.yaml for them (DATA=..., 
 		$(if $(SIZE),--size "$$SIZE") $(if $(ACCEPT),--accept) $(if $(DRY),--dry-run)
 
 .PHONY: register
-register: $(READY)  ## Rebuild the current run in an MLflow store that lost it
+register: .git $(READY)  ## Rebuild the current run in an MLflow store that lost it
 	@python -m dvc repro --force --single-item register
 
 .PHONY: promote
@@ -90,11 +90,11 @@ rollback: $(READY)  ## Make the previous champion champion again (TAG=1: git tag
 	@python -m pipeline.rollback $(if $(TAG),--tag)
 
 .PHONY: retrain
-retrain: $(READY)  ## Run one retraining cycle: fetch, rebuild, promote, publish (SEED=n, REQUIRE=superior, FIRST=1)
+retrain: .git $(READY)  ## Run one retraining cycle: fetch, rebuild, promote, publish (SEED=n, REQUIRE=superior, FIRST=1)
 	@python -m pipeline.retrain $(if $(SEED),--seed "$$SEED") $(if $(REQUIRE),--require "$$REQUIRE") $(if $(FIRST),--first)
 
 .PHONY: sweep
-sweep: $(READY) $(VENV)/.sweep  ## Search for better parameters with Ray (RESUME=1: continue; RAY_ADDRESS: use that cluster)
+sweep: .git $(READY) $(VENV)/.sweep  ## Search for better parameters with Ray (RESUME=1: continue; RAY_ADDRESS: use that cluster)
 	@python -m pipeline.sweep $(if $(RESUME),--resume)
 
 .PHONY: drift
@@ -106,12 +106,12 @@ verify: $(READY)  ## Check that alias, record, run, file and git tag of the cham
 	@python -m pipeline.promote --verify
 
 .PHONY: remote
-remote: $(READY) $(VENV)/.remote  ## Set the DVC remote of this checkout (URL=...: a folder, ssh:// or s3://)
+remote: .git $(READY) $(VENV)/.remote  ## Set the DVC remote of this checkout (URL=...: a folder, ssh:// or s3://)
 	@if [ -n "$${URL:-}" ]; then python -m dvc remote add --local --force --default store "$$URL"; \
 		else echo "remote    none: URL is empty, so outputs stay in this checkout"; fi
 
 .PHONY: check
-check: $(READY)  ## Hash the DVC cache and the outputs again, and remove damaged files
+check: .git $(READY)  ## Hash the DVC cache and the outputs again, and remove damaged files
 	@python -m pipeline.check
 
 .PHONY: stale
@@ -143,6 +143,12 @@ lock: $(READY)  ## Resolve pyproject.toml into requirements.txt and requirements
 .PHONY: clean
 clean:  ## Remove .venv and caches; keep data and runs
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+
+# An archive that GitHub offers has no repository, and DVC works in one.
+.git:
+	@echo "error: expected a git repository, found none; a downloaded archive has none." >&2
+	@echo "Nothing was run. Run \`git init\` and rerun. To publish what you retrain, clone the repository instead." >&2
+	@exit 1
 
 # The stamp file names the folder of the checkout. It is removed before set-up and created after it, so an interrupted set-up
 # starts again. It is also removed if the interpreter does not start, or if the checkout was moved: scripts contain its path.

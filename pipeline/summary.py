@@ -1,4 +1,4 @@
-"""Print the accuracy, the path of the model, and how to see the results.
+"""Print the accuracy, the path of the model, how to see the results, and what to commit.
 
 `make repro` ends with this.
 
@@ -13,6 +13,8 @@ from pipeline.core import console, files
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 from pipeline.data import datasets
+from pipeline.promotion.errors import RepositoryError
+from pipeline.promotion.repository import Repository
 from pipeline.tracking import sqlite_store
 
 _MISSING = "not in the MLflow store: `make register` adds it"
@@ -26,7 +28,18 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     name, version = params.tracking.model, registered_version(params, paths)
     console.echo("model", f"{paths.onnx}, " + (f"registered as {name} version {version}" if version else _MISSING))
     console.echo("results", "`make ui` shows the run, its curves and plots")
+    if changed := uncommitted(paths):
+        console.echo("commit", f"`git add {' '.join(changed)} && git commit` lets you restore these results at any time")
     return 0
+
+
+def uncommitted(paths: Paths) -> list[str]:
+    """The files that `dvc repro` wrote for git and that differ from the last commit; none if git cannot tell."""
+    repository = Repository(paths.root.absolute())
+    try:
+        return repository.changed(repository.published_files())
+    except RepositoryError:
+        return []
 
 
 def registered_version(params: Params, paths: Paths) -> int | None:

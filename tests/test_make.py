@@ -76,6 +76,7 @@ class Checkout:
     def __init__(self, root: Path, binaries: Path) -> None:
         self.root, self.binaries, self.log = root, binaries, binaries / "log"
         (root / "requirements").mkdir(parents=True)
+        (root / ".git").mkdir()
         for name in (
             "Makefile",
             "requirements.txt",
@@ -220,6 +221,20 @@ def test_a_user_without_name_and_home_gets_both_and_a_cache_in_the_environment(c
     _, _, environment = checkout.calls()[-1]
     assert (environment["USERNAME"], environment["HOME"]) == ("uid4321", "/nowhere")
     assert environment["UV_CACHE_DIR"] == f"{checkout.root}/.venv/cache"
+
+
+@pytest.mark.parametrize("target", ["repro", "register", "retrain", "check", "sweep", "remote"])
+def test_an_archive_without_a_repository_is_told_to_create_one(target: str, checkout: Checkout) -> None:
+    (checkout.root / ".git").rmdir()
+
+    done = checkout.make(target)
+
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[:2] == [
+        "error: expected a git repository, found none; a downloaded archive has none.",
+        "Nothing was run. Run `git init` and rerun. To publish what you retrain, clone the repository instead.",
+    ]
+    assert checkout.calls() == []
 
 
 def test_settings_of_make_move_no_environment(checkout: Checkout, tmp_path: Path) -> None:

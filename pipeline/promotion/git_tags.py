@@ -4,6 +4,7 @@ With them DVC finds the model in any git remote, without a server: `dvc artifact
 """
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -89,6 +90,13 @@ def locked_md5(root: Path, commit: str, file: Path) -> str | None:
 
 
 def git(root: Path, *arguments: str) -> str | None:
-    """Run git and return its output, stripped; None if it fails."""
+    """Run git and return its output, stripped; None if it fails.
+
+    Raises:
+        GitTagError: the checkout has another owner, so that git refuses to read it, tags included.
+    """
     done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)  # noqa: S607 - git, from PATH
+    if "safe.directory" in done.stderr:
+        todo = f"Run as its owner, or run `git config --global --add safe.directory {shlex.quote(str(root.absolute()))}`."
+        raise GitTagError(f"a checkout of this user in {root.absolute()}", "one of another owner", todo)
     return done.stdout.strip() if done.returncode == 0 else None
