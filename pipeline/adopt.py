@@ -26,12 +26,13 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     with files.scratch(paths.adopted) as scratch, dataset.opened(request, params, scratch) as found:
         for line in found.description:
             console.echo("adopt", line)
-        if found.undecided:
+        if found.issues:
             found.write_issues(paths.adopted)
-            if not options.accept:
-                for line in issues.lines(found.undecided, paths.adopted):
-                    console.echo("adopt", line)
-                return UNDECIDED
+            console.echo("adopt", f"{len(found.issues):,} image(s) or file(s) to look at: {paths.adopted / 'issues.csv'}")
+        if found.undecided and not options.accept:
+            for line in issues.lines(found.undecided, paths.adopted):
+                console.echo("adopt", line)
+            return UNDECIDED
         train, trials = search.search(found.train, found.params)
         search.show(trials)
         measured = search.first_model(found.train, train, found.params.evaluate, found.params)

@@ -85,7 +85,7 @@ def test_two_commands_train_on_a_folder_of_images(
 ) -> None:
     """With the short search and the first model, on classes that YAML would read as something else."""
     names = ["1.0", "10", "2", "no", "yes", 'a, "b"', "Maß"]
-    for name, value in (("_STEPS", 60), ("_TRIAL_STEPS", 20), ("_RATES", (0.004, 0.004, 0.004))):
+    for name, value in (("_STEPS", 60), ("_TRIAL_STEPS", 20), ("_FACTORS", (0.5, 0.5, 0.5))):
         monkeypatch.setattr(search, name, value)
     class_folders(tmp_path / "My Photos", names, drawn(len(names), 60))
 
@@ -255,6 +255,21 @@ def test_images_of_one_size_but_one_and_a_size_that_is_given(tree: Paths, tmp_pa
     subprocess.run(["git", "checkout", "--quiet", "params.yaml"], check=True)
     run(source, tree, size="6x8")
     assert adopted(tree).fetch.size == (6, 8)
+
+
+@pytest.mark.usefixtures("untrained")
+def test_dark_ink_on_a_light_ground_is_inverted(tree: Paths, tmp_path: Path, capsys: Any) -> None:
+    images, labels = drawn(2, 40)
+    images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1] = 0, 0, 0, 0
+    class_folders(tmp_path / "light", ["a", "b"], Split(255 - images, labels))
+
+    run(tmp_path / "light", tree)
+
+    assert "dark ink on a light ground: inverted" in capsys.readouterr().out
+    params = adopted(tree)
+    assert params.fetch.invert
+    fetch.run(params, tree)
+    assert (np.load("data/raw/train_images.npy")[:, 0] == 0).all()
 
 
 @pytest.mark.usefixtures("untrained")

@@ -20,6 +20,7 @@ _REACH = 0.25  # of the observed range of a property of each image, beyond its e
 _DEEP = 10  # the margin is also twice the distance from the extreme to the tenth most extreme image
 _MEAN = 0.1  # of the mean intensity: another day's light, beyond the sampling error
 _RADII = (0.025, 0.02, 0.015, 0.01, 0.005, 0.0025, 0.001)
+_FEW = 0.05  # of the images, near-duplicates that are plausible
 _ROUNDING = 1e-4
 
 Numbers = npt.NDArray[Any]
@@ -144,21 +145,27 @@ def _share(share: float, rows: int) -> float:
 
 
 def near_duplicate_distance(train: Split) -> Choice:
-    """The largest radius, up to that of MNIST, within which nearest images have one label, as copies do."""
+    """The largest radius, up to that of MNIST, that pairs no more images of different classes than the smallest does.
+
+    Copies have one class, or are conflicts that the smallest radius finds, too. Too large a radius pairs other images.
+    """
     from pipeline.validation import near_duplicates
     from pipeline.validation.near_duplicates import Candidates
 
     magnitudes = near_duplicates.embed(train.images, near_duplicates.fit(train.images)).magnitudes
     _, firsts = np.unique(magnitudes, axis=0, return_index=True)
     candidates = Candidates(train.images, magnitudes, np.sort(firsts))
-    for radius in _RADII:
+
+    def paired(radius: float) -> tuple[int, int]:
         first, second = near_duplicates.duplicate_pairs(candidates, candidates, radius)
-        differing = int((train.labels[first] != train.labels[second]).sum())
-        few = len(first) <= max(2, 0.05 * len(train.labels))
-        if few and differing <= 0.1 * len(first):
-            why = f"the largest of {len(_RADII)} tried at which pairs are few and agree in their label: {len(first):,} images"
-            return Choice("validate.near_duplicate_distance", radius, why)
-    return Choice("validate.near_duplicate_distance", 0, "no radius tells copies from other images; identical images only")
+        return len(first), int((train.labels[first] != train.labels[second]).sum())
+
+    conflicts = paired(_RADII[-1])[1]
+    for radius in _RADII:
+        pairs, differing = paired(radius)
+        if differing <= conflicts and (pairs <= max(2, _FEW * len(train.labels)) or radius == _RADII[-1]):
+            break
+    return Choice("validate.near_duplicate_distance", radius, f"pairs {pairs:,} images today, {differing:,} of another class")
 
 
 def _down(value: float) -> float:

@@ -117,14 +117,16 @@ def _found(asked: Request, layout: Layout, params: Params, scratch: Path) -> Fou
     classes = survey.class_names(seen, layout)
     survey.check(seen, classes, _most_unreadable(params))
     size, why = survey.image_size(seen, asked.size)
+    invert = seen.inverted and not sources.names_idx(asked.source, params.fetch)
     chosen = [
         *_fetch_choices(asked, classes, seen, params),
+        Choice("fetch.invert", invert, f"{seen.light_ground:.0%} of the images have a light ground"),
         Choice("fetch.size", list(size) if size else "null", why),
     ]
     fetch = params.fetch.model_copy(
         update={
             "dataset": asked.name, "classes": tuple(classes), "sources": (asked.source,), "extra": (), "size": size,
-            "white": seen.white, "test_share": asked.test_share, "max_unreadable": _most_unreadable(params),
+            "white": seen.white, "invert": invert, "test_share": asked.test_share, "max_unreadable": _most_unreadable(params),
         }
     )  # fmt: skip
     _check_labels_of_named_files(asked.source, classes, params)
@@ -236,6 +238,8 @@ def _description(
         f"{counts['train']:,} training and {counts['test']:,} test images of {size[0]}x{size[1]}{divided}",
         *(f"left out {note}" for note in layout.notes),
     ]
+    if seen.inverted:
+        lines.append("dark ink on a light ground: inverted, so that the ground is black")
     if len(seen.sizes) > 1:
         lines.append(f"{len(seen.sizes):,} sizes, scaled and padded to {size[0]}x{size[1]}")
     return tuple(lines)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from pipeline.adoption.bounds import Choice, whole
 from pipeline.core import console
+from pipeline.core.errors import PipelineError
 from pipeline.core.params import AugmentationParams, EvaluateParams, Params, TrainParams
 from pipeline.data import datasets
 from pipeline.data.datasets import Pixels, Split
@@ -22,7 +23,8 @@ _STEPS, _EPOCHS = 3700, (8, 200)  # of training: as many steps as the shipped pa
 _BATCHES_PER_EPOCH, _BATCH = 120, (16, 384)
 _TRIAL_STEPS, _TRIAL_IMAGES = 800, 20_000
 _DEADLINE = 45  # seconds after which no further trial starts
-_RATES = (0.002, 0.004, 0.008)
+_RATE = 0.008  # for the largest batch; in proportion to the square root of the batch size
+_FACTORS = (0.4, 1, 2)  # the augmentation is chosen with the middle one
 _WIDTH = 28  # of the images that the strengths below were chosen for
 _AGREEMENT = 0.98
 _RISK = 0.001  # that the same kind of model falls below a minimum by chance
@@ -88,9 +90,10 @@ def search(data: Split, params: Params) -> tuple[TrainParams, list[Trial]]:
             loss, accuracy = _short_run(data, parts, chosen, params)
             trials.append(Trial(augmentation, rate, loss, accuracy))
 
+    rates = [float(f"{_RATE * factor * math.sqrt(train.batch_size / _BATCH[1]):.2g}") for factor in _FACTORS]
     for name in STRENGTHS:
-        tried(name, _RATES[1])
-    for rate in (_RATES[0], _RATES[2]):
+        tried(name, rates[1])
+    for rate in (rates[0], rates[2]):
         tried(best().augmentation, rate)
     found = best()
     update = {"augmentation": strength(found.augmentation, size, train.augmentation), "learning_rate": found.rate}
@@ -102,11 +105,9 @@ def _short_run(data: Split, parts: tuple[Rows, Rows], train: TrainParams, params
     epochs = max(1, round(_TRIAL_STEPS / max(1, len(fitted) // train.batch_size)))
     epochs = min(epochs, train.epochs)
     short = train.model_copy(update={"epochs": epochs, "warmup_epochs": min(train.warmup_epochs, epochs / 4)})
-    from pipeline.training.fit import DivergedError
-
     try:
         last = _fit(data, (fitted, parts[1]), short, params)[1][-1]
-    except DivergedError:
+    except PipelineError:  # it diverged
         return math.inf, 0.0
     return last["val_loss"], last["val_accuracy"]
 

@@ -11,12 +11,13 @@ from pipeline.data import folders
 from pipeline.data.errors import ImageFileError
 from pipeline.ingestion import layout_dataset
 from pipeline.ingestion.conversion import WHITE, Unreadable
-from pipeline.ingestion.samples import ALL, Layout, natural_key
+from pipeline.ingestion.samples import ALL, Grey, Layout, natural_key
 
 Size = tuple[int, int]
 
 MOST_CLASSES = 256  # labels are uint8
 MOST_SIDE = 128  # larger images are scaled down: a dense network has a weight per pixel and unit
+_LIGHT, _EACH = 0.8, 7  # share of images with a light ground that are inverted; every seventh is looked at
 _DARK = 64  # a data set whose brightest pixel is below this has another white than 255
 _WHITE_OF_16_BITS = 65535
 
@@ -24,13 +25,20 @@ _WHITE_OF_16_BITS = 65535
 class Survey(NamedTuple):
     """What the images of a layout are like.
 
-    `counts` are the images of each class by split; `sizes` count heights and widths; `white` is the value of white pixels.
+    `counts` are the images of each class by split; `sizes` count heights and widths; `white` is the value of white pixels;
+    `light_ground` the share of images whose border is lighter than the middle of their range.
     """
 
     counts: Mapping[str, Counter[str]]
     sizes: Counter[Size]
     white: float
+    light_ground: float
     unreadable: list[Unreadable]
+
+    @property
+    def inverted(self) -> bool:
+        """Whether the images are dark ink on a light ground: a dense network learns them far better the other way round."""
+        return self.light_ground > _LIGHT
 
     @property
     def total(self) -> int:
@@ -43,7 +51,7 @@ def look(layout: Layout) -> Survey:
     counts: dict[str, Counter[str]] = {}
     sizes: Counter[Size] = Counter()
     unreadable: list[Unreadable] = []
-    brightest, deep = 0.0, False
+    brightest, deep, light, looked = 0.0, False, 0, 0
     for split, samples in layout_dataset.divided(layout).items():
         counts[split] = Counter()
         for sample in samples:
@@ -53,9 +61,16 @@ def look(layout: Layout) -> Survey:
                 unreadable.append(Unreadable(sample.name, str(error)))
                 continue
             counts[split][sample.label] += 1
-            sizes[pixels.shape[0], pixels.shape[1]] += 1
+            if sizes.total() % _EACH == 0:
+                light, looked = light + _has_light_ground(pixels), looked + 1
             brightest, deep = max(brightest, float(pixels.max())), deep or pixels.dtype == np.uint16
-    return Survey(counts, sizes, _white(brightest, deep), unreadable)
+            sizes[pixels.shape[0], pixels.shape[1]] += 1
+    return Survey(counts, sizes, _white(brightest, deep), light / max(1, looked), unreadable)
+
+
+def _has_light_ground(pixels: Grey) -> bool:
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    return bool(np.median(border) > (float(pixels.max()) + float(pixels.min())) / 2)
 
 
 def _white(brightest: float, deep: bool) -> float:

@@ -71,6 +71,7 @@ class FetchParams(Section):
     files: FilesParams
     extra: Annotated[tuple[ExtraParams, ...], LIST, AfterValidator(_unique_names)] = ()
     size: Annotated[tuple[Side, Side], LIST] | None = None
+    invert: bool = False
     white: Annotated[float, Field(gt=0)] = 255
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.15
     max_unreadable: Fraction = 0

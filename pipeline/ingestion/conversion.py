@@ -52,7 +52,7 @@ def convert(samples: Iterable[Sample], params: FetchParams, raw: Path, size: Seq
     ordinals = array("q")
     wanted = params.size or size
     with raw.open("wb") as out:
-        for ordinal, sample, pixels in _read(samples, params.white, unreadable):
+        for ordinal, sample, pixels in _read(samples, params, unreadable):
             wanted = wanted or pixels.shape
             ordinals.append(ordinal)
             labels.append(indices.index(sample))
@@ -65,10 +65,13 @@ def convert(samples: Iterable[Sample], params: FetchParams, raw: Path, size: Seq
     return Converted(raw.stem, np.asarray(images), *read, unreadable)
 
 
-def _read(samples: Iterable[Sample], white: float, unreadable: list[Unreadable]) -> Iterator[tuple[int, Sample, Pixels]]:
+def _read(
+    samples: Iterable[Sample], params: FetchParams, unreadable: list[Unreadable]
+) -> Iterator[tuple[int, Sample, Pixels]]:
     for ordinal, sample in enumerate(samples):
         try:
-            yield ordinal, sample, to_bytes(sample.pixels(), white, sample.name)
+            pixels = to_bytes(sample.pixels(), params.white, sample.name)
+            yield ordinal, sample, WHITE - pixels if params.invert else pixels
         except (ImageFileError, OSError) as error:
             unreadable.append(Unreadable(sample.name, str(error)))
 
