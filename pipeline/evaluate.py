@@ -17,7 +17,7 @@ from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 from pipeline.data import datasets, history
 from pipeline.data.datasets import Split
-from pipeline.evaluation import contract, evaluator, metrics, model_card, perturbations, tables
+from pipeline.evaluation import contract, evaluator, metrics, model_card, perturbations, tables, tolerance
 from pipeline.inference import onnx_model
 from pipeline.inference.onnx_model import OnnxModel, Probabilities
 
@@ -27,21 +27,26 @@ def measure(test: Split, params: Params, paths: Paths) -> tuple[dict[str, Any], 
     measured: dict[str, Any] = {}
     probabilities: dict[str, Probabilities] = {}
     perturbed, bins = perturbations.perturb(test.images, params.evaluate), params.evaluate.calibration_bins
-    for variant, path in (("float32", paths.onnx), ("int8", paths.int8)):
+    for variant, path in paths.models().items():
         model = onnx_model.open_for(path, test.images, params.fetch.classes)
         found, probabilities[variant] = evaluator.evaluate(model, test, perturbed, bins)
         measured[variant] = {**found, "bytes": path.stat().st_size, "sha256": files.sha256(path)}
-    agreement = metrics.agreement(probabilities["float32"], probabilities["int8"])
-    return {**measured["float32"], "int8": {**measured["int8"], "agreement": agreement}}, probabilities
+    if int8 := measured.get("int8"):
+        int8["agreement"] = metrics.agreement(probabilities["float32"], probabilities["int8"])
+    return measured.pop("float32") | measured, probabilities
 
 
 def write_contract(params: Params, paths: Paths) -> dict[str, Any]:
     """Write and return the contract of the model files."""
     train = datasets.open_split(paths, "train")
     images = contract.first_images(train.images, train.labels)
-    hashes = {path.name: files.sha256(path) for path in (paths.onnx, paths.int8)}
-    expected = OnnxModel(paths.onnx).predict(images)
-    content = contract.build(hashes, *onnx_model.versions(paths.onnx), params.fetch.classes, images, expected)
+    layers = onnx_model.dense_layers(paths.onnx)
+    described = {}
+    for path in paths.models().values():
+        expected, hidden = OnnxModel(path).predict(images), onnx_model.hidden_layers(onnx_model.load(path), images)
+        bound = tolerance.derive(layers, images, hidden, expected)
+        described[path.name] = contract.ModelFile(files.sha256(path), expected, bound)
+    content = contract.build(described, *onnx_model.versions(paths.onnx), params.fetch.classes, images)
     files.write_json(paths.contract, content)
     return content
 
@@ -49,10 +54,11 @@ def write_contract(params: Params, paths: Paths) -> dict[str, Any]:
 def write_model_card(
     measured: Mapping[str, Any], counts: metrics.Counts, contract_json: Mapping[str, Any], params: Params, paths: Paths
 ) -> None:
-    """Write the model card from metrics.json, the confusion matrix and the contract."""
+    """Write the model card from metrics.json, the confusion matrix, the contract and parity.json."""
     rows = [{"class": name, **row} for name, row in zip(params.fetch.classes, metrics.per_class(counts), strict=True)]
     chosen = params.model_dump(include={"model", "train", "evaluate"})
-    text = model_card.render(files.read_json(paths.manifest), chosen, measured, rows, contract_json)
+    manifest, parity = files.read_json(paths.manifest), files.read_json(paths.parity)
+    text = model_card.render(manifest, chosen, measured, rows, contract_json, parity["int8"])
     files.write_text(paths.model_card, text)
 
 
@@ -79,7 +85,8 @@ def draw(test: Split, probabilities: Probabilities, params: Params, paths: Paths
 
 
 def run(params: Params, paths: Paths) -> str:
-    files.require(paths.history)  # needed last, but missing inputs are reported before anything is written
+    for path in (paths.history, paths.parity):  # needed last, but missing inputs are reported before anything is written
+        files.require(path)
     test, classes = datasets.load(paths, "test"), params.fetch.classes
     measured, probabilities = measure(test, params, paths)
     float32 = probabilities["float32"]
@@ -89,10 +96,10 @@ def run(params: Params, paths: Paths) -> str:
     contract_json = write_contract(params, paths)
     write_model_card(measured, metrics.confusion(test.labels, float32), contract_json, params, paths)
     draw(test, float32, params, paths)
-    latency = {"float32": paths.onnx, "int8": paths.int8}
-    files.write_json(paths.latency, {name: evaluator.latency(path, test.images[0]) for name, path in latency.items()})
-    accuracies = f"{measured['accuracy']:.2%} (float32) and {measured['int8']['accuracy']:.2%} (int8)"
-    return f"accuracy {accuracies} on {len(test.images):,} test images"
+    latency = {name: evaluator.latency(path, test.images[0]) for name, path in paths.models().items()}
+    files.write_json(paths.latency, latency)
+    int8 = f" and {measured['int8']['accuracy']:.2%} (int8)" if "int8" in measured else ""
+    return f"accuracy {measured['accuracy']:.2%} (float32){int8} on {len(test.images):,} test images"
 
 
 if __name__ == "__main__":

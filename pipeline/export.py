@@ -43,16 +43,23 @@ def to_onnx(params: Params, paths: Paths, images: Pixels) -> tuple[onnx.ModelPro
 
 
 def write(proto: onnx.ModelProto, images: Pixels, keras: Probabilities, params: ExportParams, paths: Paths) -> dict[str, Any]:
-    """Write both ONNX files and return their parity.
+    """Write both ONNX files and return their parity. Where int8 is left out, its file is empty.
 
     Raises:
         ParityError: they do not predict what Keras predicts, `keras`, for `images`. Neither file is written.
     """
     with files.replacing(paths.onnx) as float32, files.replacing(paths.int8) as int8:
         onnx.save(proto, float32)
-        onnx.save(convert.quantize(proto, images), int8)
-        found = parity.compare(keras, OnnxModel(float32).predict(images), OnnxModel(int8).predict(images))
+        probabilities = OnnxModel(float32).predict(images)
+        found = parity.compare(keras, probabilities)
         parity.check(found, params)
+        if params.int8 == "off":
+            found["int8"] = parity.OFF
+        else:
+            onnx.save(convert.quantize(proto, images), int8)
+            found |= parity.judge_int8(probabilities, OnnxModel(int8).predict(images), params)
+        if found["int8"] != parity.EXPORTED:
+            int8.write_bytes(b"")
     return found
 
 
@@ -63,7 +70,9 @@ def run(params: Params, paths: Paths) -> str:
     proto, keras = to_onnx(params, paths, images)
     found = write(proto, images, keras, params.export, paths)
     files.write_json(paths.parity, found)
-    sizes = " and ".join(f"{path.name} ({path.stat().st_size / 1000:.0f} kB)" for path in (paths.onnx, paths.int8))
+    if found["int8"] not in (parity.EXPORTED, parity.OFF):
+        console.echo("export", f"warning: {paths.int8} was {found['int8']}. All goes on with model.onnx alone")
+    sizes = " and ".join(f"{path.name} ({path.stat().st_size / 1000:.0f} kB)" for path in paths.models().values())
     return f"{sizes}, within {found['max_difference']:.1e} of Keras on {len(images):,} images"
 
 

@@ -23,8 +23,8 @@ _MISSING = "not in the MLflow store: `make register` adds it"
 def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     metrics = files.read_json(paths.metrics)
     images = datasets.read_manifest(paths)["files"]["test_images"]["shape"][0]
-    int8 = metrics["int8"]["accuracy"]
-    console.echo("accuracy", f"{metrics['accuracy']:.2%} on {images:,} test images ({int8:.2%} in int8)")
+    int8 = f" ({metrics['int8']['accuracy']:.2%} in int8)" if "int8" in metrics else ""
+    console.echo("accuracy", f"{metrics['accuracy']:.2%} on {images:,} test images{int8}")
     name, version = params.tracking.model, registered_version(params, paths)
     console.echo("model", f"{paths.onnx}, " + (f"registered as {name} version {version}" if version else _MISSING))
     console.echo("results", "`make ui` shows the run, its curves and plots")

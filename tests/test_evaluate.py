@@ -67,6 +67,7 @@ def prepared(root: Path, subset: dict[str, Split]) -> Repository:
     tree.paths.model.mkdir(parents=True)
     write_network(tree.paths.onnx, fitted(subset["train"]), (28, 28))
     onnx.save(convert.quantize(onnx.load(tree.paths.onnx), subset["train"].images), tree.paths.int8)
+    files.write_json(tree.paths.parity, {"int8": "exported"})
     files.write_text(tree.paths.history, HISTORY)
     return tree
 
@@ -238,7 +239,7 @@ def test_another_process_writes_the_same_bytes_and_loads_no_tensorflow(evaluated
     assert first == second
 
 
-@pytest.mark.parametrize("missing", ["onnx", "int8", "history", "manifest"])
+@pytest.mark.parametrize("missing", ["onnx", "int8", "history", "parity", "manifest"])
 def test_a_missing_input_is_named_before_anything_is_written(missing: str, evaluated: Evaluated, copied: Paths) -> None:
     path = getattr(copied, missing)
     path.unlink()
@@ -248,6 +249,22 @@ def test_a_missing_input_is_named_before_anything_is_written(missing: str, evalu
         evaluate.run(evaluated.params, copied)
 
     assert not copied.evaluation.exists()
+
+
+def test_without_int8_everything_is_about_model_onnx(evaluated: Evaluated, copied: Paths) -> None:
+    copied.int8.write_bytes(b"")
+    files.write_json(copied.parity, {"int8": "left out: found 0.9"})
+
+    result = evaluate.run(evaluated.params, copied)
+
+    metrics, contract = files.read_json(copied.metrics), files.read_json(copied.contract)
+    assert metrics == {name: value for name, value in metrics_of(evaluated).items() if name != "int8"}
+    assert contract["files"].keys() == {"model.onnx"}
+    assert "model.int8.onnx" not in contract["test_vectors"]
+    assert files.read_json(copied.latency).keys() == {"float32"}
+    assert {row["variant"] for row in rows(copied.per_class)} == {"float32"}
+    assert "`model.int8.onnx` was left out: found 0.9." in copied.model_card.read_text(encoding="utf-8")
+    assert "int8" not in result
 
 
 def test_a_model_for_other_images_or_classes_is_refused(evaluated: Evaluated, copied: Paths) -> None:

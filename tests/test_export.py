@@ -1,8 +1,10 @@
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from pipeline import export
@@ -51,6 +53,57 @@ def test_extra_data_sets_do_not_change_the_images_of_the_parity_check(
     images = export.parity_images(repository.params, repository.paths)
 
     np.testing.assert_array_equal(images, export.parity_images(built.params, built.paths))
+
+
+@pytest.fixture
+def exported(built: Repository, tmp_path: Path) -> Paths:
+    """A tree with the inputs of export."""
+    shutil.copytree(built.paths.data, tmp_path / "data")
+    return Paths(tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["optional", "off"])
+def test_int8_is_left_out_and_the_float32_model_goes_its_way(
+    mode: str, built: Repository, exported: Paths, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convert, "quantize", lambda proto, _: other_network(proto))
+    params = built.params.model_copy(update={"export": built.params.export.model_copy(update={"int8": mode})})
+
+    result = export.run(params, exported)
+
+    printed, state = capsys.readouterr().out, files.read_json(exported.parity)["int8"]
+    assert exported.onnx.read_bytes() == built.paths.onnx.read_bytes()
+    assert exported.int8.read_bytes() == b""
+    assert "int8" not in result
+    if mode == "off":
+        assert (state, printed) == ("left out: export.int8 is off", "")
+    else:
+        assert state.startswith(
+            "left out: expected agreement with model.onnx of at least 0.995 (export.int8_agreement), found 0."
+        )
+        assert f"warning: {exported.int8} was {state}" in printed
+
+
+def test_a_required_int8_that_disagrees_fails_the_export(
+    built: Repository, exported: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convert, "quantize", lambda proto, _: other_network(proto))
+    required = built.params.export.model_copy(update={"int8": "required"})
+
+    with pytest.raises(ParityError, match=r"because export\.int8 is required"):
+        export.run(built.params.model_copy(update={"export": required}), exported)
+
+    assert not exported.onnx.exists()
+    assert not exported.int8.exists()
+
+
+def other_network(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The network with its first kernel turned upside down."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(proto)
+    kernel = max(changed.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    kernel.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(kernel)[::-1], kernel.name))
+    return changed
 
 
 def test_both_files_have_metadata(built: Repository) -> None:

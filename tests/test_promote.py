@@ -139,6 +139,24 @@ def test_another_seed_that_is_not_superior_is_refused(repository: Repository, cl
     assert files.read_json(repository.paths.promotion)["require"] == "superior"
 
 
+def test_a_model_without_int8_is_registered_and_promoted_without_it(
+    repository: Repository, client: Any, tmp_path: Path
+) -> None:
+    repository.paths.int8.write_bytes(b"")
+    register.run(repository.params, repository.paths)
+
+    assert command(repository) == 0
+
+    version = client.get_model_version_by_alias("mnist-dense", "champion")
+    pulled = mlflow.artifacts.download_artifacts("models:/mnist-dense@champion", tracking_uri=repository.paths.tracking_uri)
+    names = {path.name for path in Path(pulled).iterdir()}
+    assert "int8_sha256" not in version.tags
+    assert {"model.onnx", "contract.json"} < names
+    assert "model.int8.onnx" not in names
+    (rule,) = (rule for rule in files.read_json(repository.paths.promotion)["rules"] if rule["rule"] == "int8_agreement")
+    assert (rule["observed"], rule["met"]) == ("no int8 file", True)
+
+
 def promote_second(repository: Repository) -> None:
     """Make version 1 champion, then version 2, which is equally good and of another lineage."""
     command(repository)

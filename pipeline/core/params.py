@@ -78,6 +78,7 @@ class TrainParams(Section):
 class ExportParams(Section):
     opset: Annotated[int, Field(ge=13, le=18)]
     tolerance: Annotated[float, Field(gt=0, le=1e-5)]
+    int8: Literal["required", "optional", "off"] = "optional"
     int8_agreement: Fraction
 
 

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from pipeline.core import files
+
 # These hold run identifiers and timings. Every other output is deterministic: the same inputs give the same bytes.
 TIME_DEPENDENT = ("data/model/run.json", "data/evaluation/latency.json", "data/registration.json")
 
@@ -70,6 +72,11 @@ class Paths:
         self.retrain_lock = self.retrain / "lock"
         self.sweep = self.data / "sweep"
         self.sweep_record = self.sweep / "sweep.json"
+
+    def models(self) -> dict[str, Path]:
+        """The ONNX files by variant. Where export left out int8, its file is empty: DVC wants every output to exist."""
+        variants = {"float32": self.onnx, "int8": self.int8}
+        return {variant: path for variant, path in variants.items() if files.require(path).stat().st_size}
 
     @property
     def tracking_uri(self) -> str:

@@ -1,32 +1,46 @@
 """contract.json: the input and output of the model files, with test vectors that a consumer can run."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from pipeline.data.datasets import Pixels
 from pipeline.inference.onnx_model import INPUT, OUTPUT, Probabilities
 
-_TOLERANCE = 1e-4  # of a probability: rounding differs between processors
+# The first ONNX Runtime that loads an opset: https://onnxruntime.ai/docs/reference/compatibility.html. 1.10, of December 2021,
+# is the oldest that the files were run with.
+_OLDEST_RUNTIME = {13: "1.10", 14: "1.10", 15: "1.10", 16: "1.11", 17: "1.12", 18: "1.14"}
+
+
+class ModelFile(NamedTuple):
+    """What a consumer can check of a model file."""
+
+    sha256: str
+    probabilities: Probabilities  # of the test images, (n, classes)
+    tolerance: float  # of a probability, from `tolerance.derive`
 
 
 def build(
-    files: Mapping[str, str], opset: int, ir_version: int, classes: Sequence[str], images: Pixels, expected: Probabilities
+    files: Mapping[str, ModelFile], opset: int, ir_version: int, classes: Sequence[str], images: Pixels
 ) -> dict[str, Any]:
     """The content of contract.json.
 
     Args:
-        files: the SHA-256 of each model file, by name.
+        files: by name, model.onnx first.
         opset, ir_version: of the ONNX files.
         classes: their names, in the order of the probabilities.
         images: from `first_images`.
-        expected: the probabilities of `images` by model.onnx, `(n, classes)`.
     """
     _, height, width = images.shape
+    float32, *others = files
     return {
-        "files": dict(files),
-        "format": {"onnx_opset": opset, "onnx_ir_version": ir_version},
+        "files": {name: file.sha256 for name, file in files.items()},
+        "format": {
+            "onnx_opset": opset,
+            "onnx_ir_version": ir_version,
+            "oldest_onnxruntime": _OLDEST_RUNTIME[opset],
+        },
         "input": {
             "name": INPUT,
             "dtype": "uint8",
@@ -38,10 +52,17 @@ def build(
         "classes": list(classes),
         "test_vectors": {
             "from": "the training split",
-            "tolerance": _TOLERANCE,
             INPUT: images.tolist(),
-            OUTPUT: [[round(float(value), 7) for value in row] for row in expected],
+            **_expected(files[float32]),
+            **{name: _expected(files[name]) for name in others},
         },
+    }
+
+
+def _expected(file: ModelFile) -> dict[str, Any]:
+    return {
+        "tolerance": file.tolerance,
+        OUTPUT: [[round(float(value), 9) for value in row] for row in file.probabilities],
     }
 
 

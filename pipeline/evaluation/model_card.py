@@ -10,7 +10,9 @@ from pipeline.inference.onnx_model import INPUT, OUTPUT
 Content = Mapping[str, Any]
 
 
-def render(manifest: Content, params: Content, metrics: Content, per_class: Sequence[Content], contract: Content) -> str:
+def render(
+    manifest: Content, params: Content, metrics: Content, per_class: Sequence[Content], contract: Content, int8: str
+) -> str:
     """The model card in Markdown, after Mitchell et al., "Model Cards for Model Reporting", FAT* 2019.
 
     Args:
@@ -19,6 +21,7 @@ def render(manifest: Content, params: Content, metrics: Content, per_class: Sequ
         metrics: data/evaluation/metrics.json.
         per_class: class, images, precision, recall and F1 of the float32 file.
         contract: from `contract.build`.
+        int8: the state of the int8 file, from parity.json: why it is missing, if it is.
     """
     shapes = {name: entry["shape"] for name, entry in manifest["files"].items()}
     test = shapes["test_images"][0]
@@ -30,7 +33,7 @@ def render(manifest: Content, params: Content, metrics: Content, per_class: Sequ
             *_files(contract["files"]),
             *_data(manifest),
             *_training(params),
-            *_results(metrics, test, params["evaluate"]),
+            *_results(metrics, test, params["evaluate"], int8),
             *_classes(per_class),
             *_limits(metrics, contract),
         ]
@@ -58,8 +61,9 @@ def _use(contract: Content, manifest: Content) -> list[str]:
         "",
         f"Input `{INPUT}`: uint8 `(batch, {height}, {width})`. Output `{OUTPUT}`: float32 `(batch, {len(classes)})`, "
         f"classes in the order {', '.join(classes)}. "
-        f"ONNX opset {versions['onnx_opset']}, IR version {versions['onnx_ir_version']}. "
-        "`contract.json` holds test vectors: images with their expected probabilities.",
+        f"ONNX opset {versions['onnx_opset']}, IR version {versions['onnx_ir_version']}: ONNX Runtime "
+        f"{versions['oldest_onnxruntime']} and later. "
+        "`contract.json` holds test vectors: images with their expected probabilities, and a tolerance for each file.",
         "",
     ]
 
@@ -96,33 +100,31 @@ def _plain(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _results(metrics: Content, test: int, evaluate: Content) -> list[str]:
+def _results(metrics: Content, test: int, evaluate: Content, int8: str) -> list[str]:
+    files = {"model.onnx": metrics} | ({"model.int8.onnx": metrics["int8"]} if "int8" in metrics else {})
     names = {
         "accuracy": "accuracy",
         "shifted_accuracy": f"accuracy, shifted by {evaluate['shift']} pixels",
         "rotated_accuracy": f"accuracy, rotated by {evaluate['rotation']:g} degrees",
         "noisy_accuracy": f"accuracy, with noise of standard deviation {evaluate['noise']:g}",
     }
-    rows = [
-        f"| {title} | {_interval(metrics[name], test)} | {_interval(metrics['int8'][name], test)} |"
-        for name, title in names.items()
-    ]
+    rows = [[title, *(_interval(file[name], test) for file in files.values())] for name, title in names.items()]
     others = [
-        f"| {name.replace('_', ' ')} | {metrics[name]:.4f} | {metrics['int8'][name]:.4f} |"
+        [name.replace("_", " "), *(f"{file[name]:.4f}" for file in files.values())]
         for name in ("log_loss", "calibration_error", "worst_recall")
     ]
+    sizes = ["bytes", *(f"{file['bytes']:,}" for file in files.values())]
+    sentence = f"`model.int8.onnx` was {int8}."
+    if "int8" in metrics:
+        sentence = f"Both files predict the same class for {metrics['int8']['agreement']:.2%} of the images."
     return [
         "## Results",
         "",
         f"On the {test:,} images of the test split, which no choice was based on. In brackets: Wilson's 95 % intervals.",
         "",
-        "| | model.onnx | model.int8.onnx |",
-        "|---|---|---|",
-        *rows,
-        *others,
-        f"| bytes | {metrics['bytes']:,} | {metrics['int8']['bytes']:,} |",
+        *(f"| {' | '.join(row)} |" for row in [["", *files], ["---"] * (1 + len(files)), *rows, *others, sizes]),
         "",
-        f"Both files predict the same class for {metrics['int8']['agreement']:.2%} of the images.",
+        sentence,
         "",
     ]
 

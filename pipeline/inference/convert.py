@@ -63,7 +63,8 @@ def quantize(proto: onnx.ModelProto, images: Pixels) -> onnx.ModelProto:
     """
     kernels = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer if len(tensor.dims) == 2}
     images = images[:_EXAMPLES]
-    examples: Iterator[npt.NDArray[Any]] = iter([images.reshape(len(images), -1), *onnx_model.activations(proto, images)])
+    hidden = [layer.values for layer in onnx_model.hidden_layers(proto, images)]
+    examples: Iterator[npt.NDArray[Any]] = iter([images.reshape(len(images), -1), *hidden])
     nodes: list[onnx.NodeProto] = []
     constants = {tensor.name: tensor for tensor in proto.graph.initializer}
     for node in proto.graph.node:

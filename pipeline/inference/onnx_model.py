@@ -15,7 +15,7 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 
-from pipeline.core.errors import UnusableInputError, first_line
+from pipeline.core.errors import PipelineError, UnusableInputError, first_line
 from pipeline.core.files import require
 from pipeline.data.datasets import Pixels
 
@@ -31,6 +31,14 @@ _MOST_CLASSES = 256  # labels are uint8
 # Name, type, and for each dimension whether the file fixes its size.
 _INPUTS = [(INPUT, "tensor(uint8)", [False, True, True])]
 _OUTPUTS = [(OUTPUT, "tensor(float)", [False, True])]
+
+
+class EmptyModelError(UnusableInputError):
+    """The file is the empty one that export writes where it leaves int8 out."""
+
+    def __init__(self, path: Path) -> None:
+        found = "an empty file, as export writes it where it leaves int8 out (parity.json says why)"
+        PipelineError.__init__(self, f"{path}: expected an ONNX model, found {found}.\nNothing was predicted. Use model.onnx.")
 
 
 class OnnxModel:
@@ -102,6 +110,8 @@ def _session(content: bytes, threads: int = 0) -> onnxruntime.InferenceSession:
 
 
 def _parsed(content: bytes, path: Path) -> onnx.ModelProto:
+    if not content:
+        raise EmptyModelError(path)
     try:
         proto = onnx.load_model_from_string(content)
         location = next(_external_data(proto), None)
@@ -144,22 +154,38 @@ def _described(values: Sequence[Any]) -> str:
     return " and ".join(f"{kind} {name} ({', '.join(str(size or '?') for size in shape)})" for kind, name, shape in described)
 
 
+def load(path: Path) -> onnx.ModelProto:
+    """Read an ONNX file, to look at what is in it."""
+    return _parsed(require(path).read_bytes(), path)
+
+
 def versions(path: Path) -> tuple[int, int]:
     """The opset and the IR version of an ONNX file. A runtime must support both."""
-    proto = _parsed(require(path).read_bytes(), path)
+    proto = load(path)
     return next(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), proto.ir_version
 
 
-def activations(proto: onnx.ModelProto, images: Pixels) -> list[npt.NDArray[np.float32]]:
-    """The activations `(n, units)` of each hidden layer, of a float32 or an int8 model, before they are rounded."""
-    names = [node.input[0] for node in proto.graph.node if node.op_type == "MatMul"][1:]
-    names += [node.input[0] for node in proto.graph.node if node.op_type == "QuantizeLinear"]
-    if not names:
+class Hidden(NamedTuple):
+    """The activations of a hidden layer for some images."""
+
+    values: npt.NDArray[np.float32]  # (n, units)
+    step: float  # that an int8 file rounds them to; 0 for float32
+
+
+def hidden_layers(proto: onnx.ModelProto, images: Pixels) -> list[Hidden]:
+    """The activations for `images` in each hidden layer of a float32 or an int8 model."""
+    constants = {tensor.name: tensor for tensor in proto.graph.initializer}
+    steps = dict.fromkeys([node.input[0] for node in proto.graph.node if node.op_type == "MatMul"][1:], 0.0)
+    for node in proto.graph.node:
+        if node.op_type == "QuantizeLinear":
+            steps[node.input[0]] = float(onnx.numpy_helper.to_array(constants[node.input[1]]))
+    if not steps:
         return []
     opened = onnx.ModelProto()
     opened.CopyFrom(proto)
-    opened.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
-    return list(_session(opened.SerializeToString()).run(names, {INPUT: np.ascontiguousarray(images)}))
+    opened.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in steps)
+    values = _session(opened.SerializeToString()).run(list(steps), {INPUT: np.ascontiguousarray(images)})
+    return [Hidden(*pair) for pair in zip(values, steps.values(), strict=True)]
 
 
 class Dense(NamedTuple):
@@ -172,7 +198,7 @@ class Dense(NamedTuple):
 
 def dense_layers(path: Path) -> list[Dense]:
     """The dense layers of a float32 file, from image to probabilities."""
-    graph = _parsed(require(path).read_bytes(), path).graph
+    graph = load(path).graph
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     layers: list[Dense] = []
     product = ""  # the output of the last MatMul; an Add to it is the bias, other Adds belong to the activation

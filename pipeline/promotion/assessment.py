@@ -82,8 +82,9 @@ def score(version: Version, test: Split, params: Params) -> Candidate:
         model = onnx_model.open_for(float32, test.images, params.fetch.classes)
         perturbed = perturbations.perturb(test.images, params.evaluate)
         measured, probabilities = evaluator.evaluate(model, test, perturbed, params.evaluate.calibration_bins)
-        quantised = onnx_model.open_for(int8, test.images, params.fetch.classes).predict(test.images)
-        measured["int8_agreement"] = metrics.agreement(probabilities, quantised)
+        if int8 is not None:
+            quantised = onnx_model.open_for(int8, test.images, params.fetch.classes).predict(test.images)
+            measured["int8_agreement"] = metrics.agreement(probabilities, quantised)
         measured["bytes"] = float32.stat().st_size
         measured["latency_microseconds"] = evaluator.latency(float32, test.images[0])["p50_microseconds"]
     correct = np.asarray(probabilities.argmax(axis=1) == test.labels)

@@ -94,7 +94,12 @@ def decide(challenger: Candidate, champion: Candidate | None, withdrawn: bool, p
 
 def _bounds(metrics: Metrics, params: PromoteParams) -> list[Rule]:
     minimum, maximum = params.minimum.model_dump(), params.maximum.model_dump()
+    without = []
+    if "int8_agreement" not in metrics:
+        bound = f"at least {_shown(minimum.pop('int8_agreement'))} where there is one"
+        without = [Rule("int8_agreement", "no int8 file", bound, met=True)]
     return [
+        *without,
         *(Rule(name, metrics[name], f"at least {_shown(bound)}", metrics[name] >= bound) for name, bound in minimum.items()),
         *(Rule(name, metrics[name], f"at most {_shown(bound)}", metrics[name] <= bound) for name, bound in maximum.items()),
     ]

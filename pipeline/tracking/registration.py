@@ -31,7 +31,7 @@ def hashes(paths: Paths) -> Hashes:
     Raises:
         MissingInputError: there is none.
     """
-    return Hashes(files.sha256(paths.onnx), files.sha256(paths.int8))
+    return Hashes(*(files.sha256(path) for path in paths.models().values()))
 
 
 def register(params: Params, paths: Paths) -> Registration:
@@ -108,6 +108,8 @@ def _identity(params: Params, paths: Paths) -> dict[str, str]:
 def _tags(params: Params, paths: Paths) -> dict[str, str]:
     identity, fingerprint = _identity(params, paths), datasets.read_manifest(paths)["fingerprint"]
     del identity["model"]
+    if not identity[registry.INT8_SHA256]:
+        del identity[registry.INT8_SHA256]
     return {**identity, "data_fingerprint": fingerprint, registry.SEED: str(params.train.seed)}
 
 
@@ -141,7 +143,8 @@ def _log_model(paths: Paths) -> str:
         save_as_external_data=False,
         onnx_execution_providers=["CPUExecutionProvider"],
     )
-    for file in (paths.int8, paths.model_card, paths.contract):
+    _, *companions = paths.models().values()
+    for file in (*companions, paths.model_card, paths.contract):
         mlflow.MlflowClient().log_model_artifact(info.model_id, str(file))
     return str(info.model_uri)
 

@@ -28,7 +28,7 @@ class Hashes(NamedTuple):
     """The SHA-256 of the files that make a model: model.onnx and model.int8.onnx. Two versions with the same are one model."""
 
     onnx: str
-    int8: str
+    int8: str = ""  # where export left it out
 
 
 class Version(NamedTuple):
@@ -130,8 +130,8 @@ def named(name: str, alias: str) -> Version:
     return found
 
 
-def download(version: Version, folder: Path) -> tuple[Path, Path]:
-    """Copy the version's model.onnx and model.int8.onnx to `folder`.
+def download(version: Version, folder: Path) -> tuple[Path, Path | None]:
+    """Copy the version's model.onnx and model.int8.onnx to `folder`; None for int8 where export left it out.
 
     Raises:
         AlteredModelError: a file was altered or removed after its registration.
@@ -142,8 +142,8 @@ def download(version: Version, folder: Path) -> tuple[Path, Path]:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"):
             raise
         source = folder  # `mlflow gc` removed the logged model, whose files these were
-    paths = (source / "model.onnx", source / "model.int8.onnx")
-    for path, expected in zip(paths, version.hashes, strict=True):
+    paths = (source / "model.onnx", source / "model.int8.onnx" if version.hashes.int8 else None)
+    for path, expected in zip(filter(None, paths), version.hashes, strict=False):
         found = files.sha256(path) if path.is_file() else ""
         if not expected or found != expected:
             raise AlteredModelError(f"{version.name} version {version.number}", path.name, expected, found)

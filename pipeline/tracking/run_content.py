@@ -96,7 +96,7 @@ def log_results(paths: Paths) -> None:
     mlflow.set_tags({ONNX_SHA256: files.sha256(paths.onnx), "validation": f"{expectations['met']} expectations met"})
     for file in (paths.params, paths.summary, paths.history, paths.metrics, paths.per_class, paths.model_card, paths.contract):
         mlflow.log_artifact(str(file))
-    for file in (paths.onnx, paths.int8):
+    for file in paths.models().values():
         mlflow.log_artifact(str(file), "onnx")
     mlflow.log_artifacts(str(paths.plots), "plots")
     mlflow.log_artifacts(str(paths.explorer), "explorer")

@@ -22,11 +22,11 @@ METRICS = {
 
 @pytest.fixture
 def contract() -> dict[str, Any]:
-    expected = np.full((3, 3), 1 / 3, np.float32)
-    return contracts.build({"model.onnx": "a" * 64}, 18, 8, CLASSES, np.zeros((3, 4, 5), np.uint8), expected)
+    file = contracts.ModelFile("a" * 64, np.full((3, 3), 1 / 3, np.float32), 1e-6)
+    return contracts.build({"model.onnx": file}, 13, 7, CLASSES, np.zeros((3, 4, 5), np.uint8))
 
 
-def render_card(contract: dict[str, Any]) -> str:
+def render_card(contract: dict[str, Any], int8: str = "exported") -> str:
     manifest = {
         "dataset": "animals",
         "licence": "CC0",
@@ -39,8 +39,8 @@ def render_card(contract: dict[str, Any]) -> str:
         "evaluate": {"shift": 2, "rotation": 10.0, "noise": 25.0},
     }
     rows = [{"class": name, "images": 50, "precision": 0.9, "recall": 0.8, "f1": 0.85} for name in CLASSES]
-    metrics = {**METRICS, "int8": {**METRICS, "agreement": 0.99}}
-    return model_card.render(manifest, params, metrics, rows, contract)
+    metrics = {**METRICS, "int8": {**METRICS, "agreement": 0.99}} if int8 == "exported" else METRICS
+    return model_card.render(manifest, params, metrics, rows, contract, int8)
 
 
 def test_the_model_card_names_data_parameters_hashes_and_limits(contract: dict[str, Any]) -> None:
@@ -73,3 +73,14 @@ def test_wilsons_interval_equals_that_of_scipy(hits: int, count: int) -> None:
     expected = binomtest(hits, count).proportion_ci(0.95, method="wilson")
 
     assert model_card.wilson(hits / count, count) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_the_model_card_says_why_there_is_no_int8_file(contract: dict[str, Any]) -> None:
+    text = render_card(contract, int8="left out: expected agreement of at least 0.995 (export.int8_agreement), found 0.9927")
+
+    assert "`model.int8.onnx` was left out: expected agreement of at least 0.995" in text
+    assert "| | model.onnx |" in text.replace("|  |", "| |")
+
+
+def test_the_model_card_names_the_oldest_runtime(contract: dict[str, Any]) -> None:
+    assert "ONNX opset 13, IR version 7: ONNX Runtime 1.10 and later." in render_card(contract)

@@ -64,10 +64,11 @@ def write_network(path: Path, layers: Sequence[Layer], size: tuple[int, int], **
     return path
 
 
-def forward(layers: Sequence[Layer], images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    values = images.reshape(len(images), -1).astype(np.float64) / 255
+def forward(layers: Sequence[Layer], images: npt.NDArray[np.uint8], dtype: Any = np.float64) -> npt.NDArray[Any]:
+    values = images.reshape(len(images), -1).astype(dtype) / dtype(255)
     for kernel, bias, activation in layers:
-        values = ACTIVATIONS[activation](values @ kernel + (0 if bias is None else bias))
+        offset = dtype(0) if bias is None else bias.astype(dtype)
+        values = ACTIVATIONS[activation](values @ kernel.astype(dtype) + offset)
     return values
 
 
@@ -151,12 +152,14 @@ def test_a_truncated_file_is_refused(path: Path) -> None:
         OnnxModel(path)
 
 
-@pytest.mark.parametrize("content", [b"not a model", b""])
-def test_a_file_that_is_not_an_onnx_model_is_refused(content: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "found"), [(b"not a model", ""), (b"", "an empty file, as export writes it where it leaves int8 out")]
+)
+def test_a_file_that_is_not_an_onnx_model_is_refused(content: bytes, found: str, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
 
-    with pytest.raises(UnusableInputError, match="expected an ONNX model, found"):
+    with pytest.raises(UnusableInputError, match=f"expected an ONNX model, found {found}"):
         OnnxModel(path)
 
 

@@ -68,6 +68,16 @@ def test_an_inferior_challenger_is_refused_with_the_reason() -> None:
     )
 
 
+def test_a_model_without_an_int8_file_is_judged_by_the_other_rules() -> None:
+    metrics = {name: value for name, value in METRICS.items() if name != "int8_agreement"}
+    challenger = candidate(2, range(10))._replace(metrics=metrics)
+
+    decision = rules.decide(challenger, candidate(1, range(10)), False, rule())
+
+    assert decision.promote
+    assert decision.rules[0] == ("int8_agreement", "no int8 file", "at least 0.995 where there is one", True)
+
+
 @pytest.mark.parametrize(
     ("metric", "value"),
     [
