@@ -1,6 +1,7 @@
 """A tree and a store with two champions, small enough for tests of every state, and what people do to them."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from tests.conftest import Once, Repository, forget_store, small_repository
 from tests.test_promote import LOW, challenge, command, slightly_different
 
 NAME = "mnist-dense"
-LOSSES = ("alias", "moved alias", "version", "files", "altered", "run", "purged run", "model")
 
 
 @pytest.fixture(scope="session")
@@ -47,9 +47,19 @@ def champions_root(once: Once, built: Repository, subset: dict[str, Split]) -> P
 def repository(champions_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
     """A copy of that tree and its store."""
     monkeypatch.delenv("CI", raising=False)
-    root = tmp_path / "tree"
-    shutil.copytree(champions_root, root, ignore=shutil.ignore_patterns("source"))
-    return Repository(parameters.load(root / "params.yaml"), Paths(root))
+    return copy(champions_root, tmp_path / "tree")
+
+
+def copy(champions_root: Path, root: Path, *, store: bool = True) -> Repository:
+    """A copy of the tree, and of its store if `store` is true."""
+    forget_store()
+    left_out = ("source",) if store else ("source", "mlruns")
+    shutil.copytree(champions_root, root, ignore=shutil.ignore_patterns(*left_out))
+    repository = Repository(parameters.load(root / "params.yaml"), Paths(root))
+    if store:
+        with connected(repository.params, repository.paths):  # corrects the paths of the artifacts
+            pass
+    return repository
 
 
 @pytest.fixture
@@ -74,6 +84,11 @@ def restore(content: dict[Path, bytes]) -> None:
         path.write_bytes(data)
 
 
+def another(kernel: Any) -> Any:
+    """A model that is as good as the champion."""
+    return kernel * (1 - 1e-3)
+
+
 def aliases(client: Any) -> dict[str, int]:
     return {name: int(version) for name, version in client.get_registered_model(NAME).aliases.items()}
 
@@ -90,24 +105,27 @@ def served(repository: Repository) -> str | None:
 
 
 def lose(loss: str, repository: Repository, client: Any, number: int = 2) -> None:
-    """Lose a part of the champion: by hand in MLflow's UI, by `mlflow gc`, or on the disk."""
-    version = client.get_model_version(NAME, str(number))
-    folder = repository.paths.store / "artifacts" / "models" / version.source.rpartition("/")[2] / "artifacts"
-    if loss == "files":
-        shutil.rmtree(folder)
-    elif loss == "altered":
-        (folder / "model.onnx").write_bytes(b"altered")
-    elif loss == "version":
-        client.delete_model_version(NAME, str(number))
-    elif loss == "alias":
-        client.delete_registered_model_alias(NAME, "champion")
-    elif loss == "moved alias":
-        client.set_registered_model_alias(NAME, "champion", "1")
-    elif loss == "model":
-        client.delete_registered_model(NAME)
-    else:
-        client.delete_run(version.run_id)
-        if loss == "purged run":
-            uri = repository.paths.tracking_uri
-            done = CliRunner().invoke(mlflow.cli.gc, ["--backend-store-uri", uri, "--tracking-uri", uri])
-            assert done.exit_code == 0, (done.output, done.exception)
+    """Lose a part of the champion: by hand in MLflow's UI, by `mlflow gc`, or on the disk. `copy` leaves out the store."""
+    version = client.get_model_version(NAME, str(number)) if loss not in ("nothing", "store") else None
+    model = version.source.rpartition("/")[2] if version else ""
+    artifacts = repository.paths.store / "artifacts"
+    losses: dict[str, Callable[[], Any]] = {
+        "nothing": lambda: None,
+        "store": lambda: None,
+        "alias": lambda: client.delete_registered_model_alias(NAME, "champion"),
+        "moved alias": lambda: client.set_registered_model_alias(NAME, "champion", "1"),
+        "version": lambda: client.delete_model_version(NAME, str(number)),
+        "model": lambda: client.delete_registered_model(NAME),
+        "files": lambda: shutil.rmtree(artifacts / "models" / model),
+        "altered": lambda: (artifacts / "models" / model / "artifacts" / "model.onnx").write_bytes(b"altered"),
+        "artifacts": lambda: shutil.rmtree(artifacts),
+        "run": lambda: client.delete_run(version.run_id),
+        "purged run": lambda: client.delete_run(version.run_id),
+        "purged model": lambda: client.delete_logged_model(model),
+        "experiment": lambda: client.delete_experiment(client.get_experiment_by_name("mnist").experiment_id),
+    }
+    losses[loss]()
+    if loss.startswith("purged"):
+        uri = repository.paths.tracking_uri
+        done = CliRunner().invoke(mlflow.cli.gc, ["--backend-store-uri", uri, "--tracking-uri", uri])
+        assert done.exit_code == 0, (done.output, done.exception)

@@ -84,9 +84,12 @@ def test_an_experiment_with_another_hidden_size_reruns_training_and_later_stages
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert ran(done.stdout) == ["train", "export", "evaluate", "explain", "register"]
-    runs = mlflow.MlflowClient(clone.paths.tracking_uri).search_runs(["1"], "tags.dvc_experiment = 'wider'")
+    client = mlflow.MlflowClient(clone.paths.tracking_uri)
+    runs = client.search_runs(["1"], "tags.dvc_experiment = 'wider'")
     assert [(run.info.run_name, run.data.params["model.hidden_units"]) for run in runs] == [("wider", "(48,)")]
     assert runs[0].data.metrics["test/accuracy"] > 0.5
+    registered = client.search_model_versions(f"run_id = '{runs[0].info.run_id}'")
+    assert [version.aliases for version in registered] == [[]]  # the alias challenger stays at the model of the tree
 
 
 @pytest.mark.parametrize(

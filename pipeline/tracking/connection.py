@@ -12,6 +12,7 @@ from pathlib import Path
 import mlflow
 import requests
 from filelock import FileLock, Timeout
+from mlflow.entities import Experiment, LifecycleStage
 from mlflow.exceptions import MlflowException
 
 from pipeline.core import console, files, signals
@@ -20,7 +21,7 @@ from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 from pipeline.core.urls import redacted, redacted_text
 from pipeline.tracking import relocation, sqlite_store
-from pipeline.tracking.errors import BusyStoreError, CredentialsError, TrackingError
+from pipeline.tracking.errors import BusyStoreError, CredentialsError, DeletedExperimentError, TrackingError
 
 _SAMPLING_SECONDS = 1  # so that even a training of two seconds has system metrics
 _CONNECT_SECONDS, _ANSWER_SECONDS = 4, 30  # timeouts of the first request to a server
@@ -96,10 +97,21 @@ def connect(params: Params, paths: Paths) -> str:
             if mlflow.get_experiment_by_name(name) is None:
                 # An explicit location, because MLflow's default depends on the current folder.
                 mlflow.create_experiment(name, artifact_location=(paths.store / "artifacts").as_uri())
-        experiment = mlflow.set_experiment(name)
+        experiment = _activate(name, paths)
     kind = ("mlflow.experimentKind", "custom_model_development")  # the UI's view for training runs
     retry_on_conflict(lambda: mlflow.set_experiment_tag(*kind))
     return str(experiment.experiment_id)
+
+
+def _activate(name: str, paths: Paths) -> Experiment:
+    """Make the experiment active, and create it if it does not exist."""
+    try:
+        return mlflow.set_experiment(name)
+    except MlflowException as error:
+        found = mlflow.get_experiment_by_name(name)
+        if found is None or found.lifecycle_stage != LifecycleStage.DELETED:
+            raise
+        raise DeletedExperimentError(name, redacted(paths.tracking_uri), found.experiment_id) from error
 
 
 def retry_on_conflict(write: Callable[[], None]) -> None:

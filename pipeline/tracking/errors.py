@@ -25,6 +25,17 @@ class CredentialsError(PipelineError):
         )
 
 
+class DeletedExperimentError(PipelineError):
+    """Somebody deleted the experiment, and with it its runs."""
+
+    def __init__(self, name: str, uri: str, number: str) -> None:
+        super().__init__(
+            f"MLflow store {uri}: expected an experiment {name}, found that it was deleted, with its runs.\n"
+            "Nothing was written. Restore it, or give another name in tracking.experiment of params.yaml:\n"
+            f"MLFLOW_TRACKING_URI={uri} mlflow experiments restore --experiment-id {number}"
+        )
+
+
 class MissingStoreError(PipelineError):
     """There is no local SQLite store."""
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -91,7 +92,10 @@ def log_results(paths: Paths) -> None:
         "fit": {"seconds": files.read_json(paths.run)["fit_seconds"]},
     }
     numbers = {name: value for name, value in flatten(metrics, separator="/").items() if not isinstance(value, str)}
-    mlflow.log_metrics({_metric_name(name): value for name, value in numbers.items()})
+    client, run = mlflow.MlflowClient(), mlflow.active_run().info
+    now = int(time.time() * 1000)
+    # Not mlflow.log_metrics: it also logs to the models of the run, which fails if `mlflow gc` removed one.
+    client.log_batch(run.run_id, [Metric(_metric_name(name), value, now, 0) for name, value in numbers.items()])
     expectations = files.read_json(paths.report)["expectations"]
     mlflow.set_tags({ONNX_SHA256: files.sha256(paths.onnx), "validation": f"{expectations['met']} expectations met"})
     for file in (paths.params, paths.summary, paths.history, paths.metrics, paths.per_class, paths.model_card, paths.contract):

@@ -388,5 +388,5 @@ def test_promote_stops_a_model_of_poisoned_data(
     build(repository)
     rules = promoted(repository)
 
-    lost = registry.champion(repository.params.tracking.model).number != 1
+    lost = registry.named(repository.params.tracking.model, registry.CHAMPION).number != 1
     chaos.count(KIND, f"{poison.name}: stopped by promote", 1, int(poison.rule in rules and not lost), int(lost))

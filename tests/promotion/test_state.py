@@ -12,16 +12,11 @@ from pipeline.promotion import assessment, champions, retraining
 from pipeline.promotion.errors import ChampionChangedError, NoChampionError
 from pipeline.tracking import registry
 from pipeline.tracking.connection import connected
-from pipeline.tracking.errors import NoVersionError, UnregisteredTreeError
-from tests.champions import LOSSES, NAME, aliases, kept, lose, restore, served, variant
+from pipeline.tracking.errors import DeletedExperimentError, NoVersionError, UnregisteredTreeError
+from tests.champions import NAME, aliases, another, kept, lose, restore, served, variant
 from tests.conftest import Repository
 from tests.imports import ROOT
 from tests.test_promote import challenge, champion, command, worse
-
-
-def another(kernel: Any) -> Any:
-    """A model that is as good as the champion."""
-    return kernel * (1 - 1e-3)
 
 
 @pytest.fixture
@@ -113,7 +108,7 @@ def in_tree(repository: Repository) -> bool:
     return retraining.is_champion(repository.params, repository.paths)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", ["alias", "version", "files", "purged model", "purged run", "model"])
 def test_what_the_champion_lost_is_named_and_brought_back_from_the_tree(
     loss: str, repository: Repository, client: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -131,7 +126,19 @@ def test_what_the_champion_lost_is_named_and_brought_back_from_the_tree(
     assert command(repository, verify=True) == 0
 
 
-@pytest.mark.parametrize("loss", ["files", "altered", "version"])
+def test_a_deleted_experiment_is_named_with_the_command_that_restores_it(repository: Repository, client: Any) -> None:
+    lose("experiment", repository, client)
+
+    with pytest.raises(DeletedExperimentError, match="expected an experiment mnist, found that it was deleted") as raised:
+        command(repository)
+
+    _, _, restore_it = str(raised.value).splitlines()
+    done = subprocess.run(["bash", "-c", restore_it], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert command(repository, verify=True) == 0
+
+
+@pytest.mark.parametrize("loss", ["altered", "version"])
 def test_a_champion_that_cannot_be_restored_is_named(
     loss: str, repository: Repository, client: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -146,7 +153,7 @@ def test_a_champion_that_cannot_be_restored_is_named(
     assert served(repository) == files.sha256(repository.paths.onnx)
 
 
-@pytest.mark.parametrize("loss", ["alias", "run", "purged run"])
+@pytest.mark.parametrize("loss", ["alias", "run"])
 def test_another_model_is_compared_with_a_champion_that_can_be_served(loss: str, repository: Repository, client: Any) -> None:
     lose(loss, repository, client)
     challenge(repository, worse)
