@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from tests.champions import champions_root
 from tests.chaos import ledger
 from tests.chaos.ledger import Entry
+
+__all__ = ["champions_root"]
 
 LONG = os.environ.get("CHAOS", "0") not in ("", "0")
 
