@@ -106,9 +106,8 @@ verify: $(READY)  ## Check that alias, record, run, file and git tag of the cham
 	@python -m pipeline.promote --verify
 
 .PHONY: remote
-remote: .git $(READY) $(VENV)/.remote  ## Set the DVC remote of this checkout (URL=...: a folder, ssh:// or s3://)
-	@if [ -n "$${URL:-}" ]; then python -m dvc remote add --local --force --default store "$$URL"; \
-		else echo "remote    none: URL is empty, so outputs stay in this checkout"; fi
+remote: .git $(READY) $(VENV)/.remote  ## Record in .dvc/config where the outputs are kept (URL=...: a folder, ssh:// or s3://)
+	@python -m pipeline.remote "$${URL:-}"
 
 .PHONY: check
 check: .git $(READY)  ## Hash the DVC cache and the outputs again, and remove damaged files

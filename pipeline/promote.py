@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from pipeline.core import console
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
+from pipeline.promotion.publishing import Publisher
 from pipeline.promotion.rules import REFUSED_EXIT_CODE
 
 if TYPE_CHECKING:
@@ -27,13 +28,16 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
         return print_history(params, paths)
     if options.require:
         params = params.model_copy(update={"promote": params.promote.model_copy(update={"require": options.require})})
+    publisher = Publisher(paths, params.tracking.model)
+    if options.tag:
+        publisher.prepare()
     assessment = decide(options.first, params, paths)
     print_decision(assessment)
     if assessment.refused:
         without_champion = assessment.decision is not None and assessment.decision.champion is None
         return REFUSED_EXIT_CODE if options.check or without_champion else 0
     if options.tag:
-        tag_champion(params, paths)
+        tag_champion(publisher, params, paths)
     return 0
 
 
@@ -64,13 +68,16 @@ def print_decision(assessment: "Assessment") -> None:
     console.echo("promote" if decision.promote else "refuse", decision.sentence)
 
 
-def tag_champion(params: Params, paths: Paths) -> None:
+def tag_champion(publisher: Publisher, params: Params, paths: Paths) -> None:
+    """Tag the champion in git, and say how to publish the tags."""
     from pipeline.promotion import champion_tag
     from pipeline.tracking.connection import store_errors
 
     with store_errors(paths):
-        git_version = champion_tag.tag_champion(params, paths)
-    console.echo("tag", f"{params.tracking.model}@{git_version} is champion in git")
+        tagged = champion_tag.tag_champion(params, paths)
+    console.echo("tag", f"{params.tracking.model}@{tagged.version} is champion in git")
+    if command := publisher.todo():
+        console.echo("tag", f"not at the remote yet: `{command}`")
 
 
 def print_problems(params: Params, paths: Paths) -> int:

@@ -15,24 +15,27 @@ from pipeline.core import console, files
 from pipeline.core.errors import PipelineError
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
-from pipeline.promotion import dvc_state, retrain_report, retraining
+from pipeline.promotion import dvc_remote, dvc_state, retrain_report, retraining
 from pipeline.promotion.errors import RepositoryError, RetrainError
-from pipeline.promotion.repository import Repository
+from pipeline.promotion.publishing import Publisher
 from pipeline.promotion.retrain_report import Outcome
 
 
 def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     if options.stale:
         return print_age(params, paths)
-    repository = Repository(paths.root.absolute())
-    if repository.branch() is None:
-        raise RetrainError("a git checkout on a branch", "none", "Clone the repository, or `git switch` to a branch.")
+    publisher = Publisher(paths, params.tracking.model)
+    try:
+        publisher.repository.branch()
+    except RepositoryError as error:
+        todo = "Clone the repository, or `git switch` to a branch."
+        raise RetrainError("a git checkout on a branch", error.reason, todo) from error
     with retraining.exclusive(paths):
         outcome, problem = None, None
         paths.promotion.unlink(missing_ok=True)
         try:
-            outcome = cycle(options, repository, params, paths)
-        except (RetrainError, RepositoryError) as error:
+            outcome = cycle(options, publisher, params, paths)
+        except PipelineError as error:
             problem = error
         report(outcome, problem, params, paths)
     if problem:
@@ -40,26 +43,27 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     return 0
 
 
-def cycle(options: argparse.Namespace, repository: Repository, params: Params, paths: Paths) -> Outcome:
+def cycle(options: argparse.Namespace, publisher: Publisher, params: Params, paths: Paths) -> Outcome:
     """Run one retraining cycle. After a refusal, or if the data or a stage fails, the tree is as in the last commit.
 
     Raises:
         RetrainError: the checkout holds other changes, another DVC command is running in it, or a stage fails.
+        UpstreamError, DvcRemoteError: the cycle could not publish its result.
+        NotPublishedError: the remote does not answer with the champion after the push.
         RepositoryError: git or DVC fails.
     """
+    repository = publisher.repository
     dvc_state.repair(repository)
-    written = repository.published_files()
-    if options.seed is not None:
-        written.append(paths.params.name)
-    retraining.check_clean(repository, written)
-    if repository.has_dvc_remote():
-        repository.dvc("pull", "--quiet", "--run-cache", "--allow-missing")
+    written = [*repository.published_files(), *([paths.params.name] if options.seed is not None else [])]
+    retraining.check_clean(repository, [*written, dvc_remote.CONFIG])
+    retraining.prepare(publisher, written)
+    if dvc_remote.address(repository.root):
+        repository.dvc("pull", "--force", "--run-cache", "--allow-missing")  # outputs of a stage run by hand give way
     try:
         if options.seed is not None:
             retraining.set_seed(paths, options.seed)
         retraining.rebuild(repository)
-        published = not repository.changed(written) and retraining.is_published(repository, params, paths)
-        if published and retraining.is_champion(params, paths):
+        if retraining.is_done(publisher, written, params, paths):
             return Outcome.NOTHING_NEW
         outcome = retraining.decide(repository, options.first, options.require)
     except RetrainError:
@@ -71,9 +75,9 @@ def cycle(options: argparse.Namespace, repository: Repository, params: Params, p
         raise
     if outcome is Outcome.REFUSED:
         retraining.discard(repository, written, paths)
-    else:
-        retraining.publish(repository, written, params, paths)
-    return outcome
+        retraining.check_champion(params, paths)
+        return outcome
+    return retraining.publish(publisher, written, params, paths)
 
 
 def report(outcome: Outcome | None, problem: Exception | None, params: Params, paths: Paths) -> None:

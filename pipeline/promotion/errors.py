@@ -35,12 +35,36 @@ class GitTagError(PipelineError):
 
 
 class RepositoryError(PipelineError):
-    """A git or DVC command failed."""
+    """A git or DVC command failed. `reason` is what it said."""
 
-    def __init__(self, command: str, found: str) -> None:
+    def __init__(self, command: str, reason: str) -> None:
+        self.reason = reason
         super().__init__(
-            f"`{command}`: expected it to succeed, found: {found}.\n"
-            "The remote branch is unchanged. Fix this and rerun; completed steps are skipped."
+            f"`{command}`: expected it to succeed, found:{_sentence(reason)}\nFix this and rerun; completed steps are skipped."
+        )
+
+
+class UpstreamError(PipelineError):
+    """The checkout cannot publish to the branch that it tracks."""
+
+    def __init__(self, expected: str, found: str, todo: str) -> None:
+        super().__init__(f"git: expected {expected}, found{_sentence(found)}\nNothing was published. {todo}")
+
+
+class DvcRemoteError(PipelineError):
+    """Clones do not know where the outputs are."""
+
+    def __init__(self, expected: str, found: str, todo: str) -> None:
+        super().__init__(f"DVC remote: expected {expected}, found{_sentence(found)}\nNothing was published. {todo}")
+
+
+class NotPublishedError(PipelineError):
+    """The remote was asked after the push, and does not answer with the champion."""
+
+    def __init__(self, upstream: str, found: str) -> None:
+        super().__init__(
+            f"{upstream}: expected it to answer with this model, found:{_sentence(found)}\n"
+            "The champion is not published. Fix this and rerun; completed steps are skipped."
         )
 
 
@@ -60,4 +84,9 @@ class RetrainError(PipelineError):
     """A retraining cycle cannot start or continue."""
 
     def __init__(self, expected: str, found: str, todo: str) -> None:
-        super().__init__(f"retrain: expected {expected}, found {found}.\nNothing was published. {todo}")
+        super().__init__(f"retrain: expected {expected}, found{_sentence(found)}\nNothing was published. {todo}")
+
+
+def _sentence(found: str) -> str:
+    """A single line in the sentence, which it ends; or a block of quoted lines as it is."""
+    return found if found.startswith("\n") else f" {found}."

@@ -16,16 +16,23 @@ class Outcome(StrEnum):
 
     NOTHING_NEW = "nothing new"
     PROMOTED = "promoted"
+    LOCAL = "promoted, not pushed"
     REFUSED = "refused"
 
 
 MEANING = {
     Outcome.NOTHING_NEW: "nothing new: the champion is made from this data, code and parameters",
-    Outcome.PROMOTED: "the challenger is champion and is published",
+    Outcome.PROMOTED: "the challenger is champion, and the remote answers with it",
+    Outcome.LOCAL: "the challenger is champion, committed and tagged here; there is no remote to publish it to",
     Outcome.REFUSED: "the challenger was refused; the branch is unchanged",
 }
 
-_HEADINGS = {Outcome.PROMOTED: "✅ Promoted", Outcome.REFUSED: "⛔ Refused", Outcome.NOTHING_NEW: "💤 Nothing new"}
+_HEADINGS = {
+    Outcome.PROMOTED: "✅ Promoted",
+    Outcome.LOCAL: "✅ Promoted here; there is no remote",
+    Outcome.REFUSED: "⛔ Refused",
+    Outcome.NOTHING_NEW: "💤 Nothing new",
+}
 
 
 def message(decision: Decision, model: str) -> str:
@@ -48,8 +55,8 @@ def summary(outcome: Outcome | None, problem: str | None, decision: Decision | N
         lines += ["```", problem, "```", ""]
     if decision:
         lines += [decision["sentence"], "", *_table(decision), ""]
-    previous = f"{last.at.isoformat()}, {last.outcome}" if last else "none recorded"
-    lines += [f"MLflow run: {link}", "", f"Previous retraining cycle: {previous}"]
+    before = f"Previous retraining cycle: {last.at.isoformat()}, {last.outcome}" if last else "This is the first retraining."
+    lines += [f"MLflow run: {link}", "", before]
     return "\n".join(lines) + "\n"
 
 

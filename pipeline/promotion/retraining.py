@@ -8,11 +8,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pipeline.core import files
+from pipeline.core import console, files
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
-from pipeline.promotion import dvc_state, git_tags, retrain_report
+from pipeline.promotion import dvc_remote, dvc_state, retrain_report
 from pipeline.promotion.errors import RetrainError
+from pipeline.promotion.publishing import Publisher
 from pipeline.promotion.repository import Repository
 from pipeline.promotion.retrain_report import Outcome
 from pipeline.promotion.rules import REFUSED_EXIT_CODE
@@ -39,10 +40,26 @@ def check_clean(repository: Repository, written: list[str]) -> None:
         raise RetrainError("no other DVC command running in this checkout", running, "Wait until it ends.")
 
 
+def prepare(publisher: Publisher, written: list[str]) -> None:
+    """Get what is at the remote, refuse a branch that is behind it, and commit an address that `make remote` recorded.
+
+    Raises:
+        UpstreamError: the branch has no upstream, although there are remotes, or lacks commits of it.
+        DvcRemoteError: no clone could find the outputs.
+    """
+    for tag in publisher.prepare():
+        console.echo("tag", f"{tag} names the commit of its model again, after a rebase")
+    if publisher.upstream:
+        publisher.upstream.check_current(publisher.refs, written)
+    if changed := publisher.repository.changed([dvc_remote.CONFIG]):
+        publisher.repository.commit(changed, "Record the address of the DVC remote\n\n[skip ci]")
+
+
 def set_seed(paths: Paths, seed: int) -> None:
-    """Set train.seed in params.yaml, and keep every other character of the file."""
-    text = paths.params.read_text(encoding="utf-8")
-    changed, count = re.subn(r"(?m)(^train:[^\n]*\n(?:[ #][^\n]*\n|\n)*?  seed: *)\d+", rf"\g<1>{seed}", text, count=1)
+    """Set train.seed in params.yaml, and keep every other byte of the file, such as its line ends."""
+    text = paths.params.read_bytes().decode("utf-8")
+    pattern = r"(?m)(^train:[^\n]*\n(?:[ #][^\n]*\n|\r?\n)*?  seed: *)\d+"
+    changed, count = re.subn(pattern, rf"\g<1>{seed}", text, count=1)
     if count != 1:
         raise RetrainError("train.seed in params.yaml, on a line of its own", "none", "Add that line, or run without --seed.")
     files.write_text(paths.params, changed)
@@ -53,18 +70,19 @@ def rebuild(repository: Repository) -> None:
 
     With a DVC remote, stages that ran on the same inputs elsewhere, such as in an interrupted cycle, are restored from it.
     """
-    pull = ["--pull"] if repository.has_dvc_remote() else []
+    pull = ["--pull"] if dvc_remote.address(repository.root) else []
     for command in (["repro", "--force", "--single-item", "fetch"], ["repro", *pull]):
-        if repository.run_module("dvc", *command) != 0:
-            raise RetrainError("every stage to succeed", "one that failed, see above", "Fix the data or the code.")
+        code, reason = repository.run_module("dvc", *command)
+        if code != 0:
+            raise RetrainError("every stage to succeed", reason, "Fix the data or the code.")
 
 
 def decide(repository: Repository, first: bool, require: str | None) -> Outcome:
     """Promote or refuse the challenger."""
     options = [*(["--first"] if first else []), *(["--require", require] if require else [])]
-    code = repository.run_module("pipeline.promote", "--check", *options)
+    code, reason = repository.run_module("pipeline.promote", "--check", *options)
     if code not in (0, REFUSED_EXIT_CODE):
-        raise RetrainError("a decision on the challenger", "none, see above", "Fix this and rerun.")
+        raise RetrainError("a decision on the challenger", reason, "Fix this and rerun.")
     return Outcome.REFUSED if code == REFUSED_EXIT_CODE else Outcome.PROMOTED
 
 
@@ -77,32 +95,46 @@ def discard(repository: Repository, written: list[str], paths: Paths) -> None:
     repository.restore(written)
 
 
-def is_champion(params: Params, paths: Paths) -> bool:
-    """Whether the store has the model of this tree as champion, with its files and its run."""
+def check_champion(params: Params, paths: Paths) -> None:
+    """Check after a refusal that everything still names one champion.
+
+    Raises:
+        RetrainError: something is missing, or disagrees.
+    """
     from pipeline.promotion import state  # imports MLflow, which takes seconds
     from pipeline.tracking.connection import connected
 
     with connected(params, paths):
-        return state.gather(params, paths).in_tree
+        problems = state.problems(state.with_git(state.gather(params, paths), paths))
+    if problems:
+        found, todo = problems[0]
+        raise RetrainError("store, git tags and remote to have one champion after the refusal", found, f"{todo}.")
 
 
-def is_published(repository: Repository, params: Params, paths: Paths) -> bool:
-    """Whether the exported model is the champion by git tag, and the remote branch holds its commit."""
-    tagged = git_tags.champion(paths.root, params.tracking.model)
-    md5 = tagged and git_tags.locked_md5(paths.root, tagged.commit, paths.onnx)
-    return md5 is not None and md5 == files.md5(paths.onnx) and not repository.ahead()
-
-
-def publish(repository: Repository, written: list[str], params: Params, paths: Paths) -> None:
+def publish(publisher: Publisher, written: list[str], params: Params, paths: Paths) -> Outcome:
     """Commit the files of the cycle, tag the commit as the champion, and push outputs, branch and tags."""
-    if changed := repository.changed(written):
+    from pipeline.promotion import champion_tag  # imports MLflow, which takes seconds
+    from pipeline.tracking.connection import connected
+
+    if changed := publisher.repository.changed(written):
         message = retrain_report.message(files.read_json(paths.promotion), params.tracking.model)
-        repository.git("add", "--", *changed)
-        repository.git("commit", "--quiet", "--message", message)
-    if repository.run_module("pipeline.promote", "--tag") != 0:
-        todo = "Fix this and rerun; the next retraining cycle completes this one."
-        raise RetrainError("a git tag for the champion", "an error, see above", todo)
-    repository.push()
+        publisher.repository.commit(changed, message)
+    with connected(params, paths):
+        tagged = champion_tag.tag_champion(params, paths)
+    console.echo("tag", f"{params.tracking.model}@{tagged.version} is champion in git")
+    publisher.publish(tagged.md5)
+    return Outcome.PROMOTED if publisher.upstream else Outcome.LOCAL
+
+
+def is_done(publisher: Publisher, written: list[str], params: Params, paths: Paths) -> bool:
+    """Whether nothing changed, and the exported model is the champion of the registry, of the git tags and at the remote."""
+    from pipeline.promotion import state  # imports MLflow, which takes seconds
+    from pipeline.tracking.connection import connected
+
+    if publisher.repository.changed(written) or not publisher.is_published(files.md5(paths.onnx)):
+        return False
+    with connected(params, paths):
+        return state.gather(params, paths).in_tree
 
 
 def record(outcome: Outcome | None, params: Params) -> Any:

@@ -6,6 +6,7 @@ from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 from pipeline.promotion import champions, git_tags
 from pipeline.promotion.champions import Move
+from pipeline.promotion.publishing import Publisher
 from pipeline.tracking import registration, registry
 from pipeline.tracking.registry import Condition, Hashes, Version
 
@@ -16,6 +17,8 @@ class GitFacts(NamedTuple):
     tag: str | None  # the version that the newest champion tag names
     md5: str | None  # of its model, by dvc.lock of the tagged commit
     registered: str | None  # the git version that the registry has for the champion
+    upstream: str | None = None  # the branch at the remote that this branch tracks, such as origin/main
+    upstream_md5: str | None = None  # of the champion by the tags at that remote
 
 
 class Facts(NamedTuple):
@@ -63,11 +66,20 @@ def gather(params: Params, paths: Paths) -> Facts:
 
 
 def with_git(facts: Facts, paths: Paths) -> Facts:
-    """Also look at the git tags of this checkout."""
+    """Also look at the git tags of this checkout, and ask the remote for its own.
+
+    Raises:
+        RepositoryError: the remote does not answer.
+    """
+    publisher = Publisher(paths, facts.name)
+    publisher.look()
     tagged = git_tags.champion(paths.root, facts.name)
     md5 = tagged and git_tags.locked_md5(paths.root, tagged.commit, paths.onnx)
     registered = registry.tag_of_model(facts.champion.version, registry.GIT_TAG) if facts.champion else None
-    return facts._replace(git=GitFacts(tagged and tagged.version, md5, registered))
+    git = GitFacts(tagged and tagged.version, md5, registered)
+    if publisher.upstream:
+        git = git._replace(upstream=publisher.upstream.name, upstream_md5=publisher.champion_md5())
+    return facts._replace(git=git)
 
 
 def heir(facts: Facts) -> Version | None:
@@ -141,4 +153,13 @@ def _untagged(facts: Facts, champion: Condition) -> list[Problem]:
     if champion.md5 is not None and git.md5 != champion.md5:
         todo = "`make promote TAG=1` tags the registry's champion"
         return [Problem(f"git tag {git.tag} names another file than version {champion.version.number}, the champion", todo)]
-    return []
+    return _unpublished(git, champion)
+
+
+def _unpublished(git: GitFacts, champion: Condition) -> list[Problem]:
+    if git.upstream is None or git.upstream_md5 == champion.md5:
+        return []
+    another = f"another champion than version {champion.version.number}"
+    found = f"{git.upstream} has {'no champion' if git.upstream_md5 is None else another}"
+    todo = "`make promote TAG=1` says how to push this one, `make retrain` pushes that of the tree"
+    return [Problem(found, todo)]

@@ -22,7 +22,7 @@ import numpy as np
 import onnx
 import pytest
 
-from pipeline import evaluate, promote, register, ui
+from pipeline import evaluate, promote, register, remote, ui
 from pipeline.core import files
 from pipeline.core import params as parameters
 from pipeline.core.errors import PipelineError
@@ -168,6 +168,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, built: Repository, subset: di
     make_clone(site.root, subset, LOW | {"export.int8_agreement": 0.5})
     borrow_environment(site.root)
     git(folder, "init", "--quiet", "--bare", "origin.git")
+    remote.run(argparse.Namespace(url=str(folder / "store")), site.params, site.paths)
     for command in ("config user.name tester", "config user.email tester@localhost", "remote add origin ../origin.git"):
         git(site.root, *command.split())
     shutil.copytree(built.paths.root / "data", site.root / "data", dirs_exist_ok=True)
@@ -198,8 +199,9 @@ def _publish(site: Site) -> None:
     with redirect_stdout(io.StringIO()):
         register.run(site.params, site.paths)
     site.bash("dvc commit --force && git add --all && git commit --quiet --message Results")
+    site.bash("git push --quiet --set-upstream origin HEAD")
     site.promote(tag=True, first=True)
-    site.bash("git push --quiet --follow-tags --set-upstream origin HEAD")
+    site.bash("dvc push --quiet && git push --quiet --follow-tags origin HEAD")
 
 
 Fault = Callable[[Site], Iterator[str]]
@@ -406,9 +408,8 @@ def interrupted_cycle(site: Site) -> Iterator[str]:
 @fault("Credentials are leaked")
 def leaked_password(site: Site) -> Iterator[str]:
     config = site.root / ".dvc" / "config"
-    config.write_text(
-        f"{config.read_text()}['remote \"store\"']\n    url = ssh://ada@example.org/srv/dvc\n    password = secret\n"
-    )
+    leaked = "url = ssh://ada@example.org/srv/dvc\n    password = secret"
+    config.write_text(re.sub("url = .*", leaked, config.read_text()))
     git(site.root, "commit", "--quiet", "--all", "--message", "Remote")
     yield site.bash("git grep password -- .dvc/config")
     assert "password" not in site.bash("git show HEAD:.dvc/config")

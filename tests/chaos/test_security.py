@@ -32,6 +32,7 @@ from pipeline.data.datasets import Split
 from pipeline.data.errors import IdxError
 from pipeline.promotion.errors import RepositoryError
 from pipeline.promotion.repository import Repository as Publisher
+from pipeline.promotion.upstream import Upstream
 from pipeline.serving import image_files
 from pipeline.serving.access import TOKEN
 from pipeline.serving.errors import BrokenContractError
@@ -674,7 +675,8 @@ def test_credentials_are_neither_printed_nor_written_to_other_files(
     printed = "".join(each.stdout + each.stderr for each in done)
     assert (done[0].returncode, done[1].returncode == 0) == (0, False), printed
     publisher = Publisher(root)
-    for publish in (lambda: publisher.dvc("push"), lambda: publisher.git("push", "origin", "HEAD"), publisher.push):
+    branch = Upstream(publisher, "origin", "main").push_branch
+    for publish in (lambda: publisher.dvc("push"), lambda: publisher.git("push", "origin", "HEAD"), branch):
         with pytest.raises(RepositoryError) as failed:
             publish()
         printed += str(failed.value)
