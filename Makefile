@@ -145,9 +145,11 @@ clean:  ## Remove .venv and caches; keep data and runs
 
 # An archive that GitHub offers has no repository, and DVC works in one.
 .git:
-	@echo "error: expected a git repository, found none; a downloaded archive has none." >&2
-	@echo "Nothing was run. Run \`git init\` and rerun. To publish what you retrain, clone the repository instead." >&2
-	@exit 1
+	@git rev-parse --git-dir > /dev/null 2>&1 || { \
+		echo "error: expected a git repository, found none; a downloaded archive has none." >&2; \
+		echo "Nothing was run. Run \`git init\` and rerun. To publish what you retrain, clone the repository instead." >&2; \
+		exit 1; \
+	}  # the project may be a folder of a larger repository
 
 # The stamp file names the folder of the checkout. It is removed before set-up and created after it, so an interrupted set-up
 # starts again. It is also removed if the interpreter does not start, or if the checkout was moved: scripts contain its path.
