@@ -126,15 +126,19 @@ def publish(publisher: Publisher, written: list[str], params: Params, paths: Pat
     return Outcome.PROMOTED if publisher.upstream else Outcome.LOCAL
 
 
-def is_done(publisher: Publisher, written: list[str], params: Params, paths: Paths) -> bool:
-    """Whether nothing changed, and the exported model is the champion of the registry, of the git tags and at the remote."""
+def is_champion(params: Params, paths: Paths) -> bool:
+    """Whether the store has the model of this tree as champion, with its files and its run."""
     from pipeline.promotion import state  # imports MLflow, which takes seconds
     from pipeline.tracking.connection import connected
 
-    if publisher.repository.changed(written) or not publisher.is_published(files.md5(paths.onnx)):
-        return False
     with connected(params, paths):
         return state.gather(params, paths).in_tree
+
+
+def is_done(publisher: Publisher, written: list[str], params: Params, paths: Paths) -> bool:
+    """Whether nothing changed, and the exported model is the champion of the registry, of the git tags and at the remote."""
+    unchanged = not publisher.repository.changed(written)
+    return unchanged and publisher.is_published(files.md5(paths.onnx)) and is_champion(params, paths)
 
 
 def record(outcome: Outcome | None, params: Params) -> Any:
