@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from pipeline.adoption import bounds, issues, survey
@@ -17,13 +15,13 @@ from pipeline.adoption.bounds import Choice
 from pipeline.adoption.errors import AdoptError
 from pipeline.adoption.issues import Issue
 from pipeline.adoption.survey import Size, Survey
+from pipeline.core.fetch_params import FetchParams
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
-from pipeline.data import datasets, folders
+from pipeline.data import datasets, folders, idx
 from pipeline.data.datasets import Split
 from pipeline.data.idx import Hashed
 from pipeline.ingestion import layout_dataset, layouts, sources
-from pipeline.ingestion.conversion import Converted
 from pipeline.ingestion.errors import SourceRefusedError
 from pipeline.ingestion.layout_dataset import Rows
 from pipeline.ingestion.samples import ALL, Layout, LayoutError
@@ -116,45 +114,44 @@ def _found(asked: Request, layout: Layout, params: Params, scratch: Path) -> Fou
     seen = survey.look(layout)
     classes = survey.class_names(seen, layout)
     survey.check(seen, classes, _most_unreadable(params))
-    size, why = survey.image_size(seen, asked.size)
-    invert = seen.inverted and not sources.names_idx(asked.source, params.fetch)
-    chosen = [
-        *_fetch_choices(asked, classes, seen, params),
-        Choice("fetch.invert", invert, f"{seen.light_ground:.0%} of the images have a light ground"),
-        Choice("fetch.size", list(size) if size else "null", why),
-    ]
-    fetch = params.fetch.model_copy(
-        update={
-            "dataset": asked.name, "classes": tuple(classes), "sources": (asked.source,), "extra": (), "size": size,
-            "white": seen.white, "invert": invert, "test_share": asked.test_share, "max_unreadable": _most_unreadable(params),
-        }
-    )  # fmt: skip
     _check_labels_of_named_files(asked.source, classes, params)
-    radius = params.validate_.near_duplicate_distance
-    rows = layout_dataset.convert(layout, fetch, radius, scratch)
-    distance = bounds.near_duplicate_distance(_sample(rows["train"]))
-    if distance.value != radius and ALL in layout_dataset.divided(layout):
-        rows = layout_dataset.convert(layout, fetch, distance.value, scratch)
-    splits = {name: _split(*each) for name, each in rows.items()}
-    profiled = {name: _sample(each) for name, each in rows.items()}
+    chosen = _fetch_choices(asked, classes, seen, params)
+    values = {choice.key.rpartition(".")[2]: choice.value for choice in chosen if choice.key.startswith("fetch.")}
+    size = None if values["size"] == "null" else tuple(values["size"])
+    lists = {key: tuple(values[key]) for key in ("classes", "sources", "extra")}
+    fetch = params.fetch.model_copy(update={**values, **lists, "size": size})
+    rows, distance = _converted(layout, fetch, params.validate_.near_duplicate_distance, scratch)
+    hashes = layout_dataset.write(rows, scratch)
+    splits = {name: Split(*(idx.mapped(scratch / f"{name}_{kind}.npy") for kind in Split._fields)) for name in rows}
+    profiled = {name: Split(*(array[:: _step(len(array))] for array in split)) for name, split in splits.items()}
     tables = _tables(profiled, len(classes), distance.value)
     listed = issues.find(tables, classes, seen.unreadable)
-    hashes = layout_dataset.write(rows, scratch)
     counts = {name: len(each) for name, (_, each) in rows.items()}
     chosen += [*_pins(hashes), distance, *bounds.from_profile(tables, counts, len(classes), asked.accept)]
-    width = splits["train"].images.shape[2]
+    height, width = splits["train"].images.shape[1:]
     evaluate = params.evaluate.model_copy(update={"shift": max(1, round(params.evaluate.shift * width / 28))})
     chosen.append(Choice("evaluate.shift", evaluate.shift, f"in proportion to a width of {width}"))
     return Found(
-        description=_description(asked, layout, seen, classes, counts, splits["train"].images.shape[1:]),
+        description=_description(asked, layout, seen, classes, counts, (height, width)),
         train=splits["train"],
         params=params.model_copy(update={"fetch": fetch, "evaluate": evaluate}),
         choices=chosen,
         undecided=issues.to_decide(tables, seen.unreadable),
         splits=profiled,
         issues=listed,
-        names=_names(layout, {name: _sampled(each) for name, each in rows.items()}, listed),
+        names=_names(layout, rows, listed),
     )
+
+
+def _converted(layout: Layout, fetch: FetchParams, radius: float, scratch: Path) -> tuple[dict[str, Rows], Choice]:
+    """The images, divided with the radius of near-duplicates that suits them."""
+    rows = layout_dataset.convert(layout, fetch, radius, scratch)
+    data, train = rows["train"]
+    train = train[:: _step(len(train))]
+    distance = bounds.near_duplicate_distance(Split(data.images[train], data.labels[train]))
+    if distance.value != radius and ALL in layout_dataset.divided(layout):
+        rows = layout_dataset.convert(layout, fetch, distance.value, scratch)
+    return rows, distance
 
 
 def _most_unreadable(params: Params) -> float:
@@ -162,18 +159,8 @@ def _most_unreadable(params: Params) -> float:
     return max(params.fetch.max_unreadable, 0.01)
 
 
-def _split(data: Converted, rows: npt.NDArray[np.intp]) -> Split:
-    whole = len(rows) == len(data.labels)
-    return Split(data.images, data.labels) if whole else Split(data.images[rows], data.labels[rows])
-
-
-def _sampled(rows: Rows) -> Rows:
-    data, chosen = rows
-    return data, chosen[:: -(-len(chosen) // _PROFILED)]
-
-
-def _sample(rows: Rows) -> Split:
-    return _split(*_sampled(rows))
+def _step(count: int) -> int:
+    return -(-count // _PROFILED)
 
 
 def _names(layout: Layout, rows: Mapping[str, Rows], listed: Sequence[Issue]) -> dict[tuple[str, int], str]:
@@ -182,7 +169,10 @@ def _names(layout: Layout, rows: Mapping[str, Rows], listed: Sequence[Issue]) ->
     for each in listed:
         if each.row >= 0:
             data, chosen = rows[each.split]
-            wanted.setdefault(data.split, {})[int(data.ordinals[chosen[each.row]])] = (each.split, each.row)
+            wanted.setdefault(data.split, {})[int(data.ordinals[chosen[each.row * _step(len(chosen))]])] = (
+                each.split,
+                each.row,
+            )
     samples = layout_dataset.divided(layout) if wanted else {}
     return {
         at[ordinal]: sample.name
@@ -208,7 +198,11 @@ def _check_labels_of_named_files(source: str, classes: Sequence[str], params: Pa
 
 
 def _fetch_choices(asked: Request, classes: Sequence[str], seen: Survey, params: Params) -> list[Choice]:
+    size, why = survey.image_size(seen, asked.size)
+    invert = seen.inverted and not sources.names_idx(asked.source, params.fetch)
     return [
+        Choice("fetch.invert", invert, f"{seen.light_ground:.0%} of the images have a light ground"),
+        Choice("fetch.size", list(size) if size else "null", why),
         Choice("fetch.dataset", asked.name, ""),
         Choice("fetch.licence", _LICENCE, ""),
         Choice("fetch.classes", list(classes), "as the data spell them"),

@@ -22,6 +22,7 @@ from pipeline.data.datasets import Pixels, Split
 _STEPS, _EPOCHS = 3700, (8, 200)  # of training: as many steps as the shipped parameters take on MNIST
 _BATCHES_PER_EPOCH, _BATCH = 120, (16, 384)
 _TRIAL_STEPS, _TRIAL_IMAGES = 800, 20_000
+_MOST_FITTED, _MOST_MEASURED = 100_000, 20_000  # images that the first model sees, so that it takes a minute at most
 _DEADLINE = 45  # seconds after which no further trial starts
 _RATE = 0.008  # for the largest batch; in proportion to the square root of the batch size
 _FACTORS = (0.4, 1, 2)  # the augmentation is chosen with the middle one
@@ -76,7 +77,7 @@ def strength(name: str, size: Sequence[int], params: AugmentationParams) -> Augm
 def search(data: Split, params: Params) -> tuple[TrainParams, list[Trial]]:
     """The training parameters whose short runs have the lowest validation loss, and all runs."""
     train = plan(params.train, len(data.labels))
-    parts = datasets.hold_out([len(data.labels)], train.validation_split)
+    parts = _parts(data, train)
     size, started, trials = data.images.shape[1:], time.monotonic(), list[Trial]()
 
     def best() -> Trial:
@@ -98,6 +99,12 @@ def search(data: Split, params: Params) -> tuple[TrainParams, list[Trial]]:
     found = best()
     update = {"augmentation": strength(found.augmentation, size, train.augmentation), "learning_rate": found.rate}
     return train.model_copy(update=update), trials
+
+
+def _parts(data: Split, train: TrainParams) -> tuple[Rows, Rows]:
+    """The rows to fit on and to measure on, evenly spaced if there are very many."""
+    fitted, held_out = datasets.hold_out([len(data.labels)], train.validation_split)
+    return fitted[:: -(-len(fitted) // _MOST_FITTED)], held_out[:: -(-len(held_out) // _MOST_MEASURED)]
 
 
 def _short_run(data: Split, parts: tuple[Rows, Rows], train: TrainParams, params: Params) -> tuple[float, float]:
@@ -126,7 +133,7 @@ def first_model(data: Split, train: TrainParams, evaluate: EvaluateParams, param
     """Train with `train`, and measure on the validation images what promotion bounds."""
     from pipeline.evaluation import metrics, perturbations
 
-    parts = datasets.hold_out([len(data.labels)], train.validation_split)
+    parts = _parts(data, train)
     model, _ = _fit(data, parts, train, params)
     images, labels = data.images[parts[1]], data.labels[parts[1]]
 
