@@ -17,6 +17,7 @@ from pipeline.data.datasets import Split
 _RISK = 1e-5  # of one bound
 _ROWS = (0.8, 1.25)
 _REACH = 0.25  # of the observed range of a property of each image, beyond its ends
+_LEAST = 0.02  # of the possible range
 _DEEP = 10  # the margin is also twice the distance from the extreme to the tenth most extreme image
 _MEAN = 0.1  # of the mean intensity: another day's light, beyond the sampling error
 _RADII = (0.025, 0.02, 0.015, 0.01, 0.005, 0.0025, 0.001)
@@ -84,7 +85,7 @@ def each_image(values: Sequence[float] | Numbers, low: float, high: float) -> tu
     if first == last:
         return [whole(first), whole(last)], "in all images today"
     depth = min(_DEEP, len(ordered) - 1)
-    reach = _REACH * (last - first)
+    reach = max(_REACH * (last - first), _LEAST * (high - low))
     below = max(reach, 2 * (float(ordered[depth]) - first)) if first > low else 0.0
     above = max(reach, 2 * (last - float(ordered[-1 - depth]))) if last < high else 0.0
     # What is above 0 in every image stays above 0: for ink, that refuses blank images.

@@ -5,7 +5,6 @@ Everything is a function of the data, so that the same data give the same choice
 """
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -23,7 +22,7 @@ _STEPS, _EPOCHS = 3700, (8, 200)  # of training: as many steps as the shipped pa
 _BATCHES_PER_EPOCH, _BATCH = 120, (16, 384)
 _TRIAL_STEPS, _TRIAL_IMAGES = 800, 20_000
 _MOST_FITTED, _MOST_MEASURED = 100_000, 20_000  # images that the first model sees, so that it takes a minute at most
-_DEADLINE = 45  # seconds after which no further trial starts
+_TRIAL_PIXELS = 3 * 800 * 384 * 28**2  # that a trial reads at most, of large images in fewer steps: a minute in all
 _RATE = 0.008  # for the largest batch; in proportion to the square root of the batch size
 _FACTORS = (0.4, 1, 2)  # the augmentation is chosen with the middle one
 _WIDTH = 28  # of the images that the strengths below were chosen for
@@ -78,18 +77,15 @@ def search(data: Split, params: Params) -> tuple[TrainParams, list[Trial]]:
     """The training parameters whose short runs have the lowest validation loss, and all runs."""
     train = plan(params.train, len(data.labels))
     parts = _parts(data, train)
-    size, started, trials = data.images.shape[1:], time.monotonic(), list[Trial]()
+    size, trials = data.images.shape[1:], list[Trial]()
 
     def best() -> Trial:
         return min(trials, key=lambda trial: trial.loss)
 
     def tried(augmentation: str, rate: float) -> None:
-        if time.monotonic() - started < _DEADLINE or not trials:
-            chosen = train.model_copy(
-                update={"augmentation": strength(augmentation, size, train.augmentation), "learning_rate": rate}
-            )
-            loss, accuracy = _short_run(data, parts, chosen, params)
-            trials.append(Trial(augmentation, rate, loss, accuracy))
+        update = {"augmentation": strength(augmentation, size, train.augmentation), "learning_rate": rate}
+        loss, accuracy = _short_run(data, parts, train.model_copy(update=update), params)
+        trials.append(Trial(augmentation, rate, loss, accuracy))
 
     rates = [float(f"{_RATE * factor * math.sqrt(train.batch_size / _BATCH[1]):.2g}") for factor in _FACTORS]
     for name in STRENGTHS:
@@ -109,7 +105,8 @@ def _parts(data: Split, train: TrainParams) -> tuple[Rows, Rows]:
 
 def _short_run(data: Split, parts: tuple[Rows, Rows], train: TrainParams, params: Params) -> tuple[float, float]:
     fitted = parts[0][:: -(-len(parts[0]) // _TRIAL_IMAGES)]
-    epochs = max(1, round(_TRIAL_STEPS / max(1, len(fitted) // train.batch_size)))
+    steps = min(_TRIAL_STEPS, max(_TRIAL_STEPS // 8, _TRIAL_PIXELS // (train.batch_size * data.images[0].size)))
+    epochs = max(1, round(steps / max(1, len(fitted) // train.batch_size)))
     epochs = min(epochs, train.epochs)
     short = train.model_copy(update={"epochs": epochs, "warmup_epochs": min(train.warmup_epochs, epochs / 4)})
     try:
@@ -189,6 +186,7 @@ def promotion(measured: Measured) -> list[Choice]:
             math.ceil((2 * found["calibration_error"] + 1 / math.sqrt(measured.images)) * 100) / 100,
             f"{found['calibration_error']:.4g} of the first model, doubled, plus sampling error",
         ),
+        Choice("export.int8", "optional", ""),
         Choice("export.int8_agreement", _AGREEMENT, "as promote.minimum.int8_agreement"),
         Choice("promote.minimum.int8_agreement", _AGREEMENT, "one prediction in fifty may differ, on few images, too"),
         Choice("promote.maximum.bytes", measured.parameters * 8 + 100_000, "twice the size of the weights"),
