@@ -5,6 +5,8 @@ from pathlib import Path
 
 from pipeline.core import files
 
+TRACKING_URI = "MLFLOW_TRACKING_URI"
+
 # These hold run identifiers and timings. Every other output is deterministic: the same inputs give the same bytes.
 TIME_DEPENDENT = ("data/model/run.json", "data/evaluation/latency.json", "data/registration.json")
 
@@ -80,8 +82,15 @@ class Paths:
 
     @property
     def tracking_uri(self) -> str:
-        """The address of the MLflow store: MLFLOW_TRACKING_URI, or the SQLite file in mlruns/."""
-        return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.database}"
+        """The address of the MLflow store: MLFLOW_TRACKING_URI, or the SQLite file in mlruns/.
+
+        A relative path is relative to the repository, also in a copy that an experiment works in.
+        """
+        address = os.environ.get(TRACKING_URI) or f"sqlite:///{self.database}"
+        scheme, _, path = address.partition(":///")
+        if scheme != "sqlite" or not path or path.startswith(("/", ":memory:", "file:")):
+            return address
+        return f"sqlite:///{self.store.parent / path}"
 
     def refusal(self) -> str | None:
         """Why nothing can run in this folder: its path has what some library does not take. None if everything can."""

@@ -7,8 +7,10 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import ray
+from ray._private import services
 from ray.util import get_node_ip_address
 
 from pipeline.core.errors import first_line
@@ -42,12 +44,21 @@ def connected() -> Iterator[int]:
             raise ClusterError(address, first_line(error)) from error
     else:
         _require_localhost_and_token()
+        services.start_api_server = _no_api_server
         # "local": without it Ray would join a cluster that someone else started on this machine.
         ray.init("local", include_dashboard=False, object_store_memory=_STORE_BYTES, **quiet)
     try:
         yield sum(node["Alive"] for node in ray.nodes())
     finally:
         ray.shutdown()
+
+
+def _no_api_server(*_: Any, **__: Any) -> tuple[None, None]:
+    """Replaces the function of Ray that starts its dashboard's server, which without a dashboard only serves usage statistics.
+
+    Even if these are disabled, it asks the metadata services of Azure, Google Cloud and AWS where it runs.
+    """
+    return None, None
 
 
 def _require_localhost_and_token() -> None:

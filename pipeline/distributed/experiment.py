@@ -20,6 +20,7 @@ def queue(trial: str, config: Mapping[str, Any]) -> str:
     command = [sys.executable, "-m", "dvc", "exp", "run", "--queue", "--name", name, *changes]
     process = subprocess.run(command, capture_output=True, text=True)
     if process.returncode:
-        found = (process.stderr.strip() or process.stdout.strip() or "nothing").splitlines()[-1]
-        raise QueueError(found, f"dvc {shlex.join(command[3:])}")
+        lines = (process.stderr.strip() or process.stdout.strip() or "nothing").splitlines()
+        found = next((line for line in lines if line.startswith("ERROR: ")), lines[-1])  # DVC's last line offers help
+        raise QueueError(found.removeprefix("ERROR: "), f"dvc {shlex.join(command[3:])}")
     return name

@@ -16,12 +16,22 @@ from mlflow.entities import Experiment, LifecycleStage
 from mlflow.exceptions import MlflowException
 
 from pipeline.core import console, files, signals
-from pipeline.core.errors import first_line
+from pipeline.core.errors import PipelineError, first_line
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 from pipeline.core.urls import redacted, redacted_text
-from pipeline.tracking import relocation, sqlite_store
-from pipeline.tracking.errors import BusyStoreError, CredentialsError, DeletedExperimentError, TrackingError
+from pipeline.tracking import address, relocation, sqlite_store
+from pipeline.tracking.errors import (
+    BusyStoreError,
+    CredentialsError,
+    DeletedExperimentError,
+    ForeignArtifactsError,
+    MissingModelError,
+    NoVersionError,
+    PermissionRefusedError,
+    RefusedByStoreError,
+    TrackingError,
+)
 
 _SAMPLING_SECONDS = 1  # so that even a training of two seconds has system metrics
 _CONNECT_SECONDS, _ANSWER_SECONDS = 4, 30  # timeouts of the first request to a server
@@ -34,10 +44,14 @@ def store_errors(paths: Paths) -> Iterator[None]:
     """Check that the store answers, turn MLflow's errors into readable ones, and suppress what MLflow prints.
 
     Raises:
+        AddressError: MLFLOW_TRACKING_URI names no store.
         BusyStoreError, UnreadableStoreError: a SQLite store is locked or damaged.
-        CredentialsError: a server refuses the credentials.
-        TrackingError: any other error of MLflow.
+        CredentialsError, PermissionRefusedError: a server refuses the user.
+        MissingModelError, NoVersionError: the store has no such model, or no version with the alias.
+        RefusedByStoreError: the store refuses a request for another reason.
+        TrackingError: the store does not answer, or any other error of MLflow.
     """
+    address.check(paths)
     if paths.tracking_uri.startswith("http"):
         _reach(paths.tracking_uri)
     try:
@@ -49,9 +63,7 @@ def store_errors(paths: Paths) -> Iterator[None]:
                 sqlite_store.raise_for(cause, database)
         if not isinstance(error, MlflowException):
             raise
-        if error.get_http_status_code() == HTTPStatus.UNAUTHORIZED:
-            raise CredentialsError(redacted(paths.tracking_uri)) from error
-        raise TrackingError(redacted(paths.tracking_uri), reason(error)) from error
+        raise _by_cause(error, redacted(paths.tracking_uri)) from error
 
 
 @contextmanager
@@ -59,6 +71,24 @@ def connected(params: Params, paths: Paths) -> Iterator[str]:
     """Connect to the store, turn its errors into readable ones, and yield the experiment's identifier."""
     with store_errors(paths):
         yield connect(params, paths)
+
+
+def _by_cause(error: MlflowException, uri: str) -> PipelineError:
+    status, found = error.get_http_status_code(), reason(error)
+    if status == HTTPStatus.UNAUTHORIZED:
+        return CredentialsError(uri)
+    if status == HTTPStatus.FORBIDDEN:
+        return PermissionRefusedError(uri, found)
+    if model := re.search(r"Registered Model with name=(.+?) not found", found):
+        return MissingModelError(model[1], uri)
+    if alias := re.search(r"Registered model alias (.+?) not found", found):
+        return NoVersionError(
+            f"MLflow store {uri}", alias[1], "`make promote` decides on the challenger, `make repro` registers one."
+        )
+    refused = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
+    if refused and "API request to " not in found:  # not an answer of a server that is no MLflow, or of a proxy
+        return RefusedByStoreError(uri, found)
+    return TrackingError(uri, found)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -81,6 +111,8 @@ def connect(params: Params, paths: Paths) -> str:
 
     Raises:
         OlderStoreError, NewerStoreError, UnreadableStoreError, BusyStoreError: a SQLite store cannot be used.
+        DeletedExperimentError: the experiment was deleted, and its name is still taken.
+        ForeignArtifactsError: the artifacts of a SQLite store are in another checkout.
     """
     mlflow.set_tracking_uri(paths.tracking_uri)
     mlflow.set_registry_uri(paths.tracking_uri)
@@ -94,9 +126,12 @@ def connect(params: Params, paths: Paths) -> str:
             if not database.exists():
                 _create(database)
             relocation.follow(paths)
-            if mlflow.get_experiment_by_name(name) is None:
-                # An explicit location, because MLflow's default depends on the current folder.
-                mlflow.create_experiment(name, artifact_location=(paths.store / "artifacts").as_uri())
+            found = mlflow.get_experiment_by_name(name)
+            if found:
+                _check_location(found, database, paths)
+            else:
+                # Beside the database, so that checkouts that share it do not depend on each other's folders.
+                mlflow.create_experiment(name, artifact_location=(database.parent / "artifacts").as_uri())
         experiment = _activate(name, paths)
     kind = ("mlflow.experimentKind", "custom_model_development")  # the UI's view for training runs
     retry_on_conflict(lambda: mlflow.set_experiment_tag(*kind))
@@ -112,6 +147,14 @@ def _activate(name: str, paths: Paths) -> Experiment:
         if found is None or found.lifecycle_stage != LifecycleStage.DELETED:
             raise
         raise DeletedExperimentError(name, redacted(paths.tracking_uri), found.experiment_id) from error
+
+
+def _check_location(experiment: Experiment, database: Path, paths: Paths) -> None:
+    """Raise ForeignArtifactsError if the artifacts are in the `mlruns` of another checkout."""
+    location = relocation.local_path(experiment.artifact_location)
+    own = location.parent in (database.parent, paths.store)
+    if not own and location.parts[-2:] == (paths.store.name, "artifacts"):
+        raise ForeignArtifactsError(redacted(paths.tracking_uri), experiment.name, str(location))
 
 
 def retry_on_conflict(write: Callable[[], None]) -> None:
@@ -150,11 +193,12 @@ def _locked(paths: Paths) -> Iterator[Path | None]:
     if database is None:
         yield None
         return
-    paths.store.mkdir(parents=True, exist_ok=True)
+    database.parent.mkdir(parents=True, exist_ok=True)
+    path = database.with_name(f"{database.name}.lock")
     try:
-        lock = FileLock(paths.store / "mlflow.db.lock", timeout=2 * sqlite_store.PATIENCE).acquire()
+        lock = FileLock(path, timeout=2 * sqlite_store.PATIENCE).acquire()
     except Timeout as error:
-        raise BusyStoreError(paths.store / "mlflow.db.lock", 2 * sqlite_store.PATIENCE) from error
+        raise BusyStoreError(path, 2 * sqlite_store.PATIENCE) from error
     with lock:
         yield database
 

@@ -15,6 +15,60 @@ class TrackingError(PipelineError):
         )
 
 
+class AddressError(PipelineError):
+    """MLFLOW_TRACKING_URI names no store that can be used."""
+
+    def __init__(self, uri: str, found: str, todo: str) -> None:
+        super().__init__(
+            "MLFLOW_TRACKING_URI: expected the address of a server (http://, https://) or of a database (sqlite:///, "
+            f"postgresql://), found {uri!r}, {found}.\nNothing was sent or written. {todo}"
+        )
+
+
+class RefusedByStoreError(PipelineError):
+    """The MLflow store answers, and refuses a request."""
+
+    def __init__(self, uri: str, found: str) -> None:
+        super().__init__(
+            f"MLflow store {uri}: expected it to accept a request, found a refusal: {found}\n"
+            "Files already written are kept. The store answers, so its address is right: remove the reason, and rerun."
+        )
+
+
+class PermissionRefusedError(PipelineError):
+    """The MLflow server knows the user, who may not do this."""
+
+    def __init__(self, uri: str, found: str) -> None:
+        super().__init__(
+            f"MLflow store {uri}: expected permission to read and write runs and models, found none: {found}\n"
+            "Files already written are kept. Ask the administrator of the server for the permission EDIT, or set "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD of another user, and rerun."
+        )
+
+
+class MissingModelError(PipelineError):
+    """The store has no registered model of this name."""
+
+    def __init__(self, model: str, uri: str) -> None:
+        super().__init__(
+            f"{model}: expected this registered model (tracking.model) in the MLflow store {uri}, found none.\n"
+            "Nothing was changed. `make repro` trains and registers a version, `make register` registers the files in place. "
+            "If another store has the model, set MLFLOW_TRACKING_URI to its address."
+        )
+
+
+class ForeignArtifactsError(PipelineError):
+    """The artifacts of a shared SQLite store are in another checkout."""
+
+    def __init__(self, uri: str, experiment: str, folder: str) -> None:
+        super().__init__(
+            f"MLflow store {uri}: expected the artifacts of experiment {experiment} beside it, found them in {folder}, which "
+            "belongs to another checkout: this one's artifacts would be deleted with that one.\n"
+            "Nothing was logged. Unset MLFLOW_TRACKING_URI to use a store of this checkout, name a new SQLite file, or share "
+            "a server (docs/team.md)."
+        )
+
+
 class CredentialsError(PipelineError):
     """The MLflow server does not accept the user and password."""
 

@@ -55,7 +55,7 @@ def _follow(store: sqlite3.Connection, paths: Paths) -> list[Path]:
 
 def _left(store: sqlite3.Connection, here: Path) -> list[Path]:
     """The former folders of the store: experiments name them, but their artifacts are here."""
-    locations = {_folder(value) for value in _values(store, "experiments", "artifact_location")}
+    locations = {local_path(value) for value in _values(store, "experiments", "artifact_location")}
     return sorted(
         location.parent
         for location in locations - {here / "artifacts"}
@@ -69,13 +69,14 @@ def _moved(store: sqlite3.Connection, old: Path, new: Path) -> bool:
     Before the first run there are no artifacts: then the checkout has moved if its old folder is gone.
     """
     recorded = [*_values(store, "runs", "artifact_uri"), *_values(store, "logged_models", "artifact_location")]
-    artifacts = [folder.relative_to(old) for folder in map(_folder, recorded) if folder.is_relative_to(old)]
+    artifacts = [folder.relative_to(old) for folder in map(local_path, recorded) if folder.is_relative_to(old)]
     if not artifacts:
         return not old.parent.exists()
     return any((new / path).exists() for path in artifacts) or not any((old / path).exists() for path in artifacts)
 
 
-def _folder(location: str) -> Path:
+def local_path(location: str) -> Path:
+    """The folder that an artifact location of MLflow names, as a path or as a URI."""
     parts = urlsplit(location)
     return Path(unquote(parts.path) if parts.scheme == "file" else location)
 
