@@ -19,6 +19,22 @@ from pipeline.inference.onnx_model import OnnxModel
 from pipeline.training import snapshots
 
 
+def too_large(params: Params, paths: Paths) -> str:
+    """Say why there is no page for this network; nothing if there is one."""
+    exported = network.exported_weights(onnx_model.dense_layers(paths.onnx))
+    _, height, width = datasets.open_split(paths, "test").images.shape
+    distorted = snapshots.load_distorted(paths.distorted)
+    chosen = len(params.fetch.classes) * (params.explain.samples + 1) + params.explain.mistakes
+    size = page.least_bytes(exported, chosen + distorted.shape[0] * distorted.shape[1], height * width)
+    if size <= page.MOST_BYTES:
+        return ""
+    parameters = sum(array.size for array in exported)
+    return (
+        f"With {parameters:,} parameters and images of {height}x{width}, the page would have {size / 1e6:.0f} MB; "
+        f"at most {page.MOST_BYTES / 1e6:.0f} MB are written. Smaller images or model.hidden_units make it fit."
+    )
+
+
 def content(params: Params, paths: Paths) -> dict[str, Any]:
     """Read the data, the model and its snapshots, and encode them for the page."""
     train, test = datasets.load(paths, "train"), datasets.load(paths, "test")
@@ -37,6 +53,9 @@ def content(params: Params, paths: Paths) -> dict[str, Any]:
 
 
 def run(params: Params, paths: Paths) -> str:
+    if reason := too_large(params, paths):
+        files.write_text(paths.page, page.note(reason))
+        return f"{paths.page} holds a note instead of the network. {reason}"
     html = page.render(content(params, paths))
     files.write_text(paths.page, html)
     return f"{paths.page}, {len(html.encode()) / 1e6:.1f} MB: `make explore`"

@@ -4,6 +4,7 @@ Arrays are encoded as base64 of their bytes, little-endian, in C order.
 """
 
 import base64
+import html
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from pipeline.training.snapshots import Snapshot, Weights
 
 TEMPLATE = Path(__file__).parent / "web" / "index.html"
 PAGE_BYTES = 4_000_000  # of the page; snapshots that do not fit are left out
+MOST_BYTES = 16_000_000  # of the exported model, one snapshot and the images; a larger page is replaced by a note
 _OTHERS_BYTES = 300_000  # of it for scripts, styles and images
 _BATCH = 10_000  # images summed at a time, which limits the memory for their float64 copies
 
@@ -46,6 +48,12 @@ def choose(taken: Sequence[Snapshot], exported: Weights) -> list[Snapshot]:
     count = max(1, min(len(taken), available // _encoded_bytes(parameters)))
     indices = np.linspace(0, len(taken) - 1, count).round().astype(int)
     return [taken[index] for index in indices]
+
+
+def least_bytes(exported: Weights, images: int, pixels: int) -> int:
+    """Estimate the smallest page: the exported model, one snapshot, and `images` of so many pixels."""
+    parameters = sum(array.size for array in exported)
+    return _OTHERS_BYTES + _encoded_bytes(4 * parameters) + _encoded_bytes(parameters) + _encoded_bytes(images * pixels)
 
 
 def _encoded_bytes(count: int) -> int:
@@ -141,6 +149,12 @@ def render(content: Mapping[str, Any], template: Path = TEMPLATE) -> str:
     # `</script` inside the JSON would end its element, so `<` is written as \u003c.
     text = json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     return "\n".join(lines).replace("{{data}}", text) + "\n"
+
+
+def note(text: str) -> str:
+    """Return a page that shows `text` instead of the network."""
+    head = '<meta charset="utf-8"><title>No explorer</title><body style="font-family: sans-serif; margin: 3em">'
+    return f'<!DOCTYPE html>\n<html lang="en">{head}<h1>No explorer for this network</h1><p>{html.escape(text)}</p>\n'
 
 
 def _beside(template: Path, element: str) -> str:

@@ -47,7 +47,7 @@ class RandomDistortion(keras.layers.Layer):  # type: ignore[misc]
         size = height * width
         rows = tf.clip_by_value(displacement[:, 0] + self.fields[0] + (height - 1) / 2, 0, height - 1)
         columns = tf.clip_by_value(displacement[:, 1] + self.fields[1] + (width - 1) / 2, 0, width - 1)
-        top, left = tf.minimum(tf.floor(rows), height - 2), tf.minimum(tf.floor(columns), width - 2)
+        top, left = tf.minimum(tf.floor(rows), max(height - 2, 0)), tf.minimum(tf.floor(columns), max(width - 2, 0))
         down, right = rows - top, columns - left
         first = tf.cast(top * width + left, tf.int32) + tf.range(tf.shape(images)[0])[:, None] * size
         pixels = tf.reshape(images, (-1,))
@@ -55,8 +55,9 @@ class RandomDistortion(keras.layers.Layer):  # type: ignore[misc]
         def corner(offset: int) -> tf.Tensor:
             return tf.cast(tf.gather(pixels, first + offset), tf.float32)
 
-        above = corner(0) * (1 - right) + corner(1) * right
-        below = corner(width) * (1 - right) + corner(width + 1) * right
+        across, along = min(1, width - 1), width * min(1, height - 1)  # a side of one pixel has no next pixel
+        above = corner(0) * (1 - right) + corner(across) * right
+        below = corner(along) * (1 - right) + corner(along + across) * right
         return tf.reshape(above * (1 - down) + below * down, (-1, height, width))
 
 

@@ -171,6 +171,24 @@ def test_the_random_start_and_as_many_snapshots_as_fit_are_chosen(random: Any) -
     assert chosen(784, 2000, 10) == [0]
 
 
+def test_a_network_that_makes_too_large_a_page_gets_a_note(copy: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "MOST_BYTES", 1_500_000)
+
+    result = explain.run(copy.params, copy.paths)
+
+    reason = "With 203,530 parameters and images of 28x28, the page would have 2 MB; at most 2 MB are written."
+    assert f"index.html holds a note instead of the network. {reason}" in result
+    assert reason in copy.paths.page.read_text(encoding="utf-8")
+    assert copy.paths.page.stat().st_size < 1000
+
+
+@pytest.mark.parametrize(("side", "fits"), [(28, True), (64, True), (224, False)])
+def test_pages_are_bounded(side: int, fits: bool) -> None:
+    weights = [np.broadcast_to(np.float32(0), shape) for shape in ((side * side, 256), (256,), (256, 10), (10,))]
+
+    assert (page.least_bytes(weights, 130, side * side) <= page.MOST_BYTES) == fits
+
+
 def test_class_means_equal_numpys(subset: dict[str, Split]) -> None:
     images, labels = subset["train"]
 

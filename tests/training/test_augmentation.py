@@ -37,6 +37,17 @@ def test_zero_parameters_leave_images_unchanged(images: Pixels) -> None:
     np.testing.assert_allclose(distort(images, augmentation_params()), images, atol=1e-3)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (5, 1)])
+def test_a_side_of_one_pixel_is_distorted_within_the_image(size: tuple[int, int]) -> None:
+    images = np.random.default_rng(0).integers(100, 200, (3, *size), dtype=np.uint8)
+
+    distorted = distort(images, augmentation_params(rotation=10, shift=2, elastic=1))
+
+    assert distorted.shape == images.shape
+    for image, result in zip(images, distorted, strict=True):
+        assert image.min() - 1e-3 <= result.min() <= result.max() <= image.max() + 1e-3
+
+
 def test_inference_leaves_images_unchanged(images: Pixels) -> None:
     np.testing.assert_array_equal(distort(images, augmentation_params(rotation=30, elastic=3), training=False), images)
 
