@@ -30,7 +30,8 @@ class InvalidDataError(PipelineError):
         noun = "expectation" if len(failures) == 1 else "expectations"
         super().__init__(
             f"the data broke {len(failures)} {noun}:{lines}\n"
-            f"Training does not start. See {docs}, then fix the data or `validate:` in params.yaml (numbers: {report})."
+            f"Training does not start. See {docs}, then fix the data, or the parameter in params.yaml that a line names "
+            f"(numbers: {report})."
         )
 
 
@@ -60,7 +61,8 @@ def _metrics(table: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
 
 
 def describe(outcome: Any) -> str:
-    return f"{outcome.subject}, {outcome.expectation}: expected {outcome.expected}, found {outcome.observed}"
+    found = f"{outcome.subject}, {outcome.expectation}: expected {outcome.expected}, found {outcome.observed}"
+    return f"{found}; {outcome.remedy}"
 
 
 def run(params: Params, paths: Paths) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from ruamel.yaml import YAML
 
 from pipeline import fetch, validate
 from pipeline.core import files
@@ -44,7 +45,8 @@ def refused(params: Params, paths: Paths) -> list[str]:
     assert first == f"the data broke {len(lines)} {noun}:"
     assert str(paths.data_docs / "index.html") in last
     assert str(paths.report) in last
-    return [line.removeprefix("  ") for line in lines]
+    assert all("; " in line for line in lines)  # the remedy, which test_every_broken_expectation_names_its_parameter... checks
+    return [line.removeprefix("  ").partition("; ")[0] for line in lines]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -256,7 +258,7 @@ def test_bad_data_is_refused_and_reported(
     assert {found.split(": ")[0] for found in lines} == {f"{split} split, {line.split(': ')[0]}"} | others
     report = files.read_json(Paths().report)
     assert report["success"] is False
-    assert report["broken"] == lines
+    assert [line.partition("; ")[0] for line in report["broken"]] == lines
     assert report["expectations"] == {"met": 45 - len(lines), "broken": len(lines)}
     assert "Failed" in page(Paths(), split)
 
@@ -422,7 +424,7 @@ def test_the_command_exits_with_1_prints_the_reason_and_writes_the_same_bytes(
     ended = subprocess.run(command, cwd=tmp_path, env=environment, check=False, capture_output=True, text=True)
 
     assert ended.returncode == 1
-    assert ended.stderr.startswith(f"error: the data broke {len(lines)} expectations:\n  {lines[0]}\n")
+    assert ended.stderr.startswith(f"error: the data broke {len(lines)} expectations:\n  {lines[0]}; ")
     assert len(ended.stderr.splitlines()) == len(lines) + 2
     assert contents(Paths().validation) == here
 
@@ -631,3 +633,64 @@ def test_a_summary_in_several_chunks_equals_one_in_a_single_chunk(subset: Splits
 
 def test_class_shares_are_relative_to_all_labels_including_unknown_ones() -> None:
     assert image_table.class_shares(np.array([0, 0, 2, 7], np.uint8), 4) == [0.5, 0, 0.25, 0]
+
+
+def remedies(params: Params, paths: Paths) -> list[str]:
+    """What follows each broken expectation: its parameter, and a value that would pass."""
+    fetch.run(params, paths)
+    with pytest.raises(InvalidDataError, match=r"fix the data, or the parameter in params\.yaml that a line names") as raised:
+        validate.run(params, paths)
+    return [line.partition("; ")[2] for line in str(raised.value).splitlines()[1:-1]]
+
+
+def poor(images: Any, labels: Any) -> None:
+    """Break every expectation that a parameter governs."""
+    images[:4] = 0
+    images[4:400] = images[4]
+    images[1000:2000] = 255 - images[1000:2000]
+    labels[:300] = 3
+
+
+@pytest.mark.usefixtures("without_pages")
+def test_every_broken_expectation_names_its_parameter_and_a_value_that_passes(
+    params: Params, edit: Edit, subset: Splits, tmp_path: Path
+) -> None:
+    data = poisoned(subset, "train", poor)
+    data["train"].images[-2:] = data["test"].images[:2]
+    write_source(tmp_path / "source", data)
+    changed = edit({"validate.rows": {"train": [4000, 5000], "test": [1000, 1000]}, "validate.mean_intensity": [25, 26]})
+
+    found = remedies(changed, Paths())
+
+    values: dict[str, Any] = {}
+    for line in found:
+        key, value = re.fullmatch(r"(validate\.[\w.]+): .* -> (.+) would pass", line).groups()  # type: ignore[union-attr]
+        read = YAML(typ="safe").load(value)
+        before = values.setdefault(key, read)
+        values[key] = [min(before[0], read[0]), max(before[1], read[1])] if isinstance(read, list) else max(before, read)
+    assert values.keys() >= {
+        *("validate.rows.train", "validate.mean_intensity", "validate.leaked", "validate.duplicates", "validate.ink_fraction"),
+        *("validate.class_share", "validate.class_divergence", "validate.label_issues", "validate.conflicting_labels"),
+        *("validate.pixel_minimum", "validate.pixel_maximum"),
+    }
+    validate.run(edit(values), Paths())  # they pass
+
+
+@pytest.mark.usefixtures("without_pages")
+def test_labels_that_no_parameter_governs_are_said_to_be_so(params: Params, subset: Splits, tmp_path: Path) -> None:
+    write_source(tmp_path / "source", poisoned(subset, "train", unknown_label))
+
+    assert "no parameter of validate governs it: fetch.classes names the labels" in remedies(params, Paths())
+
+
+@pytest.mark.usefixtures("without_pages")
+def test_remedies_of_an_extra_data_set_allow_for_the_sampling_tolerance(params: Params, edit: Edit, mnist: Splits) -> None:
+    def one_class(images: Any, labels: Any) -> None:
+        images[:], labels[:] = images[labels == labels[0]][0], labels[0]
+
+    extra(mnist, change=one_class)
+
+    found = remedies(edit(MORE), Paths())
+
+    assert any(line.startswith("validate.extra.class_divergence: 0.1 -> ") for line in found)
+    assert any(line.startswith("validate.extra.intensity_divergence: 0.1 -> ") for line in found)

@@ -1,12 +1,13 @@
 """Section `fetch` of params.yaml: where the data come from, and how image files become arrays."""
 
+import unicodedata
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from pipeline.core.sections import LIST, Fraction, Name, Seconds, Section, Sha256, Source
+from pipeline.core.sections import LIST, Fraction, Name, Seconds, Section, Sha256, Source, Text
 
 Side = Annotated[int, Field(ge=1, le=4096)]
 
@@ -60,10 +61,20 @@ def _unique_names(extra: tuple[ExtraParams, ...]) -> tuple[ExtraParams, ...]:
     return extra
 
 
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse two classes of one name, also if only their Unicode forms differ: JSON files and tables would lose one."""
+    forms = [unicodedata.normalize("NFC", name) for name in names]
+    if repeated := [name for name in dict.fromkeys(forms) if forms.count(name) > 1]:
+        raise PydanticCustomError(
+            "repeated", "names that differ", {"found": ", ".join(f"{name!r} twice" for name in repeated)}
+        )
+    return names
+
+
 class FetchParams(Section):
-    dataset: Name
-    licence: Name
-    classes: Annotated[tuple[Name, ...], LIST, Field(min_length=2, max_length=256)]
+    dataset: Text
+    licence: Text
+    classes: Annotated[tuple[Text, ...], LIST, Field(min_length=2, max_length=256), AfterValidator(_distinct)]
     sources: Annotated[tuple[Source, ...], LIST, Field(min_length=1)]
     timeout: Seconds
     deadline: Seconds

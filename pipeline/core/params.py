@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from pipeline.core import params_errors, urls
 from pipeline.core.errors import InvalidParamsError
 from pipeline.core.fetch_params import FetchParams
-from pipeline.core.sections import LIST, Bounds, Fraction, Name, Section, sequence
+from pipeline.core.sections import LIST, Bounds, Fraction, ModelName, Section, Text, sequence
 
 
 class RowsParams(Section):
@@ -164,8 +164,8 @@ class SweepParams(Section):
 
 
 class TrackingParams(Section):
-    experiment: Name
-    model: Name
+    experiment: Text
+    model: ModelName
 
 
 class Params(Section):
@@ -202,10 +202,19 @@ def load(path: Path) -> Params:
 def parse(content: bytes, path: Path) -> Any:
     """Parse YAML, or raise InvalidParamsError, which names `path`."""
     try:
-        return YAML(typ="safe", pure=True).load(content)
+        return _with_written_names(YAML(typ="safe", pure=True).load(content), content)
     except Exception as error:  # invalid dates, numbers, tags and deep nesting raise many types of errors
         found = urls.redacted_text(str(error)).replace('in "<byte string>", ', "in ") or type(error).__name__
         raise InvalidParamsError(path, [f"expected YAML, found {shorten(found, 300, placeholder=' …')}"]) from error
+
+
+def _with_written_names(parsed: Any, content: bytes) -> Any:
+    """Take names of classes as they are written: YAML reads an unquoted 007 as 7, and true as a truth value."""
+    fetch = parsed.get("fetch") if isinstance(parsed, dict) else None
+    classes = fetch.get("classes") if isinstance(fetch, dict) else None
+    if isinstance(fetch, dict) and isinstance(classes, list) and not all(isinstance(name, str) for name in classes):
+        fetch["classes"] = YAML(typ="base", pure=True).load(content)["fetch"]["classes"]
+    return parsed
 
 
 def check(content: Any, path: Path) -> Params:

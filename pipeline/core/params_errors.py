@@ -41,6 +41,10 @@ _RENAMED = {
 }
 
 
+_FOUND = ", found "
+_MOST = 3  # values of one kind that are shown
+
+
 class _Short(reprlib.Repr):
     def __init__(self) -> None:
         super().__init__()
@@ -60,14 +64,29 @@ def shown(value: Any) -> str:
 
 
 def describe(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """One line per problem: where it is, what was expected, what was found.
+    """One line per kind of problem: where it is, what was expected, what was found.
 
     If a key has an old name, only that is reported, and not also that its new name is missing.
     """
     problems = error.errors()
     old = {_dotted(problem) for problem in problems if problem["type"] == "extra_forbidden"} & _RENAMED.keys()
     new = {f"{name.rpartition('.')[0]}.{_RENAMED[name]}" for name in old}
-    return [_describe(problem, model) for problem in problems if problem["type"] != "missing" or _dotted(problem) not in new]
+    lines = [_describe(problem, model) for problem in problems if problem["type"] != "missing" or _dotted(problem) not in new]
+    return _grouped(lines)
+
+
+def _grouped(lines: list[str]) -> list[str]:
+    """Join the problems that differ only in what was found, as in each item of a list."""
+    found: dict[str, list[str]] = {}
+    for line in lines:
+        kind, _, value = line.partition(_FOUND)
+        found.setdefault(kind, []).append(value)
+    return [f"{kind}{_FOUND}{_listed(values)}" if any(values) else kind for kind, values in found.items()]
+
+
+def _listed(values: list[str]) -> str:
+    more = len(values) - _MOST
+    return ", ".join(values[:_MOST]) + (f" and {more} more" if more > 0 else "")
 
 
 def _describe(problem: Any, model: type[BaseModel]) -> str:

@@ -1,5 +1,7 @@
 """What the sections of params.yaml have in common: the base of their models, and the types of their values."""
 
+import re
+import unicodedata
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -27,8 +29,24 @@ def _without_credentials(address: str) -> str:
     return address
 
 
+def _in_one_line(text: str) -> str:
+    if text.strip() != text or any(unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") for sign in text):
+        raise PydanticCustomError("unprintable", "text in one line, without spaces around it", {})
+    return text
+
+
+def _model_name(name: str) -> str:
+    """What MLflow takes as the name of a model, GTO in a git tag, and git in the name of a tag."""
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,98}[A-Za-z0-9])?", name):
+        expected = "at most 100 letters, digits, - and _, the first and last a letter or digit (it becomes part of a git tag)"
+        raise PydanticCustomError("model_name", expected, {})
+    return name
+
+
 LIST = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)  # strict models refuse a list
 Name = Annotated[str, Field(min_length=1)]
+Text = Annotated[Name, AfterValidator(_in_one_line)]  # that people read, in tables and pictures
+ModelName = Annotated[Name, AfterValidator(_model_name)]
 Source = Annotated[Name, AfterValidator(_without_credentials)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Fraction = Annotated[float, Field(ge=0, le=1)]

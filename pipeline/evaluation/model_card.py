@@ -1,6 +1,7 @@
 """The model card: what the model is for, how to use it, how good it is, and where it fails."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 from typing import Any
@@ -27,7 +28,7 @@ def render(
     test = shapes["test_images"][0]
     return "\n".join(
         [
-            f"# Model card: {manifest['dataset']}",
+            f"# Model card: {plain(manifest['dataset'])}",
             "",
             *_use(contract, manifest),
             *_files(contract["files"]),
@@ -47,7 +48,7 @@ def _use(contract: Content, manifest: Content) -> list[str]:
         "## Intended use",
         "",
         f"The model classifies a single grayscale image of {height}x{width} pixels into one of the {len(classes)} classes of "
-        f"{manifest['dataset']}. It always predicts one of them, even for an image that shows none.",
+        f"{plain(manifest['dataset'])}. It always predicts one of them, even for an image that shows none.",
         "",
         "## Usage",
         "",
@@ -60,7 +61,7 @@ def _use(contract: Content, manifest: Content) -> list[str]:
         "```",
         "",
         f"Input `{INPUT}`: uint8 `(batch, {height}, {width})`. Output `{OUTPUT}`: float32 `(batch, {len(classes)})`, "
-        f"classes in the order {', '.join(classes)}. "
+        f"classes in the order {', '.join(map(plain, classes))}. "
         f"ONNX opset {versions['onnx_opset']}, IR version {versions['onnx_ir_version']}: ONNX Runtime "
         f"{versions['oldest_onnxruntime']} and later. "
         "`contract.json` holds test vectors: images with their expected probabilities, and a tolerance for each file.",
@@ -80,7 +81,7 @@ def _data(manifest: Content) -> list[str]:
     return [
         "## Data",
         "",
-        f"Licence: {manifest['licence']}. Fingerprint `{manifest['fingerprint']}`.",
+        f"Licence: {plain(manifest['licence'])}. Fingerprint `{manifest['fingerprint']}`.",
         "",
         "| file | shape | SHA-256 of its IDX content |",
         "|---|---|---|",
@@ -92,6 +93,11 @@ def _data(manifest: Content) -> list[str]:
 def _training(params: Content) -> list[str]:
     flat = {f"{section}.{key}": value for section in ("model", "train") for key, value in params[section].items()}
     return ["## Training parameters", "", *(f"- `{name}`: {_plain(value)}" for name, value in flat.items()), ""]
+
+
+def plain(text: str) -> str:
+    """Text with the signs escaped that mean something in Markdown or HTML, if it contains such a sign."""
+    return re.sub(r"([\\`*_\[\]<>&|$~#])", r"\\\1", text)
 
 
 def _plain(value: Any) -> str:
@@ -144,7 +150,7 @@ def wilson(share: float, count: int) -> tuple[float, float]:
 
 def _classes(per_class: Sequence[Content]) -> list[str]:
     rows = [
-        f"| {row['class']} | {row['images']} | {row['precision']:.4f} | {recall} | {row['f1']:.4f} |"
+        f"| {plain(row['class'])} | {row['images']} | {row['precision']:.4f} | {recall} | {row['f1']:.4f} |"
         for row, recall in ((row, _interval(row["recall"], row["images"])) for row in per_class)
     ]
     return ["## Results per class", "", "| class | images | precision | recall | F1 |", "|---|---|---|---|---|", *rows, ""]

@@ -14,7 +14,7 @@ from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from pipeline.data.datasets import Split
-from pipeline.evaluation.style import BLUE, INK, MUTED, ORANGE, RED, heading, new_figure, styled
+from pipeline.evaluation.style import BLUE, INK, MUTED, ORANGE, RED, heading, label, new_figure, styled
 from pipeline.inference.onnx_model import Dense
 
 _MOST_NEURONS = 256
@@ -30,9 +30,9 @@ def training_curves(epochs: Sequence[Mapping[str, float]]) -> Figure:
     marker = "." if len(epochs) < 30 else ""  # a line through one point would be invisible
     numbers = range(1, len(epochs) + 1)
     for axis, name in zip(axes[0], ("loss", "accuracy"), strict=True):
-        for prefix, (colour, label) in shown.items():
+        for prefix, (colour, title) in shown.items():
             if (metric := prefix + name) in epochs[0]:
-                axis.plot(numbers, [epoch[metric] for epoch in epochs], color=colour, label=label, marker=marker)
+                axis.plot(numbers, [epoch[metric] for epoch in epochs], color=colour, label=title, marker=marker)
         axis.set(title=name.capitalize(), xlabel="epoch")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes[0, 0].set_yscale("log")
@@ -47,6 +47,7 @@ def training_curves(epochs: Sequence[Mapping[str, float]]) -> Figure:
 @styled
 def confusion_matrix(counts: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:
     """Counts by actual class (rows) and predicted class (columns). The diagonal has no colour: it would hide the mistakes."""
+    classes = [*map(label, classes)]
     cell = 0.62 * min(1, _MOST_CELLS / len(classes))
     size = max(5, cell * len(classes) + 1 + 0.1 * max(map(len, classes)))
     figure, axes = new_figure(size, size)
@@ -70,6 +71,7 @@ def confusion_matrix(counts: npt.NDArray[np.int64], classes: Sequence[str]) -> F
 @styled
 def worst_mistakes(test: Split, probabilities: npt.NDArray[Any], classes: Sequence[str], most: int) -> Figure:
     """The misclassified test images, the most confident predictions first, `most` at most."""
+    classes = [*map(label, classes)]
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != test.labels)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
@@ -127,6 +129,7 @@ def calibration(bins: Sequence[tuple[float, float, int]]) -> Figure:
 @styled
 def class_distribution(counts: Mapping[str, npt.NDArray[Any]], classes: Sequence[str]) -> Figure:
     """Number of images of each class, in a panel for each split."""
+    classes = [*map(label, classes)]
     figure, axes = new_figure(10, 3.6, columns=len(counts))
     for axis, (split, images), colour in zip(axes[0], counts.items(), (BLUE, ORANGE), strict=False):
         bars = axis.bar(range(len(images)), images, color=colour)

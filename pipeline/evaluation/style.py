@@ -31,6 +31,8 @@ _STYLE: Any = {
     "legend.frameon": False,
 }
 
+_LONGEST_LABEL = 24  # signs of a class name in a picture
+
 styled = style.context(["default", _STYLE])  # overrides the matplotlibrc of the machine
 
 
@@ -38,6 +40,12 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> 
     """A figure of `width` by `height` inches, and its axes as an array `(rows, columns)`."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def label(name: str) -> str:
+    """A class name as text in a picture: shortened if it is long, and with dollars that begin no formula."""
+    shown = name if len(name) <= _LONGEST_LABEL else f"{name[: _LONGEST_LABEL - 1]}…"
+    return shown.replace("$", r"\$")
 
 
 def heading(figure: Figure, text: str) -> None:

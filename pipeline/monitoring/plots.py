@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.data.datasets import Pixels
-from pipeline.evaluation.style import styled
+from pipeline.evaluation.style import label, styled
 from pipeline.monitoring.drift import (
     CONFIDENCE,
     INK_FRACTION,
@@ -35,6 +35,7 @@ _LABELS = {
 @styled
 def distributions(reference: Features, served: Features, checks: Sequence[Check], classes: Sequence[str]) -> Figure:
     """Draw one panel per check with both distributions and the verdict."""
+    classes = [*map(label, classes)]
     figure = Figure(figsize=(11, 8), layout="constrained")
     for axis, check in zip(figure.subplots(2, math.ceil(len(checks) / 2), squeeze=False).flat, checks, strict=False):
         both = [features[check.feature] for features in (reference, served)]
@@ -71,6 +72,7 @@ def _bars(axis: Axes, both: Sequence[npt.NDArray[np.float64]], classes: Sequence
 @styled
 def gallery(reference: Features, served: Features, images: Pixels, classes: Sequence[str], most: int) -> Figure:
     """Draw the most unusual served images with their predicted class, confidence and most unusual feature."""
+    classes = [*map(label, classes)]
     unusual = most_unusual(reference, served, most)
     rows = math.ceil(len(unusual) / _COLUMNS)
     height = 1.15 * images.shape[1] / images.shape[2]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import great_expectations as gx
 import pandas as pd
@@ -16,37 +16,17 @@ from pipeline.core.environment import environment
 from pipeline.core.params import ValidateParams
 from pipeline.core.sections import Bounds
 from pipeline.validation import data_docs
+from pipeline.validation.outcomes import EACH, EXTRA, MEAN, Governed, Outcome, number, outcome, subject
 
-_EXTRA = "extra-"
 _SMALLEST_SHARE = 1e-9
 _NONE = "none"
 _ROUNDING = 1e-12  # of a share, so that exactly as many images as the bound pass
-_EXAMPLES = 3  # images that an error line names
 _FALSE_ALARMS = 0.001  # the probability that the sampling tolerance allows
-
-
-class Outcome(NamedTuple):
-    """The result of one expectation; `expected` and `observed` are texts for people."""
-
-    suite: str
-    expectation: str
-    expected: str
-    observed: str
-    success: bool
-
-    @property
-    def subject(self) -> str:
-        """The split or the extra data set, in words."""
-        return _subject(self.suite)
 
 
 def extra_name(dataset: str) -> str:
     """The name of the suite and of the table of an extra data set."""
-    return f"{_EXTRA}{dataset}"
-
-
-def _subject(suite: str) -> str:
-    return f"extra {suite.removeprefix(_EXTRA)}" if suite.startswith(_EXTRA) else f"{suite} split"
+    return f"{EXTRA}{dataset}"
 
 
 def suite(
@@ -60,36 +40,48 @@ def suite(
         added: the number of `rows` that come from extra data sets. The bounds on rows are for the base alone, so that they
             detect a truncated base and need no change for an extra data set.
     """
-    labels = list(range(len(classes)))
-    low, high = getattr(params.rows, split)
-    expected_rows = _range(low, high)
     expectations = [
-        gxe.ExpectTableRowCountToBeBetween(
-            min_value=low + added,
-            max_value=high + added,
-            **_words("rows", f"{expected_rows} and {_number(added)} extra" if added else expected_rows),
+        _rows(split, getattr(params.rows, split), added),
+        *_labels(len(classes)),
+        _diverging(
+            "label",
+            "KL divergence of the classes from the other split's",
+            other,
+            Governed("validate.class_divergence", params.class_divergence),
         ),
-        gxe.ExpectColumnValuesToBeInSet(
-            column="label", value_set=labels, **_words("label of each image", f"0 to {labels[-1]}")
-        ),
-        gxe.ExpectColumnDistinctValuesToContainSet(
-            column="label", value_set=labels, **_words("labels in use", f"each of 0 to {labels[-1]}")
-        ),
-        _diverging("label", "KL divergence of the classes from the other split's", other, params.class_divergence),
-        _between(gxe.ExpectColumnValuesToBeBetween, "pixel minimum of each image", params.pixel_minimum, column="minimum"),
-        _between(gxe.ExpectColumnValuesToBeBetween, "pixel maximum of each image", params.pixel_maximum, column="maximum"),
-        _between(gxe.ExpectColumnValuesToBeBetween, "ink fraction of each image", params.ink_fraction, column="ink"),
+        _each("pixel minimum of each image", "pixel_minimum", params.pixel_minimum, column="minimum"),
+        _each("pixel maximum of each image", "pixel_maximum", params.pixel_maximum, column="maximum"),
+        _each("ink fraction of each image", "ink_fraction", params.ink_fraction, column="ink"),
         *_no_blank_images(params),
-        _between(gxe.ExpectColumnMeanToBeBetween, "mean intensity", params.mean_intensity, column="mean"),
+        _mean("mean intensity", "mean_intensity", params.mean_intensity, column="mean"),
         _duplicates(params),
-        _flagged("conflicting_label", "conflicting labels", params.conflicting_labels),
+        _flagged("conflicting_label", "conflicting labels", _share("conflicting_labels", params.conflicting_labels)),
         _label_issues(rows, params),
     ]
     if split == "train":
-        expectations.append(_flagged("leaked", "leaked test images", params.leaked))
+        expectations.append(_flagged("leaked", "leaked test images", _share("leaked", params.leaked)))
     return expectations + [
-        _between(gxe.ExpectColumnMeanToBeBetween, f"share of class {name}", params.class_share, column=f"is_{label}")
+        _mean(f"share of class {name}", "class_share", params.class_share, column=f"is_{label}")
         for label, name in enumerate(classes)
+    ]
+
+
+def _rows(split: str, bounds: Bounds, added: int) -> Any:
+    low, high = bounds
+    expected = f"{_range(low, high)} and {number(added)} extra" if added else _range(low, high)
+    words = _words("rows", expected, Governed(f"validate.rows.{split}", bounds, offset=added))
+    return gxe.ExpectTableRowCountToBeBetween(min_value=low + added, max_value=high + added, **words)
+
+
+def _labels(classes: int) -> list[Any]:
+    """Every image has a label of a class, and every class has images."""
+    labels = list(range(classes))
+    known, all_of_them = f"0 to {labels[-1]}", f"each of 0 to {labels[-1]}"
+    return [
+        gxe.ExpectColumnValuesToBeInSet(column="label", value_set=labels, **_words("label of each image", known, None)),
+        gxe.ExpectColumnDistinctValuesToContainSet(
+            column="label", value_set=labels, **_words("labels in use", all_of_them, None)
+        ),
     ]
 
 
@@ -98,7 +90,12 @@ def _no_blank_images(params: ValidateParams) -> list[Any]:
     if params.ink_fraction[0] == 0:
         return []
     return [
-        gxe.ExpectColumnValuesToBeBetween(column="ink", min_value=0, strict_min=True, **_words("blank images", _NONE, True))
+        gxe.ExpectColumnValuesToBeBetween(
+            column="ink",
+            min_value=0,
+            strict_min=True,
+            **_words("blank images", _NONE, Governed("validate.ink_fraction", params.ink_fraction, EACH), flag=True),
+        )
     ]
 
 
@@ -115,19 +112,26 @@ def extra_suite(
     return [
         _duplicates(params),
         _label_issues(rows[1], params),
-        _diverging("label", "KL divergence of the classes from the base's", classes, params.extra.class_divergence, rows),
+        _diverging(
+            "label",
+            "KL divergence of the classes from the base's",
+            classes,
+            Governed("validate.extra.class_divergence", params.extra.class_divergence),
+            rows,
+        ),
         _diverging(
             "intensity_band",
             "KL divergence of the mean intensities from the base's",
             intensities,
-            params.extra.intensity_divergence,
+            Governed("validate.extra.intensity_divergence", params.extra.intensity_divergence),
             rows,
         ),
     ]
 
 
-def _diverging(column: str, name: str, other: Sequence[float], bound: float, rows: tuple[int, int] | None = None) -> Any:
+def _diverging(column: str, name: str, other: Sequence[float], governed: Governed, rows: tuple[int, int] | None = None) -> Any:
     """Bound the divergence of the values 0, 1 ... from the shares `other`, plus a sampling tolerance if `rows` are given."""
+    bound = float(governed.value)  # type: ignore[arg-type]  # a maximum
     # A share of 0 would make the divergence infinite. Labels outside the classes would leave the sum of the shares below 1,
     # which Great Expectations refuses.
     shares = [max(share, _SMALLEST_SHARE) for share in other]
@@ -137,51 +141,66 @@ def _diverging(column: str, name: str, other: Sequence[float], bound: float, row
         column=column,
         partition_object={"values": list(range(len(shares))), "weights": [share / sum(shares) for share in shares]},
         threshold=bound + tolerance,
-        **_words(name, expected),
+        **_words(name, expected, governed._replace(offset=tolerance)),
     )
 
 
 def _at_most(bound: float, tolerance: float | None = None) -> str:
-    text = f"at most {_number(bound)}"
-    return text if tolerance is None else f"{text}, plus {_number(tolerance)} sampling tolerance"
+    text = f"at most {number(bound)}"
+    return text if tolerance is None else f"{text}, plus {number(tolerance)} sampling tolerance"
 
 
 def _duplicates(params: ValidateParams) -> Any:
     return gxe.ExpectColumnMeanToBeBetween(
         column="duplicate",
         max_value=params.duplicates,
-        **_words("share of duplicate images", _at_most(params.duplicates)),
+        **_words("share of duplicate images", _at_most(params.duplicates), _share("duplicates", params.duplicates)),
     )
 
 
 def _label_issues(rows: int, params: ValidateParams) -> Any:
     allowed = max_count(params.label_issues, rows) / rows
-    return _flagged("label_issue", "label issues", allowed, _at_most(params.label_issues, allowed - params.label_issues))
+    words = _at_most(params.label_issues, allowed - params.label_issues)
+    return _flagged("label_issue", "label issues", _share("label_issues", params.label_issues), allowed, words)
 
 
-def _flagged(column: str, name: str, bound: float, expected: str | None = None) -> Any:
-    """Bound the share of images flagged in `column`."""
+def _share(key: str, bound: float) -> Governed:
+    """A maximum share of images."""
+    return Governed(f"validate.{key}", bound, MEAN)
+
+
+def _flagged(column: str, name: str, governed: Governed, allowed: float | None = None, expected: str | None = None) -> Any:
+    """Bound the share of images flagged in `column`, by the parameter or by `allowed`."""
+    bound = float(governed.value) if allowed is None else allowed  # type: ignore[arg-type]  # a maximum
     words = expected or (_at_most(bound) if bound else _NONE)
     mostly = max(0.0, 1 - bound - _ROUNDING)
-    return gxe.ExpectColumnValuesToBeInSet(column=column, value_set=[False], mostly=mostly, **_words(name, words, True))
+    return gxe.ExpectColumnValuesToBeInSet(
+        column=column, value_set=[False], mostly=mostly, **_words(name, words, governed, flag=True)
+    )
 
 
-def _words(name: str, expected: str, flag: bool = False) -> dict[str, Any]:
-    """The description in Data Docs, and its two halves for the report and the error lines.
+def _words(name: str, expected: str, governed: Governed | None, flag: bool = False) -> dict[str, Any]:
+    """The description in Data Docs, its two halves for the report and the error lines, and the parameter that governs it.
 
     Args:
         flag: the column is a flag, so that its value is not shown for an image that breaks the expectation.
     """
-    return {"description": f"{name}: {expected}", "meta": {"name": name, "expected": expected, "flag": flag}}
+    meta = {"name": name, "expected": expected, "flag": flag, "governed": governed and list(governed)}
+    return {"description": f"{name}: {expected}", "meta": meta}
 
 
-def _between(kind: Any, name: str, bounds: Bounds, **options: Any) -> Any:
-    low, high = bounds
-    return kind(min_value=low, max_value=high, **options, **_words(name, _range(low, high)))
+def _each(name: str, key: str, bounds: Bounds, column: str) -> Any:
+    words = _words(name, _range(*bounds), Governed(f"validate.{key}", bounds, EACH))
+    return gxe.ExpectColumnValuesToBeBetween(min_value=bounds[0], max_value=bounds[1], column=column, **words)
+
+
+def _mean(name: str, key: str, bounds: Bounds, column: str) -> Any:
+    words = _words(name, _range(*bounds), Governed(f"validate.{key}", bounds, MEAN))
+    return gxe.ExpectColumnMeanToBeBetween(min_value=bounds[0], max_value=bounds[1], column=column, **words)
 
 
 def _range(low: float, high: float) -> str:
-    return _number(low) if low == high else f"{_number(low)} to {_number(high)}"
+    return number(low) if low == high else f"{number(low)} to {number(high)}"
 
 
 def check(tables: Mapping[str, pd.DataFrame], suites: Mapping[str, list[Any]], run: str, docs: Path) -> list[Outcome]:
@@ -215,45 +234,8 @@ def check(tables: Mapping[str, pd.DataFrame], suites: Mapping[str, list[Any]], r
             (results[name],) = checked.run_results.values()
         with data_docs.whole(), environment(data_docs.UTC):
             context.build_data_docs()
-        data_docs.finish(folder, _subject)
-    return [_outcome(name, result) for name, checked in results.items() for result in checked.results]
-
-
-def _outcome(suite: str, result: Any) -> Outcome:
-    meta = result.expectation_config.meta
-    return Outcome(suite, meta["name"], meta["expected"], _observed(result, meta["flag"]), bool(result.success))
-
-
-def _observed(result: Any, flag: bool) -> str:
-    # A flat dictionary if the check ran, else keyed by the metrics that failed.
-    for failure in result.exception_info.values():
-        if isinstance(failure, dict):
-            return f"a check that could not run: {failure['exception_message']}"
-    found = result.result
-    if "element_count" in found:
-        return _images(found, with_values=not flag)
-    if "missing_count" in found:
-        return ", ".join(f"no {label}" for label in found["partial_missing_list"]) or "each"
-    return "infinite" if found["observed_value"] is None else _number(found["observed_value"])
-
-
-def _images(found: Mapping[str, Any], with_values: bool) -> str:
-    """The number of images that break an expectation, with examples: `2 of 3,000 images outside: #17 (0), #40 (12)`."""
-    count = f"{found['unexpected_count']:,} of {found['element_count']:,} images"
-    indices, values = found["partial_unexpected_index_list"], found["partial_unexpected_list"]
-    examples = [
-        f"#{index} ({_number(value)})" if with_values else f"#{index}"
-        for index, value in zip(indices[:_EXAMPLES], values, strict=False)
-    ]
-    if not examples:
-        return count
-    more = ["…"] if found["unexpected_count"] > len(examples) else []
-    return f"{count}{' outside' if with_values else ''}: {', '.join(examples + more)}"
-
-
-def _number(value: float) -> str:
-    """A number for people; five digits are enough, and the same on every machine."""
-    return f"{int(value):,}" if value == int(value) else f"{value:.5g}"
+        data_docs.finish(folder, subject)
+    return [outcome(name, result, tables[name]) for name, checked in results.items() for result in checked.results]
 
 
 def divergence_tolerance(categories: int, rows: tuple[int, int]) -> float:

@@ -1,4 +1,5 @@
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def test_the_params_file_of_the_repository_loads() -> None:
         ({"train": [1]}, "train: expected keys with values, found [1]."),
         ({"train.augmentation": None}, "train.augmentation: expected keys with values, found None."),
         ({"fetch.sources": "data/"}, "fetch.sources: expected a list, found 'data/'."),
-        ({"fetch.classes": ["a", 1]}, "fetch.classes: expected a valid string, found 1."),
+        ({"fetch.classes": ["a", ["b"]]}, "fetch.classes: expected a valid string, found ['b']."),
         ({"model.hidden_units": "256"}, "model.hidden_units: expected a valid integer, found '256'."),
         # Values out of range
         ({"train.epochs": 0}, "train.epochs: expected greater than or equal to 1, found 0."),
@@ -265,3 +266,57 @@ def test_parameters_cannot_be_changed(edit: Edit) -> None:
 
     with pytest.raises(ValidationError, match="frozen"):
         params.train.epochs = 1
+
+
+def written(classes: str) -> parameters.Params:
+    """Load the repository's params.yaml with the line `classes: ...`."""
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    changed = re.sub(r"(?m)^  classes: .*$", lambda _: f"  classes: {classes}", text)
+    return parameters.check(parameters.parse(changed.encode(), Path("params.yaml")), Path("params.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("classes", "names"),
+    [
+        ("[0, 1, 2]", ("0", "1", "2")),
+        ("[yes, no, true, ~]", ("yes", "no", "true", "~")),
+        ("[1.0, 007, 0x10, 1_000, 2024-01-01]", ("1.0", "007", "0x10", "1_000", "2024-01-01")),
+        ("['US$', \"a|b\", '漢字 😀']", ("US$", "a|b", "漢字 😀")),
+    ],
+)
+def test_class_names_are_taken_as_they_are_written(classes: str, names: tuple[str, ...]) -> None:
+    assert written(classes).fetch.classes == names
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ("[cat, dog, cat, dog, eel]", "fetch.classes: expected names that differ, found 'cat' twice, 'dog' twice."),
+        ("['\u00e9', 'e\u0301']", "fetch.classes: expected names that differ, found '\u00e9' twice."),
+        ('["a\\nb", c]', r"fetch.classes: expected text in one line, without spaces around it, found 'a\nb'."),
+        ("[[a], [b], [c], [d], [e]]", "fetch.classes: expected a valid string, found ['a'], ['b'], ['c'] and 2 more."),
+    ],
+)
+def test_class_names_that_cannot_be_told_apart_are_refused_once(classes: str, message: str) -> None:
+    with pytest.raises(InvalidParamsError) as raised:
+        written(classes)
+
+    assert message in str(raised.value)
+    assert str(raised.value).count("fetch.classes") == 1
+
+
+@pytest.mark.parametrize("name", ["my model", "mnist.dense", "a/b", "a:b", "-a", "a-", "é", "a" * 101])
+def test_a_model_name_that_the_registry_or_git_refuses_is_refused_before_anything_runs(name: str, edit: Edit) -> None:
+    with pytest.raises(InvalidParamsError, match=r"tracking\.model: expected at most 100 letters, digits, - and _"):
+        edit({"tracking.model": name})
+
+
+@pytest.mark.parametrize("name", ["mnist-dense", "a", "A_1", "a" * 100])
+def test_a_model_name_that_is_accepted_is_one_for_mlflow_and_gto(name: str, edit: Edit) -> None:
+    from gto.constants import assert_name_is_valid
+    from mlflow.utils.validation import _validate_model_name
+
+    edit({"tracking.model": name})
+
+    assert_name_is_valid(name)
+    _validate_model_name(name)

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ def contract() -> dict[str, Any]:
     return contracts.build({"model.onnx": file}, 13, 7, CLASSES, np.zeros((3, 4, 5), np.uint8))
 
 
-def render_card(contract: dict[str, Any], int8: str = "exported") -> str:
+def render_card(contract: dict[str, Any], int8: str = "exported", classes: Sequence[str] = CLASSES) -> str:
     manifest = {
         "dataset": "animals",
         "licence": "CC0",
@@ -38,7 +39,7 @@ def render_card(contract: dict[str, Any], int8: str = "exported") -> str:
         "train": {"seed": 3, "augmentation": {"shift": 1.0}},
         "evaluate": {"shift": 2, "rotation": 10.0, "noise": 25.0},
     }
-    rows = [{"class": name, "images": 50, "precision": 0.9, "recall": 0.8, "f1": 0.85} for name in CLASSES]
+    rows = [{"class": name, "images": 50, "precision": 0.9, "recall": 0.8, "f1": 0.85} for name in classes]
     metrics = {**METRICS, "int8": {**METRICS, "agreement": 0.99}} if int8 == "exported" else METRICS
     return model_card.render(manifest, params, metrics, rows, contract, int8)
 
@@ -84,3 +85,11 @@ def test_the_model_card_says_why_there_is_no_int8_file(contract: dict[str, Any])
 
 def test_the_model_card_names_the_oldest_runtime(contract: dict[str, Any]) -> None:
     assert "ONNX opset 13, IR version 7: ONNX Runtime 1.10 and later." in render_card(contract)
+
+
+def test_class_names_break_no_table_and_no_markup(contract: dict[str, Any]) -> None:
+    text = render_card(contract, classes=["a|b", "<script>", "*c* $d$"])
+
+    rows = [line for line in text.partition("## Results per class")[2].splitlines() if line.startswith("| ")][1:]
+    assert [row.replace(r"\|", "").count("|") for row in rows] == [6, 6, 6]
+    assert [row.split(" | ")[0] for row in rows] == [r"| a\|b", r"| \<script\>", r"| \*c\* \$d\$"]

@@ -314,3 +314,28 @@ def test_a_plot_does_not_name_the_version_of_matplotlib(tmp_path: Path) -> None:
     style.save(plots.calibration([(0.5, 0.4, 10)]), tmp_path / "figure.png")
 
     assert Image.open(io.BytesIO((tmp_path / "figure.png").read_bytes())).info.keys() == {"dpi"}
+
+
+NAMES = ("US$ and A$", "$x^2$", r"a\$b\c", "a|b, \"c\" 'd'", "<b>&amp;", "{0} %s", "long" * 60, "日本語 😀", "no", "yes")
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")  # the font has no Chinese characters; a box is drawn for each
+def test_every_class_name_is_drawn_as_it_is_written(subset: dict[str, Split], tmp_path: Path) -> None:
+    test, wrong = subset["test"], np.roll(np.eye(10)[subset["test"].labels], 1, axis=1)
+    counts = metrics.confusion(test.labels, wrong)
+    features = {name: np.full(9, 0.5) for name in (drift.INK_FRACTION, drift.MEAN_INTENSITY, drift.CONFIDENCE)}
+    features[drift.PREDICTED_CLASS] = np.arange(9) % 10
+    figures = [
+        plots.confusion_matrix(counts, NAMES),
+        plots.worst_mistakes(test, wrong, NAMES, 12),
+        plots.class_distribution({"train": counts.sum(axis=1)}, NAMES),
+        drift_plots.gallery(features, features, test.images[:9], NAMES, 9),
+    ]
+
+    for figure in figures:
+        style.save(figure, tmp_path / "figure.png")
+
+    shown = [Text(text=style.label(name))._preprocess_math(style.label(name)) for name in NAMES]
+    assert shown == [(name if len(name) <= 24 else f"{name[:23]}…", False) for name in NAMES]
+    drawn = {text.get_text() for text in figures[0].axes[0].get_yticklabels()}
+    assert drawn == {style.label(name) for name in NAMES}
