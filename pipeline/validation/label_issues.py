@@ -47,7 +47,7 @@ def excess_margins(base: Labelled, others: Sequence[Labelled], classes: int) -> 
     """
     counts = np.bincount(base.labels, minlength=classes)[:classes]
     known = np.flatnonzero(counts >= _MIN_PER_FEATURE * base.features.shape[1])
-    if len(known) < 2:
+    if len(known) < 2 or base.features.shape[1] == 0:  # images of one pixel have no features
         return [np.full(len(each.labels), -np.inf, np.float32) for each in (base, *others)]
     fold = np.random.default_rng(_SEED).permutation(len(base.labels)) % _FOLDS
     scores = np.empty((len(base.labels), len(known)), np.float32)

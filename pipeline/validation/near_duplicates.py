@@ -113,6 +113,8 @@ def duplicate_pairs(images: Candidates, others: Candidates, radius: float) -> np
         others: the images to compare with; `images` itself to find pairs within it.
         radius: near-duplicates are closer than this, 0 to 1.4; 0 finds none.
     """
+    if images.embeddings.shape[1] == 0:  # images of one pixel have no frequency
+        return np.empty((2, 0), np.intp)
     within = others is images
     nearest = min(2 if within else 1, len(others.rows))  # within one set, the nearest image is the image itself
     tree = KDTree(others.embeddings[others.rows], balanced_tree=False, compact_nodes=False)

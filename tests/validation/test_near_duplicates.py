@@ -3,7 +3,7 @@ import numpy.typing as npt
 import pytest
 
 from pipeline.data.datasets import Pixels, Split
-from pipeline.validation import near_duplicates
+from pipeline.validation import label_issues, near_duplicates
 from pipeline.validation.near_duplicates import Candidates
 
 RADIUS = 0.025
@@ -112,3 +112,13 @@ def test_embeddings_do_not_depend_on_the_size_of_the_chunks(subset: dict[str, Sp
 
     for part, expected in zip(near_duplicates.embed(images, embedder), whole, strict=True):
         np.testing.assert_allclose(part, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_images_of_one_pixel_have_no_near_duplicates_and_no_label_issues() -> None:
+    images = np.arange(200, dtype=np.uint8).reshape(-1, 1, 1)
+    embeddings = near_duplicates.embed(images, near_duplicates.fit(images))
+    every = Candidates(images, embeddings.magnitudes, np.arange(200))
+    labelled = label_issues.Labelled(embeddings.coefficients, (images[:, 0, 0] % 2).astype(np.uint8))
+
+    assert near_duplicates.duplicate_pairs(every, every, 0.1).shape == (2, 0)
+    assert not label_issues.find_label_issues(labelled, [], 2)[0].any()
