@@ -89,4 +89,4 @@ class RetrainError(PipelineError):
 
 def _sentence(found: str) -> str:
     """A single line in the sentence, which it ends; or a block of quoted lines as it is."""
-    return found if found.startswith("\n") else f" {found}."
+    return found if found.startswith("\n") else f" {found.rstrip('.')}."
