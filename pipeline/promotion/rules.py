@@ -123,8 +123,8 @@ def _sentence(challenger: Candidate, champion: Candidate | None, rules: list[Rul
     if champion and comparison:
         one_correct = comparison.only_challenger + comparison.only_champion
         accuracy += (
-            f", against {champion.correct.mean():.2%} of version {champion.version}; exactly one of the two is correct on "
-            f"{one_correct} images, the challenger on {comparison.only_challenger} (p = {comparison.p_value:.3g})"
+            f", against {champion.correct.mean():.2%} of version {champion.version}; exactly one of the two is right on "
+            f"{one_correct} images: the new one on {comparison.only_challenger} (p = {comparison.p_value:.3g})"
         )
     if broken := [f"{rule.rule}: expected {rule.bound}, found {rule.shown}" for rule in rules if not rule.met]:
         return f"{subject} is refused: {'; '.join(broken)}. Its accuracy is {accuracy}."

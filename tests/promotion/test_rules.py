@@ -54,7 +54,7 @@ def test_a_non_inferior_challenger_is_promoted_with_the_reason() -> None:
     assert decision.promote
     assert decision.sentence == (
         "version 2 becomes champion: accuracy 99.00% on 1,000 test images, against 98.80% of version 1; "
-        "exactly one of the two is correct on 12 images, the challenger on 7 (p = 0.774)."
+        "exactly one of the two is right on 12 images: the new one on 7 (p = 0.774)."
     )
 
 
