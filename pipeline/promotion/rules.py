@@ -27,12 +27,13 @@ class Candidate(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """One condition of a promotion: the observed value and its bound."""
+    """One condition of a promotion: the observed value, its bound, and the parameter that sets the bound, if one does."""
 
     rule: str
     observed: float | str
     bound: str
     met: bool
+    parameter: str = ""
 
     @property
     def shown(self) -> str:
@@ -79,7 +80,7 @@ def decide(challenger: Candidate, champion: Candidate | None, withdrawn: bool, p
             require = "superior"
         rules.append(_comparable(champion, params.champion_accuracy))
         comparison = exact_test(challenger.correct, champion.correct)
-        rules.append(_paired(comparison, require, params.alpha))
+        rules.append(_paired(comparison, require, params))
     return Decision(
         promote=all(rule.met for rule in rules),
         challenger=challenger.version,
@@ -100,21 +101,29 @@ def _bounds(metrics: Metrics, params: PromoteParams) -> list[Rule]:
         without = [Rule("int8_agreement", "no int8 file", bound, met=True)]
     return [
         *without,
-        *(Rule(name, metrics[name], f"at least {_shown(bound)}", metrics[name] >= bound) for name, bound in minimum.items()),
-        *(Rule(name, metrics[name], f"at most {_shown(bound)}", metrics[name] <= bound) for name, bound in maximum.items()),
+        *(
+            Rule(name, metrics[name], f"at least {_shown(bound)}", metrics[name] >= bound, f"promote.minimum.{name}")
+            for name, bound in minimum.items()
+        ),
+        *(
+            Rule(name, metrics[name], f"at most {_shown(bound)}", metrics[name] <= bound, f"promote.maximum.{name}")
+            for name, bound in maximum.items()
+        ),
     ]
 
 
 def _comparable(champion: Candidate, bound: float) -> Rule:
     """If labels change their meaning in both splits, the challenger has learned it. A champion that fails now reveals it."""
     accuracy = float(champion.correct.mean())
-    return Rule("accuracy of the champion", accuracy, f"at least {_shown(bound)}", accuracy >= bound)
+    met = accuracy >= bound
+    return Rule("accuracy of the champion", accuracy, f"at least {_shown(bound)}", met, "promote.champion_accuracy")
 
 
-def _paired(comparison: McNemar, require: str, alpha: float) -> Rule:
+def _paired(comparison: McNemar, require: str, params: PromoteParams) -> Rule:
     observed = f"{comparison.only_challenger} images won and {comparison.only_champion} lost, p = {comparison.p_value:.3g}"
-    bound = f"{_REQUIREMENTS[require]} (alpha {alpha:g})"
-    return Rule("paired test", observed, bound, passes(comparison, require, alpha))
+    bound = f"{_REQUIREMENTS[require]} (alpha {params.alpha:g})"
+    parameter = "promote.require and promote.alpha" if require == params.require else ""  # a lineage of the champion's
+    return Rule("paired test", observed, bound, passes(comparison, require, params.alpha), parameter)
 
 
 def _sentence(challenger: Candidate, champion: Candidate | None, rules: list[Rule], comparison: McNemar | None) -> str:
@@ -126,7 +135,11 @@ def _sentence(challenger: Candidate, champion: Candidate | None, rules: list[Rul
             f", against {champion.correct.mean():.2%} of version {champion.version}; exactly one of the two is right on "
             f"{one_correct} images: the new one on {comparison.only_challenger} (p = {comparison.p_value:.3g})"
         )
-    if broken := [f"{rule.rule}: expected {rule.bound}, found {rule.shown}" for rule in rules if not rule.met]:
+    if broken := [
+        f"{rule.rule}: expected {rule.bound}, found {rule.shown} ({rule.parameter or 'no parameter sets this'})"
+        for rule in rules
+        if not rule.met
+    ]:
         return f"{subject} is refused: {'; '.join(broken)}. Its accuracy is {accuracy}."
     return f"{subject} becomes champion: accuracy {accuracy}{'' if champion else ', the first champion'}."
 

@@ -75,7 +75,7 @@ def test_a_model_without_an_int8_file_is_judged_by_the_other_rules() -> None:
     decision = rules.decide(challenger, candidate(1, range(10)), False, rule())
 
     assert decision.promote
-    assert decision.rules[0] == ("int8_agreement", "no int8 file", "at least 0.995 where there is one", True)
+    assert decision.rules[0] == ("int8_agreement", "no int8 file", "at least 0.995 where there is one", True, "")
 
 
 @pytest.mark.parametrize(
@@ -146,8 +146,33 @@ def test_the_record_holds_each_rule_with_observed_value_and_bound() -> None:
     assert record["promote"] is True
     assert (record["challenger"], record["champion"]) == (2, 1)
     by_name = {entry["rule"]: entry for entry in record["rules"]}
-    assert by_name["accuracy"] == {"rule": "accuracy", "observed": 0.99, "bound": "at least 0.98", "met": True}
+    assert by_name["accuracy"] == {
+        "rule": "accuracy",
+        "observed": 0.99,
+        "bound": "at least 0.98",
+        "met": True,
+        "parameter": "promote.minimum.accuracy",
+    }
     assert by_name["bytes"]["bound"] == "at most 2,000,000"
     assert by_name.keys() == METRICS.keys() | {"accuracy of the champion", "paired test"}
     assert record["comparison"]["only_challenger"] == 7
     assert record["champion_figures"] == METRICS
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"accuracy": 0.9}, "accuracy: expected at least 0.98, found 0.9 (promote.minimum.accuracy)"),
+        ({"bytes": 3_000_000}, "bytes: expected at most 2,000,000, found 3,000,000 (promote.maximum.bytes)"),
+    ],
+)
+def test_a_refusal_names_the_parameter_of_each_broken_rule(changes: dict[str, float], named: str) -> None:
+    challenger = candidate(2, range(10))._replace(metrics=METRICS | changes)
+
+    assert named in rules.decide(challenger, None, False, rule()).sentence
+
+
+def test_a_refusal_that_no_parameter_governs_says_so() -> None:
+    sentence = rules.decide(candidate(2, range(10)), None, True, rule()).sentence
+
+    assert "withdrawn: expected never rolled back, found rolled back once (no parameter sets this)" in sentence
