@@ -20,13 +20,14 @@ from pipeline.core.paths import Paths
 from pipeline.data import datasets
 from pipeline.data.datasets import Split
 from pipeline.validation.image_table import add_intensity_bands, class_shares, compare, row_names, summarise
+from pipeline.validation.orientation import looks_transposed
 
 
 class InvalidDataError(PipelineError):
     """The data broke expectations. The report and the Data Docs are still written."""
 
-    def __init__(self, failures: Sequence[str], report: Path, docs: Path) -> None:
-        lines = "".join(f"\n  {failure}" for failure in failures)
+    def __init__(self, failures: Sequence[str], report: Path, docs: Path, hints: Sequence[str] = ()) -> None:
+        lines = "".join(f"\n  {line}" for line in (*failures, *hints))
         noun = "expectation" if len(failures) == 1 else "expectations"
         super().__init__(
             f"the data broke {len(failures)} {noun}:{lines}\n"
@@ -85,8 +86,28 @@ def run(params: Params, paths: Paths) -> str:
     content = report(manifest["fingerprint"], tables, outcomes, classes)
     files.write_json(paths.report, content)
     if content["broken"]:
-        raise InvalidDataError(content["broken"], paths.report, paths.data_docs / "index.html")
+        parts = {"test": splits["test"]} | _segments(splits["train"], (base, *extra))
+        hints = _hints(parts, len(classes))
+        raise InvalidDataError(content["broken"], paths.report, paths.data_docs / "index.html", hints)
     return f"{len(outcomes)} expectations met on {sum(len(split.labels) for split in splits.values()):,} images"
+
+
+def _segments(train: Split, segments: Sequence[Any]) -> dict[str, Split]:
+    """The base of the training split as "train", and each extra set by its name."""
+    from pipeline.validation import expectations
+
+    names = ["train", *(expectations.extra_name(each.name) for each in segments[1:])]
+    parts = datasets.slices([each.rows for each in segments])
+    return {name: Split(train.images[part], train.labels[part]) for name, part in zip(names, parts, strict=True)}
+
+
+def _hints(parts: Mapping[str, Split], classes: int) -> list[str]:
+    """What may be the cause, a line each."""
+    return [
+        f"{name}: looks transposed: with rows and columns swapped, the images agree with their labels (EMNIST stores them so)"
+        for name, split in parts.items()
+        if name != "train" and looks_transposed(parts["train"], split, classes)
+    ]
 
 
 def _split_suites(splits: Mapping[str, Split], base: int, params: Params) -> dict[str, list[Any]]:
