@@ -1,6 +1,8 @@
 """The verb predict, run as a command."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,9 +18,11 @@ from pipeline.inference.onnx_model import OnnxModel
 from tests.conftest import Repository, idx
 
 
-def predict(built: Repository, *arguments: str) -> "subprocess.CompletedProcess[str]":
+def predict(
+    built: Repository, *arguments: str, environment: dict[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "pipeline.predict", *arguments]
-    environment = {"PATH": "", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    environment = {"PATH": "", "PYTHONPATH": str(Path(__file__).parent.parent)} | (environment or {})
     return subprocess.run(command, cwd=built.paths.root, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -126,3 +130,82 @@ def test_a_missing_model_is_named_in_the_error(built: Repository, tmp_path: Path
     assert (missing.returncode, unknown.returncode) == (1, 1)
     assert "absent.onnx: expected this file" in missing.stderr
     assert "nobody" in unknown.stderr
+
+
+def test_the_pictures_in_a_folder_are_predicted_without_stray_files(
+    built: Repository, test_images: Pixels, tmp_path: Path
+) -> None:
+    for name in ("b.png", "a.png"):
+        Image.fromarray(test_images[0]).save(tmp_path / name)
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini", "._a.png"):
+        (tmp_path / name).write_bytes(b"\0stray")
+    (tmp_path / "broken.png").write_bytes(b"none")
+
+    done = predict(built, "--json", str(tmp_path))
+
+    assert done.returncode == 1
+    assert [Path(result["file"]).name for result in json.loads(done.stdout)] == ["a.png", "b.png"]
+    assert f"{tmp_path}: left out: .DS_Store, ._a.png, Thumbs.db …" in done.stderr
+    assert "broken.png: expected an image file, found a damaged file or another format" in done.stderr
+
+
+def test_a_folder_without_pictures_is_an_error(built: Repository, tmp_path: Path) -> None:
+    done = predict(built, str(tmp_path))
+
+    assert done.returncode == 1
+    assert "expected a folder with images, found none in it" in done.stderr
+
+
+def test_a_picture_given_as_the_model_is_not_to_be_deleted(built: Repository, test_images: Pixels, tmp_path: Path) -> None:
+    Image.fromarray(test_images[0]).save(tmp_path / "photo.png")
+
+    done = predict(built, str(tmp_path / "photo.png"), "--model", str(tmp_path / "photo.png"))
+
+    assert done.returncode == 1
+    assert "photo.png: expected an ONNX model, found " in done.stderr
+    assert "Give --model an ONNX file, a folder with model.onnx, or models:/NAME@ALIAS" in done.stderr
+    assert "Delete" not in done.stderr
+    assert "dvc repro" not in done.stderr
+
+
+def test_the_folder_of_a_downloaded_model_is_a_model(built: Repository, test_images: Pixels, tmp_path: Path) -> None:
+    (tmp_path / "pulled").mkdir()
+    (tmp_path / "empty").mkdir()
+    shutil.copy(built.paths.onnx, tmp_path / "pulled")
+    np.save(tmp_path / "images.npy", test_images[:3])
+
+    pulled = predictions(built, str(tmp_path / "images.npy"), "--model", str(tmp_path / "pulled"))
+    empty = predict(built, str(tmp_path / "images.npy"), "--model", str(tmp_path / "empty"))
+
+    assert pulled == predictions(built, str(tmp_path / "images.npy"))
+    assert f"{tmp_path / 'empty'}: expected a folder with model.onnx, found none" in empty.stderr
+
+
+def test_transposed_images_are_swapped_back(built: Repository, test_images: Pixels, tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", test_images)
+    np.save(tmp_path / "emnist.npy", test_images.swapaxes(1, 2))
+
+    (swapped,) = predictions(built, "--transpose", str(tmp_path / "emnist.npy"))
+
+    (straight,) = predictions(built, str(tmp_path / "images.npy"))
+    assert swapped["images"] == straight["images"]
+    assert swapped["changes"] == ["transposed"]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_a_file_name_that_is_no_text_is_shown_and_the_work_goes_on(
+    encoding: str, built: Repository, test_images: Pixels, tmp_path: Path
+) -> None:
+    names = [b"b\xff.png", "größe.png".encode(), b"c.png"]
+    for name in names:
+        Image.fromarray(test_images[0]).save(tmp_path / "a.png")
+        (tmp_path / "a.png").rename(os.fsdecode(bytes(tmp_path) + b"/" + name))
+    bad = os.fsdecode(bytes(tmp_path) + b"/absent\xfe.png")
+    environment = {"PYTHONIOENCODING": encoding}
+
+    lines, as_json = (predict(built, *options, bad, str(tmp_path), environment=environment) for options in ([], ["--json"]))
+
+    assert (lines.returncode, as_json.returncode) == (1, 1)
+    assert len([line for line in lines.stdout.splitlines() if line.startswith(str(tmp_path))]) == len(names)
+    assert "expected a file, found No such file or directory" in lines.stderr
+    assert [os.fsencode(Path(result["file"]).name) for result in json.loads(as_json.stdout)] == sorted(names)

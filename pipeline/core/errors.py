@@ -34,6 +34,7 @@ class UnusableInputError(PipelineError):
     """A file that an earlier stage wrote has changed since."""
 
     def __init__(self, path: Path, expected: str, found: str) -> None:
+        self.expected, self.found = expected, found
         super().__init__(
             f"{path}: expected {expected}, found {found}: it changed after it was written.\n"
             f"Nothing was written. Delete {path} and run `dvc repro`."

@@ -135,6 +135,10 @@ class CaptureParams(Section):
     most_days: Annotated[float, Field(gt=0)]
 
 
+class PredictParams(Section):
+    layout: Literal["mnist", "as_is"]
+
+
 class ServeParams(Section):
     max_bytes: Annotated[int, Field(gt=0)]
     capture: CaptureParams
@@ -181,6 +185,7 @@ class Params(Section):
     promote: PromoteParams
     retrain: RetrainParams
     drift: DriftParams
+    predict: PredictParams = PredictParams(layout="mnist")
     serve: ServeParams
     sweep: SweepParams
     tracking: TrackingParams

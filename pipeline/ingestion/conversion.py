@@ -7,10 +7,9 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from pipeline.core.fetch_params import FetchParams
-from pipeline.data import folders
+from pipeline.data import folders, image_codec
 from pipeline.data.errors import ImageFileError
 from pipeline.data.idx import Pixels
 from pipeline.ingestion.samples import Grey, LayoutError, Sample
@@ -109,20 +108,8 @@ def _append(out: BinaryIO, sample: Sample, pixels: Pixels, size: Sequence[int], 
         if params.size is None:
             expected, found = ("x".join(map(str, shape)) for shape in (size, pixels.shape))
             raise LayoutError(sample.name, f"{expected}, as the images before it (fetch.size scales all to one size)", found)
-        pixels = fit(pixels, (size[0], size[1]))
+        pixels = image_codec.fit(pixels, (size[0], size[1]))
     out.write(np.ascontiguousarray(pixels).data)
-
-
-def fit(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    """Scale an image in proportion into `size` (height, width), and pad it with the median of its border."""
-    factor = min(size[0] / pixels.shape[0], size[1] / pixels.shape[1])
-    height, width = (min(most, max(1, round(side * factor))) for side, most in zip(pixels.shape, size, strict=True))
-    scaled = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    fitted = np.full(size, np.uint8(np.median(border)))
-    top, left = (size[0] - height) // 2, (size[1] - width) // 2
-    fitted[top : top + height, left : left + width] = scaled
-    return fitted
 
 
 class Labels:

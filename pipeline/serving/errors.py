@@ -35,6 +35,16 @@ class ExposedError(PipelineError):
         )
 
 
+class GivenModelError(PipelineError):
+    """What a person named as a model is none. It may be any file of theirs, so nothing advises to delete it."""
+
+    def __init__(self, source: str, expected: str, found: str) -> None:
+        super().__init__(
+            f"{source}: expected {expected}, found {found}.\n"
+            "Nothing was predicted. Give --model an ONNX file, a folder with model.onnx, or models:/NAME@ALIAS."
+        )
+
+
 class UnreadableImageError(PipelineError):
     """A file holds no images that the model accepts."""
 

@@ -6,15 +6,16 @@ from typing import Any
 
 from pipeline.inference.onnx_model import OnnxModel
 from pipeline.serving import image_files
+from pipeline.serving.image_files import Reading
 
 
-def predict_file(path: Path, model: OnnxModel) -> dict[str, Any]:
+def predict_file(path: Path, model: OnnxModel, how: Reading = Reading()) -> dict[str, Any]:  # noqa: B008 - immutable
     """Return the file's name, the changes made to its image, and each image's label and probabilities.
 
     Raises:
         UnreadableImageError: the file holds no images that the model accepts.
     """
-    images = image_files.read(path, model.image_shape)
+    images = image_files.read(path, model.image_shape, how)
     predictions = [
         {
             "label": model.names[row.argmax()],

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import BinaryIO, cast
+from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from pipeline.data.errors import IdxError, ImageFileError
 from pipeline.data.idx import Pixels
 from pipeline.serving import parquet_files, preprocessing
 from pipeline.serving.errors import UnreadableImageError
-from pipeline.serving.preprocessing import Images
+from pipeline.serving.preprocessing import Images, Layout
 
 _MOST_BYTES = 4_000_000_000  # of a decompressed array
 _ARRAY = "images"  # the array to read from an npz file that holds several
@@ -27,7 +27,15 @@ _GZIP, _NPY_MAGIC = b"\x1f\x8b", b"\x93NUMPY"
 _IDX_HEADER = 16  # bytes
 
 
-def read(path: Path, shape: tuple[int, int]) -> Images:
+class Reading(NamedTuple):
+    """How image files are read: their layout, all of their frames or the first, and whether images are stored transposed."""
+
+    layout: Layout = "mnist"
+    all_frames: bool = False
+    transpose: bool = False
+
+
+def read(path: Path, shape: tuple[int, int], how: Reading = Reading()) -> Images:  # noqa: B008 - immutable
     """Read an image file, or all images of an npy, npz or IDX file.
 
     Only image files are preprocessed to `shape` (height, width); arrays must have it already. The images of an npy or an
@@ -36,10 +44,13 @@ def read(path: Path, shape: tuple[int, int]) -> Images:
     Raises:
         UnreadableImageError: the file has another format, is damaged, or holds arrays of another shape.
     """
+    if how.transpose:
+        images = read(path, (shape[1], shape[0]), how._replace(transpose=False))
+        return Images(images.pixels.swapaxes(1, 2), (*images.changes, "transposed"))
     if decode := _decoder(path):
         return Images(_checked(decode(path), shape, path))
     try:
-        return preprocessing.read(path, shape)
+        return preprocessing.read(path, shape, how.layout, how.all_frames)
     except ImageFileError as error:
         raise UnreadableImageError(path, error.expected, error.found) from error
     except OSError as error:
@@ -61,6 +72,20 @@ def read_arrays(source: Path, shape: tuple[int, int]) -> Pixels:
     if not arrays:
         raise UnreadableImageError(source, "a file, or a folder with files", "an empty folder")
     return np.concatenate(arrays)
+
+
+def in_folder(folder: Path) -> tuple[list[Path], str | None]:
+    """The files directly in a folder that may hold images, sorted by name, and what was left out, in a line.
+
+    Raises:
+        UnreadableImageError: there are none.
+    """
+    entries = sorted(folder.iterdir())
+    found = [path for path in entries if path.is_file() and not folders.holds_no_data(path.name)]
+    if not found:
+        raise UnreadableImageError(folder, "a folder with images", "none in it")
+    others = [path.name for path in entries if path not in set(found)]
+    return found, f"left out: {folders.listed(others)}" if others else None
 
 
 def _files(source: Path) -> Iterator[Path]:

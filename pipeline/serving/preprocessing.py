@@ -1,24 +1,29 @@
 """Bring photographs and drawings to the convention of the images that the model was trained on.
 
-The convention is MNIST's: light ink on a black background, the ink's bounding box scaled in proportion to 20x20 of the 28x28
-pixels, its centre of mass in the middle (LeCun, Bottou, Bengio and Haffner, "Gradient-Based Learning Applied to Document
-Recognition", Proceedings of the IEEE 86, 1998, section III.A). Images of other sizes keep the ratio of 20/28.
+MNIST's convention: light ink on a black background, the ink's bounding box scaled in proportion to 20x20 of the 28x28 pixels,
+its centre of mass in the middle (LeCun, Bottou, Bengio and Haffner, "Gradient-Based Learning Applied to Document Recognition",
+Proceedings of the IEEE 86, 1998, section III.A). Images of other sizes keep the ratio of 20/28. `predict.layout: as_is`
+in params.yaml is for models of other images: these are only scaled to the model's size.
 """
 
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from pipeline.data import image_codec
-from pipeline.data.errors import ImageFileError
 from pipeline.data.idx import Pixels
+from pipeline.data.image_codec import Decoded
+from pipeline.serving import ink
+
+Layout = Literal["mnist", "as_is"]
 
 _BOX = 20 / 28  # the ink's box, as a share of the image's height and width
-_INK = 0.1  # pixels below this share of the brightest are background, for example a camera's noise
-_MIN_CONTRAST = 16  # between the darkest and the brightest pixel
+_INK = 25  # pixels below are background
+_SIDE = 400  # larger pictures are reduced to this before ink is searched
+_WHITE = 255
 
 
 class Images(NamedTuple):
@@ -28,42 +33,73 @@ class Images(NamedTuple):
     changes: tuple[str, ...] = ()
 
 
-def from_bytes(content: bytes, shape: tuple[int, int]) -> Images:
-    """Decode a PNG, JPEG, BMP, GIF, PPM, TIFF or WebP file that is in memory and bring it to `shape` (height, width).
+def from_bytes(content: bytes, shape: tuple[int, int], layout: Layout = "mnist") -> Images:
+    """Decode an image file that is in memory and bring it to `shape` (height, width).
 
     Raises:
         ImageFileError: the bytes are no image, are damaged, have too many pixels, or show nothing.
     """
-    return read(BytesIO(content), shape)
+    return read(BytesIO(content), shape, layout)
 
 
-def read(file: Path | BinaryIO, shape: tuple[int, int]) -> Images:
-    """Like `from_bytes`, for a file on disk. Raises OSError if it cannot be read."""
-    return conform(image_codec.decode(file, own_range=True).pixels, shape)
+def read(file: Path | BinaryIO, shape: tuple[int, int], layout: Layout = "mnist", all_frames: bool = False) -> Images:
+    """Like `from_bytes`, for a file on disk too, and for all frames of a file. Raises OSError if it cannot be read."""
+    side = max(_SIDE, *shape)
+    if all_frames:
+        frames = [_conform(frame, shape, layout) for frame in image_codec.decode_all(file, own_range=True, side=side)]
+        changes = [f"frame {number}: {text}" for number, frame in enumerate(frames) for text in frame.changes]
+        return Images(
+            np.concatenate([frame.pixels for frame in frames]), tuple(changes) if len(frames) > 1 else frames[0].changes
+        )
+    decoded = image_codec.decode(file, own_range=True, side=side)
+    images = _conform(decoded, shape, layout)
+    more = (f"warning: the first of {decoded.frames} frames or pages; --all-frames reads them all",)
+    return images._replace(changes=images.changes + more) if decoded.frames > 1 else images
 
 
-def conform(grey: Pixels, shape: tuple[int, int]) -> Images:
-    """Bring a grey image `(h, w)` uint8 of any size to the convention: one image `(1, height, width)`.
+def conform(grey: Pixels, shape: tuple[int, int], layout: Layout = "mnist") -> Images:
+    """Bring a grey image `(h, w)` uint8 of any size to `shape` and `layout`: one image `(1, height, width)`.
 
     An image of this shape with light ink on black stays as it is.
 
     Raises:
         ImageFileError: the image is blank.
     """
-    changes: list[str] = []
-    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    if np.median(border) > 127:
-        grey = 255 - grey
-        changes.append("inverted: dark ink on a light background")
-    if grey.shape == shape:
-        return Images(grey[None], tuple(changes))
-    ink = grey > _INK * max(int(grey.max()), 1)
-    if int(grey.max()) - int(grey.min()) < _MIN_CONTRAST or not ink.any():
-        raise ImageFileError("ink that differs from the background", "one shade")
-    rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
-    box = grey[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    changes.append(f"resized from {grey.shape[1]}x{grey.shape[0]} to {shape[1]}x{shape[0]}, centred by mass")
-    return Images(_centred(_scaled(box, shape), shape)[None], tuple(changes))
+    return _conform(Decoded(grey, 1, grey.shape[1], grey.shape[0]), shape, layout)
+
+
+def _conform(decoded: Decoded, shape: tuple[int, int], layout: Layout) -> Images:
+    grey, resized = decoded.pixels, f"resized from {decoded.width}x{decoded.height} to {shape[1]}x{shape[0]}"
+    if layout == "as_is":
+        return Images(image_codec.fit(grey, shape)[None], () if grey.shape == shape else (resized,))
+    if grey.shape == shape and (exact := _on_plain_ground(grey)):
+        return exact
+    found = ink.find(grey)
+    changes = ["light ink separated from its ground" if found.light else "inverted: dark ink on a light background"]
+    drawn = np.asarray((found.strength * _WHITE).round(), np.uint8)
+    box = drawn[_box(drawn)]
+    if grey.shape == shape and all(size <= _BOX * most + 1 for size, most in zip(box.shape, shape, strict=True)):
+        return Images(drawn[None], (*changes, *found.notes))
+    changes.append(f"{resized}, centred by mass")
+    return Images(_centred(_scaled(box, shape), shape)[None], (*changes, *found.notes))
+
+
+def _on_plain_ground(grey: Pixels) -> Images | None:
+    """An image on black as it is, or one on white inverted, if its ink keeps to the convention's box; None otherwise."""
+    ground = np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]]))
+    if ground not in (0, _WHITE) or grey.min() == grey.max():
+        return None
+    light, changes = (grey, ()) if ground == 0 else (_WHITE - grey, ("inverted: dark ink on a light background",))
+    rows, columns = _box(light)
+    inside = rows.stop - rows.start <= _BOX * grey.shape[0] + 1 and columns.stop - columns.start <= _BOX * grey.shape[1] + 1
+    return Images(light[None], changes) if inside else None
+
+
+def _box(light: Pixels) -> tuple[slice, slice]:
+    """The bounding box of the ink."""
+    on = light > min(_INK, int(light.max()) - 1)
+    rows, columns = np.flatnonzero(on.any(axis=1)), np.flatnonzero(on.any(axis=0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 def _scaled(box: Pixels, shape: tuple[int, int]) -> Pixels:
