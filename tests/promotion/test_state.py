@@ -1,5 +1,6 @@
 """Tree, registry and alias disagree: what somebody moved or deleted is noticed, and brought back or named."""
 
+import shutil
 import subprocess
 import sys
 from typing import Any
@@ -264,6 +265,7 @@ def test_an_incomplete_hash_is_refused_and_not_ignored(command: list[str], given
 def test_summary_names_a_version_only_if_the_store_has_it(
     repository: Repository, client: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    shutil.copy(ROOT / "dvc.yaml", repository.paths.root)  # it lists what to commit
     summary.run(None, repository.params, repository.paths)
     assert f"registered as {NAME} version 2" in capsys.readouterr().out
     client.delete_registered_model(NAME)
