@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+import numpy as np
 import pandas as pd
 
 from pipeline.adoption import bounds, issues, survey
@@ -19,7 +20,7 @@ from pipeline.core.fetch_params import FetchParams
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 from pipeline.data import datasets, folders, idx
-from pipeline.data.datasets import Split
+from pipeline.data.datasets import Pixels, Split
 from pipeline.data.idx import Hashed
 from pipeline.ingestion import layout_dataset, layouts, sources
 from pipeline.ingestion.errors import SourceRefusedError
@@ -131,6 +132,7 @@ def _found(asked: Request, layout: Layout, params: Params, scratch: Path) -> Fou
     height, width = splits["train"].images.shape[1:]
     evaluate = params.evaluate.model_copy(update={"shift": max(1, round(params.evaluate.shift * width / 28))})
     chosen.append(Choice("evaluate.shift", evaluate.shift, f"in proportion to a width of {width}"))
+    chosen.append(_layout(profiled["train"].images))
     return Found(
         description=_description(asked, layout, seen, classes, counts, (height, width)),
         train=splits["train"],
@@ -140,6 +142,17 @@ def _found(asked: Request, layout: Layout, params: Params, scratch: Path) -> Fou
         splits=profiled,
         issues=listed,
         names=_names(layout, rows, listed),
+    )
+
+
+def _layout(images: Pixels) -> Choice:
+    """Whether most images are light ink on black in a box of 20/28, as MNIST's are: `predict` then brings pictures to it."""
+    ink = images > 0
+    black = (np.median(images[:, 0], axis=1) == 0) & (np.median(images[:, -1], axis=1) == 0)
+    sides = [ink.any(axis=axis).sum(axis=1) / images.shape[3 - axis] for axis in (1, 2)]
+    share = float((black & (np.abs(np.maximum(*sides) - 20 / 28) < 0.04)).mean())
+    return Choice(
+        "predict.layout", "mnist" if share > 0.9 else "as_is", f"{share:.0%} of the images are laid out as MNIST's are"
     )
 
 
