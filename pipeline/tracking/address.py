@@ -27,7 +27,8 @@ def check(paths: Paths) -> None:
     if not given:
         return
     problem = _problem(given)
-    if problem is None and (database := sqlite_store.database(paths.tracking_uri)) and not database.parent.is_dir():
+    database = sqlite_store.database(paths.tracking_uri)
+    if problem is None and database and database.parent != paths.store and not database.parent.is_dir():
         problem = _missing_folder(given, database)
     if problem is not None:
         raise AddressError(redacted(given), *problem)
