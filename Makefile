@@ -1,5 +1,5 @@
 # Each target sets up what it needs. `make` alone lists the targets.
-override SHELL := /bin/bash
+override export SHELL := /bin/bash
 .SHELLFLAGS := -p -eu -o pipefail -c  # -p: read neither BASH_ENV nor functions from the environment
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

@@ -31,11 +31,11 @@ _DEFAULTS = {  # values that you set win
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # without a server, fail after 3 s instead of 4 min
     "TF_CPP_MIN_LOG_LEVEL": "3",  # log only FATAL; errors are raised as exceptions
 }
-# Variables that choose another backend, other arithmetic, or another run, experiment or registry.
+# Variables that choose another backend, other arithmetic, or another run, experiment or registry, or start up shells.
 _DROPPED = re.compile(
     r"(AUTOGRAPH|DNNL|GE|GX|KERAS|MLFLOW_ASYNC_LOGGING|MLFLOW_EXPERIMENT|MLFLOW_SYSTEM_METRICS|NPY|NUMPY|ONEDNN|ORT|PANDAS|SCIPY"
     r"|TF(?!_CPP)|TF2ONNX|XLA)_.*"
-    r"|MKL_(CBWR|ENABLE_INSTRUCTIONS)|NVIDIA_TF32_OVERRIDE|OPENBLAS_CORETYPE"
+    r"|BASH_ENV|ENV|MKL_(CBWR|ENABLE_INSTRUCTIONS)|NVIDIA_TF32_OVERRIDE|OPENBLAS_CORETYPE"
     r"|_?MLFLOW_ACTIVE_MODEL_ID"
     r"|MLFLOW_(ENABLE_ASYNC_LOGGING|ENABLE_SYSTEM_METRICS_LOGGING|REGISTRY_URI|RUN_CONTEXT|RUN_ID|TESTING|TRUNCATE_LONG_VALUES)"
 )

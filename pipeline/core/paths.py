@@ -10,8 +10,9 @@ TRACKING_URI = "MLFLOW_TRACKING_URI"
 # These hold run identifiers and timings. Every other output is deterministic: the same inputs give the same bytes.
 TIME_DEPENDENT = ("data/model/run.json", "data/evaluation/latency.json", "data/registration.json")
 
-# What in the path of a checkout separates entries of PATH, is a placeholder for DVC, or has a meaning in the URI of the store.
-_REFUSED = ":{}?%"
+# In the path of a checkout, `:` separates entries of PATH, `{}` are placeholders for DVC, `?` and `%` have a meaning in the
+# address of the store, and MLflow writes quotes and backslashes into SQL without care.
+_REFUSED = ':{}?%"\\'
 
 
 class Paths:

@@ -25,11 +25,12 @@ UTC = {"TZ": "UTC"}
 
 
 def site(folder: str) -> dict[str, Any]:
+    """The settings of a site in `folder`, whose dollar signs Great Expectations would take for variables."""
     return {
         "class_name": "SiteBuilder",
         "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
         "show_how_to_buttons": False,
-        "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": folder},
+        "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": folder.replace("$", r"\$")},
     }
 
 

@@ -17,6 +17,7 @@ from tests.conftest import Repository
 from tests.imports import ROOT
 
 VARIABLES = {
+    "COLUMNS": "50",
     "KERAS_BACKEND": "jax",
     "KERAS_MAX_EPOCHS": "1",
     "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false",
@@ -37,6 +38,7 @@ VARIABLES = {
     "TF_ENABLE_ONEDNN_OPTS": "0",
     "TF_NUM_INTRAOP_THREADS": "1",
     "TF_USE_LEGACY_KERAS": "1",
+    "TZ": "CET-1CEST,M3.5.0,M10.5.0/3",
     "TF_XLA_FLAGS": "--no_such_flag=1",
     "XLA_FLAGS": "--no_such_flag=1",
 }
@@ -81,6 +83,7 @@ DETERMINISTIC = (
     "data/model/model.keras",
     "data/model/history.csv",
     "data/model/snapshots.npz",
+    "data/model/summary.txt",
     "data/model/model.onnx",
     "data/model/model.int8.onnx",
     "data/model/parity.json",
