@@ -63,6 +63,11 @@ def borrow_environment(clone: Path) -> None:
     for entry in Path(sys.prefix).iterdir():
         if entry.name != ".ready":
             (clone / ".venv" / entry.name).symlink_to(entry)
+    stamp_environment(clone)
+
+
+def stamp_environment(clone: Path) -> None:
+    """Mark the environment as that of this folder, as `make` does, so that a moved or copied clone keeps it."""
     (clone / ".venv" / ".ready").write_text(f"{clone.resolve()}\n")
 
 

@@ -61,7 +61,8 @@ def assess(params: Params, paths: Paths, first: bool) -> Assessment:
         raise NoChampionError(name, uri, *problem)
     test = datasets.load(paths, "test")
     rival = score(champion, test, params) if champion and facts.servable else None
-    withdrawn = registry.tag_of_model(challenger, registry.WITHDRAWN) is not None
+    # Where no champion can be served, --first accepts any model that meets the bounds; otherwise there might never be one.
+    withdrawn = facts.servable and registry.tag_of_model(challenger, registry.WITHDRAWN) is not None
     decision = rules.decide(score(challenger, test, params), rival, withdrawn, params.promote)
     return Assessment(challenger, decision, champion, steps)
 
@@ -110,6 +111,7 @@ def apply(assessment: Assessment, paths: Paths) -> None:
     champions.log_decision(version, record)
     if decision.promote:
         champions.make_champion(version, decision.sentence)
+        registry.untag_model(version, registry.WITHDRAWN)
     champions.remove_challenger(version)
     champions.tag_decision(version, record)
     files.write_json(paths.promotion, record)

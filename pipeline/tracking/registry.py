@@ -97,6 +97,13 @@ def tag_of_model(version: Version, key: str) -> str | None:
     return next((each.tags[key] for each in (version, *others) if key in each.tags), None)
 
 
+def untag_model(version: Version, key: str) -> None:
+    """Remove the tag from all versions of the same model."""
+    for each in versions_of(version.name, version.hashes):
+        if key in each.tags:
+            mlflow.MlflowClient().delete_model_version_tag(each.name, str(each.number), key)
+
+
 def condition(version: Version) -> Condition:
     """Look what the store still holds of a version."""
     with TemporaryDirectory(prefix="version-") as folder:

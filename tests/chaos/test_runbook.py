@@ -31,7 +31,7 @@ from pipeline.core.paths import TIME_DEPENDENT, Paths
 from pipeline.data.datasets import Split
 from pipeline.inference import convert
 from tests.chaos.conftest import LONG, Chaos
-from tests.clones import Clone, borrow_environment, git, make_clone
+from tests.clones import Clone, borrow_environment, git, make_clone, stamp_environment
 from tests.conftest import Repository, edit_params
 from tests.imports import ROOT
 from tests.test_promote import LOW, slightly_different
@@ -226,6 +226,7 @@ def test_a_recipe_shows_the_message_of_its_fault_and_fixes_the_fault(
     assert recipe.commands, "the recipe has no commands"
     for number in range(tries):
         copy = Site(shutil.copytree(site.root.parent, tmp_path / str(number), symlinks=True) / "checkout")
+        stamp_environment(copy.root)
         fault_and_check: Any = FAULTS[title](copy)
         message = next(fault_and_check)
         assert not missing(recipe.messages, message), message
@@ -292,6 +293,14 @@ def bad_model(site: Site) -> Iterator[str]:
     assert "withdrawn" in site.version("previous").tags
 
 
+@fault("The champion was deleted in MLflow")
+def deleted_champion(site: Site) -> Iterator[str]:
+    mlflow.MlflowClient(site.paths.tracking_uri).delete_model_version("mnist-dense", "2")
+    yield site.promote(verify=True)
+    site.assert_consistent(3, "v1.1.0")
+    site.assert_champion_works()
+
+
 @fault("All mirrors are down")
 def mirrors_down(site: Site) -> Iterator[str]:
     before = site.digests()
@@ -350,6 +359,7 @@ def damaged_store(site: Site) -> Iterator[str]:
 @fault("The checkout was moved")
 def moved(site: Site) -> Iterator[str]:
     site.root = site.root.rename(site.root.with_name("moved here"))
+    stamp_environment(site.root)
     yield ""
     site.assert_champion_works()
 

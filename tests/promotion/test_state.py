@@ -191,6 +191,18 @@ def test_a_second_rollback_does_not_return_to_a_withdrawn_version(repository: Re
     assert champion(client) == 1
 
 
+def test_a_withdrawn_model_may_be_champion_where_no_other_can_be_served(repository: Repository, client: Any) -> None:
+    command(repository, rollback)
+    lose("files", repository, client, 1)
+
+    with pytest.raises(NoChampionError, match="the store lost the files of version 1"):
+        command(repository)
+    assert command(repository, first=True) == 0
+
+    assert aliases(client)["champion"] == 2
+    assert "withdrawn" not in client.get_model_version(NAME, "2").tags
+
+
 @pytest.mark.parametrize("loss", ["files", "version", "run"])
 def test_a_rollback_skips_what_cannot_be_served(loss: str, repository: Repository, client: Any) -> None:
     challenge(variant(repository, 0.4), another)
