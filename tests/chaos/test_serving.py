@@ -3,8 +3,11 @@
 import contextlib
 import http.client
 import json
+import os
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +20,7 @@ import numpy as np
 import onnx
 import psutil
 import pytest
+from pyarrow import parquet
 
 from pipeline.core import files
 from pipeline.core.paths import Paths
@@ -24,6 +28,7 @@ from pipeline.inference.onnx_model import OnnxModel
 from pipeline.tracking import connection
 from tests.chaos.conftest import Chaos
 from tests.conftest import Repository, forget_store
+from tests.imports import ROOT
 from tests.servers import free_port, verb
 
 KIND = "Serving"
@@ -191,3 +196,33 @@ def test_many_connections_one_after_the_other_leave_the_memory_as_it_is(served: 
 
     assert grown < 20_000_000, f"{grown:,} bytes more after {tries} connections"
     chaos.count(KIND, "a connection for one request", tries, answered)
+
+
+def test_a_kill_leaves_no_broken_file_of_a_capture(tmp_path: Path, chaos: Chaos) -> None:
+    """Kill a process that captures without a pause, and read what it left."""
+    tries, whole, rows, lost = chaos.tries(2, 20), 0, 0, 0
+    code = (
+        "import sys, numpy as np; from pathlib import Path; from pipeline.serving.capture import Capture\n"
+        "from pipeline.core.params import CaptureParams\n"
+        "bounds = CaptureParams(share=1.0, per_minute=10**9, most_bytes=2_000_000, most_days=1.0)\n"
+        "capture = Capture(Path(sys.argv[1]), bounds)\n"
+        "images = np.random.default_rng().integers(0, 255, (200, 28, 28), np.uint8)\n"
+        "while True:\n"
+        "    capture.offer(images, np.zeros((200, 10), np.float32), '1'); capture.flush(); print(flush=True)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    for number in range(tries):
+        command = [sys.executable, "-c", code, str(tmp_path)]
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(number % 10 / 50)
+            process.kill()
+        found = list(tmp_path.glob("*.parquet"))
+        read = [parquet.read_table(path).num_rows for path in found if not path.name.startswith(".")]
+        lost += sum(count != 200 for count in read)
+        lost += sum(path.stat().st_size for path in found) > 2_000_000
+        whole, rows = whole + (len(read) > 0), rows + len(read)
+
+    assert rows
+    chaos.count(KIND, "a kill while a capture is written", tries, whole, lost)

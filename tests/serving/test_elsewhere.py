@@ -71,7 +71,10 @@ def test_the_reference_evaluator_of_onnx_answers_the_same(built: Repository, con
 
 # How each runtime, installed by its package, turns the file `sys.argv[1]` and `images` into `found`.
 RUNTIMES = {
-    "openvino": "import openvino\nfound = openvino.compile_model(sys.argv[1], 'CPU')(images)[0]",
+    "openvino": (
+        "import openvino\nexact = {'INFERENCE_PRECISION_HINT': 'f32'}\n"
+        "found = openvino.compile_model(sys.argv[1], 'CPU', exact)(images)[0]"
+    ),
     "opencv-python-headless>=5": (
         "import cv2\nnetwork = cv2.dnn.readNetFromONNX(sys.argv[1])\nnetwork.setInput(images)\nfound = network.forward()"
     ),
