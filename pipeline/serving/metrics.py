@@ -61,6 +61,7 @@ class Metrics:
         if SHARED not in os.environ:
             ProcessCollector(registry=self._registry)
         self._counter = lru_cache(maxsize=1024)(self._requests.labels)
+        self._class = lru_cache(maxsize=256)(self._classes.labels)
         self._timer = lru_cache(maxsize=64)(self._seconds.labels)
 
     def answered(self, route: str, status: int, seconds: float) -> None:
@@ -73,10 +74,15 @@ class Metrics:
     def predicted(self, probabilities: Probabilities, names: list[str]) -> None:
         self._images.inc(len(probabilities))
         self._batches.observe(len(probabilities))
+        chosen = probabilities.argmax(axis=1)
+        if len(chosen) == 1:  # without the arrays of many, which take longer than the prediction
+            self._confidence.observe(float(probabilities[0, chosen[0]]))
+            self._class(names[chosen[0]]).inc()
+            return
         observe_all(self._confidence, probabilities.max(axis=1))
-        counts = np.bincount(probabilities.argmax(axis=1), minlength=len(names))
+        counts = np.bincount(chosen, minlength=len(names))
         for index in np.flatnonzero(counts):
-            self._classes.labels(names[index]).inc(int(counts[index]))
+            self._class(names[index]).inc(int(counts[index]))
 
     def reloaded(self, result: str) -> None:
         self._reloads.labels(result).inc()
