@@ -76,13 +76,12 @@ def run_concurrently(trees: list[Path], environment: dict[str, str]) -> None:
 
 
 def assert_nothing_is_lost(trees: list[Path], uri: str) -> None:
-    """Check that each tree has a finished run with every metric point and file, and a separate model version."""
+    """Check that each tree has a finished run with every metric point and file, and that its model has a version."""
     client = mlflow.MlflowClient(uri, uri)
-    versions = set()
     for tree in trees:
         paths = Paths(tree)
         registered = files.read_json(paths.registration)
-        run = client.get_run(registered["run_id"])
+        run = client.get_run(files.read_json(paths.run)["run_id"])
         assert run.info.status == "FINISHED"
         assert run.data.metrics["test/accuracy"] == files.read_json(paths.metrics)["accuracy"]
         epochs = YAML(typ="safe").load(paths.params)["train"]["epochs"]
@@ -93,9 +92,8 @@ def assert_nothing_is_lost(trees: list[Path], uri: str) -> None:
         assert files.sha256(folder / "model.onnx") == files.sha256(paths.onnx)
         assert client.list_artifacts(run.info.run_id, "plots")
         version = client.get_model_version("mnist-dense", str(registered["version"]))
-        assert version.run_id == run.info.run_id
-        versions.add(version.version)
-    assert len(versions) == len(client.search_runs([run.info.experiment_id])) == len(trees)
+        assert version.tags["onnx_sha256"] == files.sha256(paths.onnx)  # trees with the same model may share a version
+    assert len(client.search_runs([run.info.experiment_id])) == len(trees)
 
 
 def test_concurrent_pipelines_create_the_default_store_and_lose_nothing(trees: list[Path], tmp_path: Path) -> None:

@@ -70,9 +70,12 @@ def copy_without_store(built: Repository, root: Path) -> Repository:
 
 
 def assert_complete(repository: Repository) -> None:
-    """Check that the registered run is finished and has each epoch, metric and file once."""
+    """Check that the tree's run is finished and has each epoch, metric and file once, and that its model has a version.
+
+    The version may be of another run that made the same model.
+    """
     client, paths = mlflow.MlflowClient(repository.paths.tracking_uri), repository.paths
-    run = client.get_run(files.read_json(paths.registration)["run_id"])
+    run = own_run(client, repository)
     assert run.info.status == "FINISHED"
     rows = paths.history.read_text(encoding="utf-8").splitlines()
     for curve in ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"):
@@ -86,7 +89,16 @@ def assert_complete(repository: Repository) -> None:
     artifacts = {entry.path for folder in ("", "onnx", "plots") for entry in client.list_artifacts(run.info.run_id, folder)}
     assert artifacts >= {"params.yaml", "history.csv", "onnx/model.onnx", "onnx/model.int8.onnx", "plots/worst_mistakes.png"}
     version = client.get_model_version_by_alias(repository.params.tracking.model, "challenger")
-    assert (version.run_id, version.tags["onnx_sha256"]) == (run.info.run_id, files.sha256(paths.onnx))
+    assert int(version.version) == files.read_json(paths.registration)["version"]
+    assert version.tags["onnx_sha256"] == files.sha256(paths.onnx)
+
+
+def own_run(client: mlflow.MlflowClient, repository: Repository) -> mlflow.entities.Run:
+    """The run that train opened, or the one that register rebuilt from it."""
+    recorded = files.read_json(repository.paths.run)["run_id"]
+    experiment = client.get_experiment_by_name(repository.params.tracking.experiment)
+    rebuilt = client.search_runs([experiment.experiment_id], f"tags.rebuilt_from = '{recorded}'")
+    return rebuilt[0] if rebuilt else client.get_run(recorded)
 
 
 class Server:

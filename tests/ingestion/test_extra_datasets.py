@@ -109,11 +109,9 @@ def test_an_extra_data_set_follows_the_base(form: str, edit: Edit, data: Data, m
 
 
 def test_the_examples_in_the_docs_add_both_data_sets(edit: Edit, data: Data, more: Split, subset: Data) -> None:
-    blocks = re.findall(
-        r"```(python|yaml)\n(.*?)```", (ROOT / "docs" / "own-data.md").read_text().partition("## Add data")[2], re.DOTALL
-    )
-    (_, code), (_, listed) = blocks[:2]
-    exec(code, {"images": more.images, "labels": more.labels})  # noqa: S102 - code from our docs
+    section = (ROOT / "docs" / "own-data.md").read_text(encoding="utf-8").partition("## Add data")[2]
+    (listed, *_) = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
+    np.savez("collected.npz", images=more.images, labels=more.labels)
     other = Split(subset["train"].images[70:75], subset["train"].labels[70:75])
     Path("scanned").mkdir()
     Path("scanned/scanned-images.gz").write_bytes(gzip.compress(idx(other.images)))
