@@ -43,8 +43,9 @@ def parent_run(params: Params, paths: Paths, run_id: str | None) -> Iterator[Par
 
 
 def _open(params: Params, paths: Paths, run_id: str | None) -> str:
-    with connected(params, paths):
-        with mlflow.start_run(run_id=run_id, run_name=None if run_id else "sweep") as run:
+    with connected(params, paths) as experiment:
+        new = {} if run_id else {"run_name": "sweep", "experiment_id": experiment}
+        with mlflow.start_run(run_id=run_id, **new) as run:
             if run_id is None:
                 mlflow.log_params(flatten({"sweep": params.sweep.model_dump()}))
         mlflow.MlflowClient().update_run(run.info.run_id, status="RUNNING")

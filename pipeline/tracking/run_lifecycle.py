@@ -12,9 +12,13 @@ from pipeline.tracking import run_owner
 from pipeline.tracking.run_owner import RunOwner
 
 
-def open_run(name: str | None, here: RunOwner) -> str:
-    """Open a run, make it the active run, and return its id."""
-    return str(mlflow.start_run(run_name=name, tags=here.tags()).info.run_id)
+def open_run(name: str | None, here: RunOwner, experiment: str, *, system_metrics: bool = False) -> str:
+    """Open a run of the experiment, make it the active run, and return its id.
+
+    MLflow's active experiment does not do: of processes that create the experiment at the same time, one may log elsewhere.
+    """
+    run = mlflow.start_run(run_name=name, tags=here.tags(), experiment_id=experiment, log_system_metrics=system_metrics)
+    return str(run.info.run_id)
 
 
 @contextmanager

@@ -72,8 +72,8 @@ def training_run(params: Params, paths: Paths) -> Iterator[LiveRun]:
         end_orphans(experiment, here)
     with opening(experiment, here):
         with store_errors(paths):
-            run = mlflow.start_run(run_name=os.environ.get("DVC_EXP_NAME"), tags=here.tags(), log_system_metrics=True)
-        live = LiveRun(run.info.run_id)
+            run_id = open_run(os.environ.get("DVC_EXP_NAME"), here, experiment, system_metrics=True)
+        live = LiveRun(run_id)
         with ending(live.run_id, lambda status: _end_training(status, live)):
             with store_errors(paths):
                 describe(params, paths)
@@ -99,7 +99,7 @@ def completed_run(params: Params, paths: Paths) -> Iterator[str]:
         if found:
             mlflow.MlflowClient().log_batch(found, tags=[RunTag(*tag) for tag in here.tags().items()])
         with opening(experiment, here):
-            run_id = found or open_run(os.environ.get("DVC_EXP_NAME"), here)
+            run_id = found or open_run(os.environ.get("DVC_EXP_NAME"), here, experiment)
             with ending(run_id, end):
                 if found:
                     mlflow.start_run(run_id=found)
@@ -144,7 +144,7 @@ def log_report(
     """
     with connected(params, paths) as experiment:
         here = run_owner.this_process(paths.store)
-        with opening(experiment, here), ending(open_run(name, here), end):
+        with opening(experiment, here), ending(open_run(name, here, experiment), end):
             mlflow.set_tags({"report": name, **tags})
             mlflow.log_metrics(dict(metrics))
             mlflow.log_artifacts(str(folder))
