@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis  # noqa: F401 - it chooses its profile by CI, which is removed below
 import numpy as np
 import pytest
 from filelock import FileLock
@@ -26,8 +27,8 @@ from tests import web
 from tests.imports import ROOT
 from tests.web import Site
 
-# Tests must not use the store or the repository of the user who runs them.
-for variable in ("DVC_ROOT", "DVC_EXP_NAME", "MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_URI", "PIPELINE_DEBUG"):
+# Tests must not use the store or the repository of the user who runs them. In CI, a first promotion asks for FIRST=1.
+for variable in ("CI", "DVC_ROOT", "DVC_EXP_NAME", "MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_URI", "PIPELINE_DEBUG"):
     os.environ.pop(variable, None)
 
 # The tests train for a second or two, so XLA should compile fast rather than well, here and in child processes.
