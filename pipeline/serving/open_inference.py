@@ -75,6 +75,8 @@ def read(asked: Asked) -> InferRequest:
     if b"content-type" in asked.headers:  # Triton's client sends none
         check_media_type(asked.headers)
     images, content = pixels.from_json(asked.body, lambda content: _rows(content, shape), shape)
+    if len(images) != (count := content["inputs"][0]["shape"][0]):
+        raise RefusedRequestError(400, "shape", f"expected {count} images, as the shape says, found {len(images)}")
     return InferRequest(images, *_wanted(content))
 
 

@@ -104,6 +104,16 @@ def test_a_tensor_of_another_kind_is_refused(client: Client, images: Any, change
     assert message in response.content["error"]
 
 
+@pytest.mark.parametrize("many", [3, 60])
+def test_nested_data_of_another_length_than_the_shape_says_is_refused(client: Client, images: Any, many: int) -> None:
+    given = np.resize(images, (many, 28, 28))
+
+    response = client.post(INFER, tensor(given, shape=[many - 1, 28, 28]))
+
+    assert response.status == 400
+    assert f"expected {many - 1} images, as the shape says, found {many}" in response.content["error"]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
