@@ -257,11 +257,11 @@ class People(RuleBasedStateMachine):
                 others = [each.version for each in self.client.search_model_versions(f"name = '{NAME}'")]
                 self.client.set_registered_model_alias(NAME, "champion", str(min(int(number) for number in others)))
             elif loss == "files":
-                shutil.rmtree(champion.source.removeprefix("file://"))
+                shutil.rmtree(champion.source.removeprefix("file://"), ignore_errors=True)  # they may be gone already
             else:
                 self.client.delete_run(champion.run_id)
                 if loss == "purged run":  # `mlflow gc` removes the artifacts, too
-                    shutil.rmtree(Path(champion.source.removeprefix("file://")).parent)
+                    shutil.rmtree(Path(champion.source.removeprefix("file://")).parent, ignore_errors=True)
 
     @rule()
     def others_push(self) -> None:
