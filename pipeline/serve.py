@@ -91,7 +91,7 @@ def serve(
     from pipeline.serving.service import Limits, Service
 
     capture = Capture(Path(options.capture), params.serve.capture, workers=options.workers) if options.capture else None
-    service = Service(served, Limits(params.serve.max_bytes), checked, Metrics(), capture)
+    service = Service(served, Limits(params.serve.max_bytes), checked, Metrics(), capture, params.predict.layout)
     watch = champion_watch.Watch(service, find) if find else None
     background = [each for each in (capture, watch) if each is not None]
 

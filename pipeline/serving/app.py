@@ -35,7 +35,7 @@ def build(service: Service) -> Router:
         return open_inference.answer(request, service.predict(asked.served, request.images), asked.served)
 
     def picture(asked: Asked) -> Answer:
-        images = pictures.read(asked)
+        images = pictures.read(asked, service.layout)
         return pictures.answer(images, service.predict(asked.served, images.pixels), asked.served)
 
     entries = [

@@ -8,15 +8,15 @@ from pipeline.data.errors import ImageFileError
 from pipeline.inference.onnx_model import Probabilities
 from pipeline.serving import preprocessing
 from pipeline.serving.exchange import Answer, Asked, RefusedRequestError, json_answer
-from pipeline.serving.preprocessing import Images
+from pipeline.serving.preprocessing import Images, Layout
 from pipeline.serving.served_model import ServedModel
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 MOST_PIXELS = 25_000_000  # `predict` takes larger ones; here, others wait for the memory
 
 
-def read(asked: Asked) -> Images:
-    """Decode the picture and bring it to the model's size.
+def read(asked: Asked, layout: Layout) -> Images:
+    """Decode the picture and bring it to the model's size, as `predict` does.
 
     Raises:
         RefusedRequestError: it is no such picture, is damaged, too large, or shows nothing.
@@ -31,7 +31,7 @@ def read(asked: Asked) -> Images:
     if width * height > MOST_PIXELS:
         raise RefusedRequestError(413, "picture", f"expected at most {MOST_PIXELS:,} pixels, found {width}x{height}")
     try:
-        return preprocessing.from_bytes(asked.body, asked.served.model.image_shape)
+        return preprocessing.from_bytes(asked.body, asked.served.model.image_shape, layout)
     except ImageFileError as error:
         raise RefusedRequestError(400, "picture", str(error)) from error
 

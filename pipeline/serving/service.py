@@ -7,6 +7,7 @@ from pipeline.inference.onnx_model import Probabilities
 from pipeline.serving.access import Access
 from pipeline.serving.capture import Capture
 from pipeline.serving.metrics import Metrics
+from pipeline.serving.preprocessing import Layout
 from pipeline.serving.served_model import ServedModel
 
 
@@ -22,9 +23,15 @@ class Service:
     """The state of a server process. Everything but `take_over` is called by the event loop or for a request of its own."""
 
     def __init__(
-        self, served: ServedModel, limits: Limits, access: Access, metrics: Metrics, capture: Capture | None = None
+        self,
+        served: ServedModel,
+        limits: Limits,
+        access: Access,
+        metrics: Metrics,
+        capture: Capture | None = None,
+        layout: Layout = "mnist",
     ) -> None:
-        self.served = served
+        self.served, self.layout = served, layout
         self.limits, self.access, self.metrics, self.capture = limits, access, metrics, capture
         self.held = 0
         metrics.serves(served)

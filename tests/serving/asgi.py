@@ -10,6 +10,7 @@ from pipeline.serving import app
 from pipeline.serving.access import Access
 from pipeline.serving.capture import Capture
 from pipeline.serving.metrics import Metrics
+from pipeline.serving.preprocessing import Layout
 from pipeline.serving.served_model import ServedModel, open_file
 from pipeline.serving.service import Limits, Service
 
@@ -36,8 +37,9 @@ class Client:
         limits: Limits | None = None,
         access: Access | None = None,
         capture: Capture | None = None,
+        layout: Layout = "mnist",
     ) -> None:
-        self.service = Service(served, limits or Limits(10_000_000), access or Access(), Metrics(), capture)
+        self.service = Service(served, limits or Limits(10_000_000), access or Access(), Metrics(), capture, layout)
         self.app: Any = app.build(self.service)
 
     def ask(self, method: str, path: str, body: bytes | Sequence[bytes] = b"", **headers: str) -> Response:

@@ -139,6 +139,14 @@ def test_a_picture_gets_its_class(client: Client, images: Any, expected: Any, ki
     assert any("resized from 140x140 to 28x28" in change for change in content["changes"])
 
 
+def test_a_model_of_other_images_gets_a_picture_as_predict_brings_it_to_size(built: Repository, images: Any) -> None:
+    client = Client(opened(built.paths.onnx), layout="as_is")  # predict.layout
+
+    response = client.ask("POST", "/predict", picture(images))
+
+    assert response.content["changes"] == ["resized from 140x140 to 28x28"]
+
+
 def test_a_picture_that_shows_nothing_or_is_none_is_refused(client: Client, images: Any) -> None:
     gif, cut = picture(images, "GIF"), picture(images)[:60]
     blank = io.BytesIO()
