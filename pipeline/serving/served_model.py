@@ -79,11 +79,14 @@ def _check(contract: Any, served: ServedModel, file: str) -> None:
 
 
 def _vectors(content: Mapping[str, Any], file: str) -> tuple[Any, Any, float]:
-    """Images, probabilities and tolerance of the test vectors: for all files alike, or for each file by its name."""
+    """The images of the test vectors, and the file's own probabilities and tolerance.
+
+    These are under the file's name, or beside the images as for model.onnx, where each may also be given by file name.
+    """
 
     def own(value: Any) -> Any:
         return value[file] if isinstance(value, Mapping) else value
 
-    content = content.get(file, content)
-    images, probabilities = np.asarray(own(content[INPUT]), np.uint8), np.asarray(own(content[OUTPUT]), np.float64)
-    return images, probabilities, float(own(content["tolerance"]))
+    expected = content.get(file, content)
+    images, probabilities = np.asarray(content[INPUT], np.uint8), np.asarray(own(expected[OUTPUT]), np.float64)
+    return images, probabilities, float(own(expected["tolerance"]))
