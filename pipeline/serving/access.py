@@ -1,4 +1,4 @@
-"""Who may ask: host names, requests of other sites, and the token of a server that listens beyond this machine."""
+"""Decide which requests are answered: by host name, by origin, and by the token of a server that others can reach."""
 
 import hmac
 import os

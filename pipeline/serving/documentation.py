@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipeline.inference.onnx_model import INPUT, OUTPUT
-from pipeline.serving import pictures
-from pipeline.serving.exchange import Answer
+from pipeline.serving import image_upload
+from pipeline.serving.exchange import Response
 from pipeline.serving.served_model import ServedModel
 from pipeline.serving.service import Limits
 
@@ -35,7 +35,7 @@ def openapi(served: ServedModel, limits: Limits) -> dict[str, Any]:
     description = (
         f"Probabilities of {served.model.classes} classes for images of {served.model.image_shape[0]}x"
         f"{served.model.image_shape[1]} grey pixels, 0 is black. A body has at most {limits.body_bytes:,} bytes. "
-        "Every answer names the model's version in X-Model-Version. A refusal has a message that says why."
+        "Every answer names the model's version in X-Model-Version. A error_response has a message that says why."
     )
     return {
         "openapi": "3.1.0",
@@ -45,7 +45,7 @@ def openapi(served: ServedModel, limits: Limits) -> dict[str, Any]:
     }
 
 
-def page(document: dict[str, Any]) -> Answer:
+def page(document: dict[str, Any]) -> Response:
     """The document as HTML."""
     info = document["info"]
     parts = [
@@ -57,7 +57,7 @@ def page(document: dict[str, Any]) -> Answer:
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             parts.append(f"<h2><b>{method.upper()}</b> <code>{html.escape(path)}</code></h2>{_described(operation)}")
-    return Answer("\n".join(parts).encode(), _PAGE, 200, (_POLICY,))
+    return Response("\n".join(parts).encode(), _PAGE, 200, (_POLICY,))
 
 
 def _described(operation: dict[str, Any]) -> str:
@@ -92,8 +92,8 @@ def _paths(served: ServedModel) -> Iterator[tuple[str, dict[str, Any]]]:
     yield (
         "/predict",
         _post(
-            f"A picture of any size, up to {pictures.MOST_PIXELS:,} pixels: its class, and what was changed to make it fit.",
-            {f"image/{kind.lower()}": (picture, None) for kind in pictures.FORMATS},
+            f"A picture of up to {image_upload.MOST_PIXELS:,} pixels: its class, and what was changed to make it fit.",
+            {f"image/{kind.lower()}": (picture, None) for kind in image_upload.FORMATS},
             (
                 _object({"label": {"type": "string"}, "probability": {"type": "number"}, "probabilities": {"type": "object"}}),
                 {

@@ -6,13 +6,13 @@ from time import perf_counter
 from typing import Any
 
 from pipeline.core.errors import PipelineError, first_line
-from pipeline.serving.exchange import Answer, Asked, Header, RefusedRequestError, json_answer, refusal
+from pipeline.serving.exchange import Header, RefusedRequestError, Request, Response, error_response, json_response
 from pipeline.serving.service import Service
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Handle = Callable[[Asked], Answer]
+Handle = Callable[[Request], Response]
 
 _LARGE = 1_000_000  # bytes; reading and predicting them takes so long that other requests must not wait
 _AT_ONCE = 2  # of the slow ones: each needs memory
@@ -28,7 +28,7 @@ class Endpoint:
     def __init__(
         self, service: Service, route: str, methods: Sequence[str], handle: Handle, *, health: bool = False, slow: bool = False
     ) -> None:
-        """Answer requests with one of `methods` by `handle`; without any, requests with every method.
+        """Response requests with one of `methods` by `handle`; without any, requests with every method.
 
         Args:
             route: its name in the metrics.
@@ -47,14 +47,14 @@ class Endpoint:
             self._check(scope, headers)
             body = await self._body(headers, receive) if "POST" in self._methods else b""
             served = service.served
-            answer = await self._answered(Asked(served, scope.get("path_params", {}), headers, body))
+            answer = await self._answered(Request(served, scope.get("path_params", {}), headers, body))
         except RefusedRequestError as error:
             service.metrics.refused(error.reason)
-            answer = refusal(error)
+            answer = error_response(error)
             if error.status == 405:
                 answer = answer._replace(headers=((b"allow", ", ".join(self._methods).encode()),))
         except PipelineError as error:  # of the model, not of the request
-            answer = json_answer(
+            answer = json_response(
                 {"error_code": "INTERNAL_ERROR", "message": first_line(error), "error": first_line(error)}, 500
             )
         except DisconnectedError:
@@ -72,11 +72,11 @@ class Endpoint:
         if (encoding := headers.get(b"content-encoding", b"identity").decode("latin-1")) != "identity":
             raise RefusedRequestError(415, "encoding", f"expected a body without Content-Encoding, found {encoding}")
 
-    async def _answered(self, asked: Asked) -> Answer:
-        if not self._slow and len(asked.body) < _LARGE:
-            return self._handle(asked)
+    async def _answered(self, request: Request) -> Response:
+        if not self._slow and len(request.body) < _LARGE:
+            return self._handle(request)
         async with self._turn:
-            return await asyncio.to_thread(self._handle, asked)
+            return await asyncio.to_thread(self._handle, request)
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         """Read the body: not at all if it is announced as too long, and never for longer than the limit."""
@@ -119,7 +119,7 @@ def _too_long(most: int) -> RefusedRequestError:
     return RefusedRequestError(413, "size", f"expected at most {most:,} bytes (serve.max_bytes), found more")
 
 
-async def _send(send: Send, answer: Answer, version: str) -> None:
+async def _send(send: Send, answer: Response, version: str) -> None:
     headers: list[Header] = [
         (b"content-type", answer.media_type),
         (b"content-length", str(len(answer.body)).encode()),

@@ -21,7 +21,7 @@ class RefusedRequestError(Exception):
         self.reason = reason
 
 
-class Asked(NamedTuple):
+class Request(NamedTuple):
     """A request whose access and size were checked, and the model that answers it."""
 
     served: ServedModel
@@ -30,18 +30,18 @@ class Asked(NamedTuple):
     body: bytes
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     body: bytes = b""
     media_type: bytes = JSON
     status: int = 200
     headers: tuple[Header, ...] = ()
 
 
-def json_answer(content: object, status: int = 200) -> Answer:
-    return Answer(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), JSON, status)
+def json_response(content: object, status: int = 200) -> Response:
+    return Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), JSON, status)
 
 
-def refusal(error: RefusedRequestError) -> Answer:
+def error_response(error: RefusedRequestError) -> Response:
     """The reason as JSON, under the names that the clients of MLflow (message) and of Open Inference (error) look for."""
     code = "UNAVAILABLE" if error.status == 503 else "BAD_REQUEST"
-    return json_answer({"error_code": code, "message": str(error), "error": str(error)}, error.status)
+    return json_response({"error_code": code, "message": str(error), "error": str(error)}, error.status)

@@ -24,8 +24,8 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from pipeline.inference.onnx_model import Probabilities
 from pipeline.serving.served_model import ServedModel
+from pipeline.serving.workers import SHARED
 
-SHARED = "PROMETHEUS_MULTIPROC_DIR"
 MEDIA_TYPE = CONTENT_TYPE_LATEST.encode()
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a line for each counter that few people want

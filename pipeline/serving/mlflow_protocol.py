@@ -6,19 +6,19 @@ from typing import Any
 from pipeline.data.idx import Pixels
 from pipeline.inference.onnx_model import INPUT, OUTPUT, Probabilities
 from pipeline.serving import pixels
-from pipeline.serving.exchange import Answer, Asked, RefusedRequestError, json_answer
+from pipeline.serving.exchange import RefusedRequestError, Request, Response, json_response
 
 _FIELDS = ("inputs", "instances")
 
 
-def read(asked: Asked) -> Pixels:
+def read(request: Request) -> Pixels:
     """The images of a request to /invocations.
 
     Raises:
         RefusedRequestError: it is not JSON with images of integer pixels under one of MLflow's fields.
     """
-    check_media_type(asked.headers)
-    return pixels.from_json(asked.body, _images, asked.served.model.image_shape)[0]
+    check_media_type(request.headers)
+    return pixels.from_json(request.body, _images, request.served.model.image_shape)[0]
 
 
 def check_media_type(headers: Any) -> None:
@@ -31,8 +31,8 @@ def check_media_type(headers: Any) -> None:
         raise RefusedRequestError(415, "media type", f"expected Content-Type: application/json, found {given or 'none'}")
 
 
-def answer(probabilities: Probabilities) -> Answer:
-    return json_answer({"predictions": {OUTPUT: probabilities}})
+def answer(probabilities: Probabilities) -> Response:
+    return json_response({"predictions": {OUTPUT: probabilities}})
 
 
 def _images(content: Any) -> Any:

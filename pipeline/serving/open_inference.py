@@ -12,7 +12,7 @@ import orjson
 from pipeline.data.idx import Pixels
 from pipeline.inference.onnx_model import INPUT, OUTPUT, Probabilities
 from pipeline.serving import pixels
-from pipeline.serving.exchange import Answer, Asked, RefusedRequestError, json_answer
+from pipeline.serving.exchange import RefusedRequestError, Request, Response, json_response
 from pipeline.serving.mlflow_protocol import check_media_type
 from pipeline.serving.served_model import ServedModel
 
@@ -29,15 +29,15 @@ class InferRequest(NamedTuple):
     binary: bool  # whether the probabilities are sent as bytes
 
 
-def server_metadata(asked: Asked) -> Answer:
-    served = asked.served
-    return json_answer({"name": served.name, "version": served.version, "extensions": ["binary_tensor_data"]})
+def server_metadata(request: Request) -> Response:
+    served = request.served
+    return json_response({"name": served.name, "version": served.version, "extensions": ["binary_tensor_data"]})
 
 
-def model_metadata(asked: Asked) -> Answer:
-    served = named(asked)
+def model_metadata(request: Request) -> Response:
+    served = named(request)
     height, width = served.model.image_shape
-    return json_answer(
+    return json_response(
         {
             "name": served.name,
             "versions": [served.version],
@@ -49,49 +49,49 @@ def model_metadata(asked: Asked) -> Answer:
     )
 
 
-def model_ready(asked: Asked) -> Answer:
-    served = named(asked)
-    return json_answer({"name": served.name, "ready": True})
+def model_ready(request: Request) -> Response:
+    served = named(request)
+    return json_response({"name": served.name, "ready": True})
 
 
-def named(asked: Asked) -> ServedModel:
+def named(request: Request) -> ServedModel:
     """The served model, if it is the one that the path names. Raises RefusedRequestError otherwise."""
-    served, name, version = asked.served, asked.path["name"], asked.path.get("version", asked.served.version)
+    served, name, version = request.served, request.path["name"], request.path.get("version", request.served.version)
     if (name, version) != (served.name, served.version):
         expected, found = f"{served.name} version {served.version}", f"{name} version {version}"
         raise RefusedRequestError(404, "model", f"expected the model {expected}, which is served, found {found}")
     return served
 
 
-def read(asked: Asked) -> InferRequest:
+def read(request: Request) -> InferRequest:
     """Read a request to /infer.
 
     Raises:
         RefusedRequestError: it is not what the protocol or the model takes.
     """
-    shape = named(asked).model.image_shape
-    if (length := asked.headers.get(HEADER_LENGTH)) is not None:
-        return _binary(asked.body, _number(length, len(asked.body)), shape)
-    if b"content-type" in asked.headers:  # Triton's client sends none
-        check_media_type(asked.headers)
-    images, content = pixels.from_json(asked.body, lambda content: _rows(content, shape), shape)
+    shape = named(request).model.image_shape
+    if (length := request.headers.get(HEADER_LENGTH)) is not None:
+        return _binary(request.body, _number(length, len(request.body)), shape)
+    if b"content-type" in request.headers:  # Triton's client sends none
+        check_media_type(request.headers)
+    images, content = pixels.from_json(request.body, lambda content: _rows(content, shape), shape)
     if len(images) != (count := content["inputs"][0]["shape"][0]):
         raise RefusedRequestError(400, "shape", f"expected {count} images, as the shape says, found {len(images)}")
     return InferRequest(images, *_wanted(content))
 
 
-def answer(request: InferRequest, probabilities: Probabilities, served: ServedModel) -> Answer:
+def answer(request: InferRequest, probabilities: Probabilities, served: ServedModel) -> Response:
     output: dict[str, Any] = {"name": OUTPUT, "datatype": "FP32", "shape": probabilities.shape}
     head: dict[str, Any] = {"model_name": served.name, "model_version": served.version, "outputs": [output]}
     if request.id is not None:
         head["id"] = request.id
     if not request.binary:
         output["data"] = probabilities.ravel()
-        return json_answer(head)
+        return json_response(head)
     content = probabilities.astype("<f4", copy=False).tobytes()
     output["parameters"] = {"binary_data_size": len(content)}
     described = orjson.dumps(head)
-    return Answer(described + content, _BYTES, 200, ((HEADER_LENGTH, str(len(described)).encode()),))
+    return Response(described + content, _BYTES, 200, ((HEADER_LENGTH, str(len(described)).encode()),))
 
 
 def _number(length: bytes, most: int) -> int:

@@ -36,7 +36,7 @@ def run(app: Any, bound: socket.socket, on_start: Any = None) -> None:
     _allow_files()
     config = uvicorn.Config(
         app,
-        http=Impatient,
+        http=HeaderTimeoutProtocol,
         ws="none",
         lifespan="off",
         interface="asgi3",
@@ -74,8 +74,8 @@ def _allow_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-class Impatient(Protocol):
-    """Uvicorn's HTTP protocol, which closes connections that do not send the headers of a request in time."""
+class HeaderTimeoutProtocol(Protocol):
+    """Uvicorn's HTTP protocol with a timeout for the headers of a request: it closes a connection that exceeds it."""
 
     _deadline: Any = None
 

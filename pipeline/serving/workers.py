@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from pipeline.core import console
 from pipeline.serving.errors import WorkersError
 
-SHARED = "PROMETHEUS_MULTIPROC_DIR"  # metrics.SHARED; that module must not be imported before the variable is set
+SHARED = "PROMETHEUS_MULTIPROC_DIR"  # set it before metrics.py is imported
 
 _STOP_SECONDS = 12  # the server itself takes at most 10
 _YOUNG_SECONDS = 10  # a worker that ends earlier would end again

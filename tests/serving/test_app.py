@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
-from pipeline.serving import metrics, pictures
+from pipeline.serving import image_upload, metrics
 from pipeline.serving.access import Access
 from pipeline.serving.service import Limits
 from tests.conftest import Repository
@@ -127,7 +127,7 @@ def picture(images: Any, kind: str = "PNG", scale: int = 5) -> bytes:
     return file.getvalue()
 
 
-@pytest.mark.parametrize("kind", pictures.FORMATS)
+@pytest.mark.parametrize("kind", image_upload.FORMATS)
 def test_a_picture_gets_its_class(client: Client, images: Any, expected: Any, kind: str) -> None:
     response = client.ask("POST", "/predict", picture(images, kind), Content_Type=f"image/{kind.lower()}")
 

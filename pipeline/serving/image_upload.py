@@ -7,7 +7,7 @@ from PIL import Image
 from pipeline.data.errors import ImageFileError
 from pipeline.inference.onnx_model import Probabilities
 from pipeline.serving import preprocessing
-from pipeline.serving.exchange import Answer, Asked, RefusedRequestError, json_answer
+from pipeline.serving.exchange import RefusedRequestError, Request, Response, json_response
 from pipeline.serving.preprocessing import Images, Layout
 from pipeline.serving.served_model import ServedModel
 
@@ -15,14 +15,14 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 MOST_PIXELS = 25_000_000  # `predict` takes larger ones; here, others wait for the memory
 
 
-def read(asked: Asked, layout: Layout) -> Images:
+def read(request: Request, layout: Layout) -> Images:
     """Decode the picture and bring it to the model's size, as `predict` does.
 
     Raises:
         RefusedRequestError: it is no such picture, is damaged, too large, or shows nothing.
     """
     try:
-        with Image.open(BytesIO(asked.body), formats=FORMATS) as image:
+        with Image.open(BytesIO(request.body), formats=FORMATS) as image:
             width, height = image.size
     except Exception as error:  # Pillow parses in Python, so a damaged file can raise almost any exception
         raise RefusedRequestError(
@@ -31,12 +31,12 @@ def read(asked: Asked, layout: Layout) -> Images:
     if width * height > MOST_PIXELS:
         raise RefusedRequestError(413, "picture", f"expected at most {MOST_PIXELS:,} pixels, found {width}x{height}")
     try:
-        return preprocessing.from_bytes(asked.body, asked.served.model.image_shape, layout)
+        return preprocessing.from_bytes(request.body, request.served.model.image_shape, layout)
     except ImageFileError as error:
         raise RefusedRequestError(400, "picture", str(error)) from error
 
 
-def answer(images: Images, probabilities: Probabilities, served: ServedModel) -> Answer:
+def answer(images: Images, probabilities: Probabilities, served: ServedModel) -> Response:
     """Class, probability and changes, as `predict --json` calls them."""
     row, names = probabilities[0], served.model.names
     content = {
@@ -46,4 +46,4 @@ def answer(images: Images, probabilities: Probabilities, served: ServedModel) ->
         "changes": list(images.changes),
         "model_version": served.version,
     }
-    return json_answer(content)
+    return json_response(content)
