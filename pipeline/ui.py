@@ -11,7 +11,7 @@ import sys
 
 from pipeline.core import console, processes
 from pipeline.core.params import Params
-from pipeline.core.paths import Paths
+from pipeline.core.paths import TRACKING_URI, Paths
 from pipeline.core.urls import redacted
 from pipeline.serving import ports
 from pipeline.serving.errors import BusyPortError
@@ -58,8 +58,8 @@ def environment() -> dict[str, str]:
 
 
 def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
-    if os.environ.get("MLFLOW_TRACKING_URI"):
-        console.echo("ui", f"MLFLOW_TRACKING_URI names the store: browse {redacted(paths.tracking_uri)}")
+    if os.environ.get(TRACKING_URI):
+        console.echo("ui", f"{TRACKING_URI} names the store: browse {redacted(paths.tracking_uri)}")
         return 0
     check(paths, options.port)
     for folder in relocation.follow(paths):

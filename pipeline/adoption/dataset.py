@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -236,7 +237,7 @@ def _pins(hashes: Mapping[str, Hashed]) -> list[Choice]:
 def _description(
     asked: Request, layout: Layout, seen: Survey, classes: Sequence[str], counts: Mapping[str, int], size: Sequence[int]
 ) -> tuple[str, ...]:
-    per_class = sum(seen.counts.values(), start=type(next(iter(seen.counts.values())))())
+    per_class = sum(seen.counts.values(), Counter())
     fewest, most = min(per_class.values()), max(per_class.values())
     divided = f", {asked.test_share:.0%} held out by content" if ALL in seen.counts else ""
     lines = [

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.adoption.errors import AdoptError
-from pipeline.data import folders
+from pipeline.data import folders, image_codec
 from pipeline.data.errors import ImageFileError
 from pipeline.ingestion import layout_dataset
 from pipeline.ingestion.conversion import WHITE, Unreadable
@@ -69,8 +69,7 @@ def look(layout: Layout) -> Survey:
 
 
 def _has_light_ground(pixels: Grey) -> bool:
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    return bool(np.median(border) > (float(pixels.max()) + float(pixels.min())) / 2)
+    return image_codec.border_median(pixels) > (float(pixels.max()) + float(pixels.min())) / 2
 
 
 def _white(brightest: float, deep: bool) -> float:

@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import gzip
 import hashlib
 import io
 import json
@@ -11,7 +12,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from pipeline.core import processes
 from pipeline.core.errors import MissingInputError, UnusableInputError
@@ -140,3 +141,14 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     writer.writerow(header)
     writer.writerows(rows)
     return out.getvalue()
+
+
+def is_gzip(path: Path) -> bool:
+    """Whether a file is compressed with gzip, by its content."""
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
+def open_decompressed(path: Path) -> BinaryIO:
+    """Open a file to read its bytes, decompressed if it is a gzip file, whatever its name."""
+    return cast(BinaryIO, gzip.open(path) if is_gzip(path) else path.open("rb"))

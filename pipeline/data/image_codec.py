@@ -164,8 +164,12 @@ def fit(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     factor = min(size[0] / pixels.shape[0], size[1] / pixels.shape[1])
     height, width = (min(most, max(1, round(side * factor))) for side, most in zip(pixels.shape, size, strict=True))
     scaled = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    fitted = np.full(size, np.uint8(np.median(border)))
+    fitted = np.full(size, np.uint8(border_median(pixels)))
     top, left = (size[0] - height) // 2, (size[1] - width) // 2
     fitted[top : top + height, left : left + width] = scaled
     return fitted
+
+
+def border_median(pixels: npt.NDArray[Any]) -> float:
+    """The median of the border of an image `(height, width)`: that of its ground."""
+    return float(np.median(np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])))

@@ -1,23 +1,22 @@
 """Arrays of images and labels: IDX files as MNIST's, and npz files as Keras ships (`x_train`) or `images` and `labels`."""
 
-import gzip
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.core import files
 from pipeline.data import idx, npz
 from pipeline.data.errors import IdxError
 from pipeline.ingestion.samples import ALL, Layout, LayoutError, Sample, split_of, split_of_file
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
-_GZIP = b"\x1f\x8b"
 _IDX = {3: "images", 1: "labels"}  # by the number of dimensions
 _KINDS = {"images": ("x", "image", "images", "img", "data"), "labels": ("y", "label", "labels", "target", "targets")}
 _NEITHER = "one of images and one of labels for each split"
@@ -26,17 +25,11 @@ _NEITHER = "one of images and one of labels for each split"
 def idx_kind(path: Path) -> str | None:
     """`images` or `labels` if the file is an IDX file of uint8, gzipped or not, by its content; None for any other file."""
     try:
-        with _opened(path) as stream:
+        with files.open_decompressed(path) as stream:
             magic = stream.read(4)
     except (OSError, EOFError):
         return None
     return _IDX.get(magic[3]) if len(magic) == 4 and magic[:3] == b"\0\0\x08" else None
-
-
-def _opened(path: Path) -> BinaryIO:
-    with path.open("rb") as file:
-        packed = file.read(2) == _GZIP
-    return cast(BinaryIO, gzip.open(path) if packed else path.open("rb"))
 
 
 def recognise_idx(kinds: Mapping[Path, str], root: Path, scratch: Path, max_bytes: int) -> Layout:
@@ -55,7 +48,7 @@ def _mapped_idx(path: Path, kind: str, scratch: Path, max_bytes: int) -> npt.NDA
     npy = Path(mkdtemp(dir=scratch)) / "array.npy"
     dimensions = {kind: count for count, kind in _IDX.items()}[kind]
     try:
-        with _opened(path) as stream:
+        with files.open_decompressed(path) as stream:
             idx.decode(stream, dimensions, npy, max_bytes)
     except IdxError as error:
         raise LayoutError(path, error.expected, error.found) from error

@@ -1,7 +1,6 @@
 """CSV tables: a label and a pixel per column (Kaggle's digit recognizer), or names of image files and their labels."""
 
 import csv
-import gzip
 import math
 import re
 import shutil
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pipeline.core import files
 from pipeline.core.errors import first_line
 from pipeline.data import folders
 from pipeline.ingestion.image_folders import decode, is_image
@@ -25,7 +25,6 @@ _FEWEST_PIXELS = 4
 _PEEKED = 200  # rows
 _BLOCK = 1 << 22  # bytes read at a time
 _POSITION = re.compile(r"(\d+)x(\d+)")
-_GZIP = b"\x1f\x8b"
 
 
 class Table(NamedTuple):
@@ -73,11 +72,9 @@ def recognise(paths: Sequence[Path], root: Path, scratch: Path, size: Size | Non
 
 
 def _open(path: Path, split: str, scratch: Path) -> Table:
-    with path.open("rb") as file:
-        packed = file.read(2) == _GZIP
-    if packed:
+    if files.is_gzip(path):
         plain = Path(mkdtemp(dir=scratch)) / path.name.removesuffix(".gz")
-        with gzip.open(path) as source, plain.open("wb") as target:
+        with files.open_decompressed(path) as source, plain.open("wb") as target:
             shutil.copyfileobj(source, target)
         path = plain
     try:

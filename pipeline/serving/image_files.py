@@ -1,6 +1,5 @@
 """Read unlabelled images from image files (PNG, JPEG, ...) and array files (npy, npz, IDX)."""
 
-import gzip
 import math
 import struct
 import zlib
@@ -8,10 +7,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import BinaryIO, NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 
+from pipeline.core import files
 from pipeline.core.errors import first_line
 from pipeline.data import folders, idx, npz
 from pipeline.data.errors import IdxError, ImageFileError
@@ -23,7 +23,7 @@ from pipeline.serving.preprocessing import Images, Layout
 _MOST_BYTES = 4_000_000_000  # of a decompressed array
 _ARRAY = "images"  # the array to read from an npz file that holds several
 _IDX_MAGIC = b"\0\0\x08\x03"  # uint8, three dimensions
-_GZIP, _NPY_MAGIC = b"\x1f\x8b", b"\x93NUMPY"
+_NPY_MAGIC = b"\x93NUMPY"
 _IDX_HEADER = 16  # bytes
 
 
@@ -106,16 +106,13 @@ def _decoder(path: Path) -> Callable[[Path], Pixels] | None:
 
 def _decoder_by_content(path: Path) -> Callable[[Path], Pixels] | None:
     try:
+        with files.open_decompressed(path) as stream:
+            if stream.read(len(_IDX_MAGIC)) == _IDX_MAGIC:
+                return _read_idx
         with path.open("rb") as file:
-            start = file.read(len(_NPY_MAGIC))
-        if start.startswith(_GZIP):
-            with gzip.open(path) as stream:
-                start = stream.read(len(_IDX_MAGIC))
+            return _read_npy if file.read(len(_NPY_MAGIC)) == _NPY_MAGIC else None
     except (OSError, EOFError, zlib.error):
         return None
-    if start.startswith(_IDX_MAGIC):
-        return _read_idx
-    return _read_npy if start == _NPY_MAGIC else None
 
 
 def _read_idx(path: Path) -> Pixels:
@@ -141,11 +138,9 @@ def _mapped_idx(path: Path) -> Pixels | None:
 
 
 def _decoded_idx(path: Path) -> Pixels:
-    with path.open("rb") as file:
-        packed = file.read(len(_GZIP)) == _GZIP
-    with gzip.open(path) if packed else path.open("rb") as stream, TemporaryDirectory() as folder:
+    with files.open_decompressed(path) as stream, TemporaryDirectory() as folder:
         npy = Path(folder) / "images.npy"
-        idx.decode(cast(BinaryIO, stream), 3, npy, _MOST_BYTES)
+        idx.decode(stream, 3, npy, _MOST_BYTES)
         return np.asarray(np.load(npy, allow_pickle=False))
 
 

@@ -78,7 +78,7 @@ def _conform(decoded: Decoded, shape: tuple[int, int], layout: Layout) -> Images
     changes = ["light ink separated from its ground" if found.light else "inverted: dark ink on a light background"]
     drawn = np.asarray((found.strength * _WHITE).round(), np.uint8)
     box = drawn[_box(drawn)]
-    if grey.shape == shape and all(size <= _BOX * most + 1 for size, most in zip(box.shape, shape, strict=True)):
+    if grey.shape == shape and _fits(box, shape):
         return Images(drawn[None], (*changes, *found.notes))
     changes.append(f"{resized}, centred by mass")
     return Images(_centred(_scaled(box, shape), shape)[None], (*changes, *found.notes))
@@ -86,13 +86,16 @@ def _conform(decoded: Decoded, shape: tuple[int, int], layout: Layout) -> Images
 
 def _on_plain_ground(grey: Pixels) -> Images | None:
     """An image on black as it is, or one on white inverted, if its ink keeps to the convention's box; None otherwise."""
-    ground = np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]]))
+    ground = image_codec.border_median(grey)
     if ground not in (0, _WHITE) or grey.min() == grey.max():
         return None
     light, changes = (grey, ()) if ground == 0 else (_WHITE - grey, ("inverted: dark ink on a light background",))
-    rows, columns = _box(light)
-    inside = rows.stop - rows.start <= _BOX * grey.shape[0] + 1 and columns.stop - columns.start <= _BOX * grey.shape[1] + 1
-    return Images(light[None], changes) if inside else None
+    return Images(light[None], changes) if _fits(light[_box(light)], grey.shape) else None
+
+
+def _fits(box: Pixels, shape: tuple[int, ...]) -> bool:
+    """Whether the ink's box keeps to its share of an image of `shape`, to the nearest pixel."""
+    return all(size <= _BOX * most + 1 for size, most in zip(box.shape, shape, strict=True))
 
 
 def _box(light: Pixels) -> tuple[slice, slice]:
