@@ -53,10 +53,10 @@ def judge_int8(float32: Probabilities, int8: Probabilities, params: ExportParams
     """Whether int8 classifies the images as float32 does.
 
     Returns:
-        `int8_agreement`, the share of images, 0 to 1, that both classify alike; `int8`, EXPORTED or why it is to be left out.
+        `int8_agreement`, the share of images, 0 to 1, that both classify alike; `int8`, EXPORTED or why it is left out.
 
     Raises:
-        ParityError: it is to be left out, but export.int8 requires it.
+        ParityError: int8 disagrees too often, and export.int8 is `required`.
     """
     agreement = float((float32.argmax(axis=1) == int8.argmax(axis=1)).mean())
     if agreement >= params.int8_agreement:

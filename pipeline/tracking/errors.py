@@ -36,7 +36,7 @@ class RefusedByStoreError(PipelineError):
 
 
 class PermissionRefusedError(PipelineError):
-    """The MLflow server knows the user, who may not do this."""
+    """The MLflow server refuses the user this operation."""
 
     def __init__(self, uri: str, found: str) -> None:
         super().__init__(
