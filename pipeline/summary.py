@@ -34,10 +34,14 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
 
 
 def uncommitted(paths: Paths) -> list[str]:
-    """The files that `dvc repro` wrote for git and that differ from the last commit; none if git cannot tell."""
+    """The files that `dvc repro` wrote for git, and params.yaml, if they differ from the last commit.
+
+    None if only params.yaml does, or if git cannot tell.
+    """
     repository = Repository(paths.root.absolute())
     try:
-        return repository.changed(repository.published_files())
+        written = repository.published_files()
+        return repository.changed([*written, paths.params.name]) if repository.changed(written) else []
     except RepositoryError:
         return []
 

@@ -46,6 +46,17 @@ def test_the_summary_says_what_to_commit_and_why(
     assert printed(committed, built, capsys) == clean  # git cannot tell
 
 
+def test_changed_parameters_are_committed_with_the_results(
+    committed: Path, built: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (committed / "dvc.lock").write_text("stages: {}\n\n")
+    (committed / "params.yaml").write_text("train: {}\n")
+
+    *_, last = printed(committed, built, capsys)
+
+    assert "`git add dvc.lock params.yaml && git commit`" in last
+
+
 def test_tags_of_a_checkout_of_another_owner_are_not_taken_for_none(committed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert git_tags.champion(committed, "mnist-dense") is None
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
