@@ -1,13 +1,11 @@
-"""A sweep on Ray that is interrupted and resumed, its best trial as an experiment, and the search space."""
+"""A sweep on Ray, the experiment that it queues, and the search space. tests/chaos/test_sweeps.py interrupts sweeps."""
 
 import argparse
 import csv
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -119,68 +117,27 @@ def test_resuming_without_a_sweep_is_refused(clone: Clone) -> None:
         sweep.run(argparse.Namespace(resume=True), params.load(clone.paths.params), clone.paths)
 
 
-def test_an_interrupted_sweep_resumes_without_repeating_a_trial(clone: Clone) -> None:
-    assert_resumes(clone, kill=False)
-
-
-def assert_resumes(clone: Clone, *, kill: bool) -> None:
-    """Check that a sweep that is interrupted, and killed after that if `kill`, resumes and repeats no trial."""
+def test_a_sweep_logs_every_trial_and_queues_the_best_as_an_experiment(clone: Clone) -> None:
+    """The trials run one after the other, in one process."""
     before = clone.paths.params.read_bytes()
-    # A checkpoint at every step, so that one is also written between a trial's last epoch and its end.
-    process = start_sweep(clone, TUNE_GLOBAL_CHECKPOINT_S="0")
-    read_until(process, "1 of 3")
-    process.send_signal(signal.SIGINT)
-    printed, _ = process.communicate(timeout=120)
-    assert process.returncode == 130, printed
-    assert "`make sweep RESUME=1` continues" in printed
-    parent, runs = sweep_runs(clone)
-    assert parent.info.status == "KILLED"
-    assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}
-    finished = {run.data.tags["trial"]: run.info.run_id for run in runs if run.info.status == "FINISHED"}
-    assert finished
+    edit_params(clone.paths.params, {"sweep.trials": 2, "sweep.cpus_per_trial": os.cpu_count()})
+    changed = clone.paths.params.read_bytes()
 
-    if kill:
-        process = start_sweep(clone, "--resume")
-        read_until(process, " of 3: ")
-        process.kill()
-        process.communicate()
-    process = start_sweep(clone, "--resume")
+    process = start_sweep(clone)
     printed, _ = process.communicate(timeout=300)
 
     assert process.returncode == 0, printed
-    assert_every_trial_has_one_run(clone, 3)
-    resumed = {run.data.tags["trial"]: run.info.run_id for run in sweep_runs(clone)[1] if run.info.status == "FINISHED"}
-    assert finished.items() <= resumed.items()
-    assert clone.paths.params.read_bytes() == before  # queued, not applied
-
-
-def test_the_queued_experiment_reproduces_the_best_trial_and_logs_a_run_of_its_name(clone: Clone) -> None:
-    """Runs after the previous test, whose best trial is queued."""
+    assert_every_trial_has_one_run(clone, 2)
+    assert clone.paths.params.read_bytes() == changed  # queued, not applied
     best = trials_table(clone)[0]
-    name = f"sweep-{best['trial']}"
-
-    done = clone.run("dvc", "queue", "start")
-
-    assert done.returncode == 0, done.stderr
-    deadline = time.monotonic() + 300
-    while name not in experiments(clone):  # `dvc queue status` would take a second of processor time
-        assert time.monotonic() < deadline, clone.run("dvc", "queue", "status").stdout
-        time.sleep(1)
-    runs = mlflow.MlflowClient(clone.paths.tracking_uri).search_runs(["1"], "tags.dvc_experiment != ''")
-    rates = {run.info.run_name: float(run.data.params["train.learning_rate"]) for run in runs}
-    assert rates == {name: pytest.approx(float(best["train.learning_rate"]))}
-    assert {run.info.run_name for run in runs if "test/accuracy" in run.data.metrics} == {name}
-    history = clone.run("dvc", "get", ".", "data/model/history.csv", "--rev", name, "--out", "history.csv")
-    assert history.returncode == 0, history.stderr
-    with (clone.paths.root / "history.csv").open(newline="") as file:
-        *_, last = csv.DictReader(file)
-    assert last["val_loss"] == f"{float(best['val_loss']):.9g}"
-
-
-def experiments(clone: Clone) -> list[str]:
-    """The names of the experiments that ended, from the git references that DVC keeps for them."""
-    command = ["git", "for-each-ref", "--format=%(refname:lstrip=-1)", "refs/exps"]
-    return subprocess.run(command, cwd=clone.paths.root, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert f"best trial queued as experiment sweep-{best['trial']}" in printed
+    shown = subprocess.run(
+        ["git", "show", "refs/exps/celery/stash:params.yaml"], cwd=clone.paths.root, check=True, capture_output=True, text=True
+    )
+    queued = YAML(typ="safe").load(shown.stdout)
+    assert queued["train"]["learning_rate"] == pytest.approx(float(best["train.learning_rate"]))
+    assert queued["train"]["batch_size"] == int(best["train.batch_size"])
+    clone.paths.params.write_bytes(before)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:{port}", "ray://127.0.0.1:{port}"])

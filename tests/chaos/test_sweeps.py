@@ -1,8 +1,13 @@
-"""Sweeps that are killed, or lose a machine or the process of a trial."""
+"""Sweeps that are interrupted, killed, or lose a machine or the process of a trial, and the experiment that a sweep queues."""
 
+import csv
 import shutil
+import signal
+import subprocess
+import time
 from pathlib import Path
 
+import mlflow
 import pytest
 
 from pipeline.core.paths import Paths
@@ -12,7 +17,6 @@ from tests.clones import Clone
 from tests.conftest import Repository, edit_params
 from tests.test_sweep import (
     assert_every_trial_has_one_run,
-    assert_resumes,
     make_sweep_clone,
     read_until,
     start_sweep,
@@ -28,8 +32,62 @@ def clone(built: Repository, tmp_path_factory: pytest.TempPathFactory, subset: d
     return make_sweep_clone(built, tmp_path_factory.mktemp("sweep") / "clone", subset)
 
 
-def test_a_sweep_resumes_after_an_interruption_and_a_kill(clone: Clone) -> None:
-    assert_resumes(clone, kill=True)
+def test_a_sweep_resumes_after_an_interruption_and_a_kill_without_repeating_a_trial(clone: Clone) -> None:
+    before = clone.paths.params.read_bytes()
+    # A checkpoint at every step, so that one is also written between a trial's last epoch and its end.
+    process = start_sweep(clone, TUNE_GLOBAL_CHECKPOINT_S="0")
+    read_until(process, "1 of 3")
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, printed
+    assert "`make sweep RESUME=1` continues" in printed
+    parent, runs = sweep_runs(clone)
+    assert parent.info.status == "KILLED"
+    assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}
+    finished = {run.data.tags["trial"]: run.info.run_id for run in runs if run.info.status == "FINISHED"}
+    assert finished
+
+    process = start_sweep(clone, "--resume")
+    read_until(process, " of 3: ")
+    process.kill()
+    process.communicate()
+    process = start_sweep(clone, "--resume")
+    printed, _ = process.communicate(timeout=300)
+
+    assert process.returncode == 0, printed
+    assert_every_trial_has_one_run(clone, 3)
+    resumed = {run.data.tags["trial"]: run.info.run_id for run in sweep_runs(clone)[1] if run.info.status == "FINISHED"}
+    assert finished.items() <= resumed.items()
+    assert clone.paths.params.read_bytes() == before  # queued, not applied
+
+
+def test_the_queued_experiment_reproduces_the_best_trial_and_logs_a_run_of_its_name(clone: Clone) -> None:
+    """Runs after the previous test, whose best trial is queued."""
+    best = trials_table(clone)[0]
+    name = f"sweep-{best['trial']}"
+
+    done = clone.run("dvc", "queue", "start")
+
+    assert done.returncode == 0, done.stderr
+    deadline = time.monotonic() + 300
+    while name not in experiments(clone):  # `dvc queue status` would take a second of processor time
+        assert time.monotonic() < deadline, clone.run("dvc", "queue", "status").stdout
+        time.sleep(1)
+    runs = mlflow.MlflowClient(clone.paths.tracking_uri).search_runs(["1"], "tags.dvc_experiment != ''")
+    rates = {run.info.run_name: float(run.data.params["train.learning_rate"]) for run in runs}
+    assert rates == {name: pytest.approx(float(best["train.learning_rate"]))}
+    assert {run.info.run_name for run in runs if "test/accuracy" in run.data.metrics} == {name}
+    history = clone.run("dvc", "get", ".", "data/model/history.csv", "--rev", name, "--out", "history.csv")
+    assert history.returncode == 0, history.stderr
+    with (clone.paths.root / "history.csv").open(newline="") as file:
+        *_, last = csv.DictReader(file)
+    assert last["val_loss"] == f"{float(best['val_loss']):.9g}"
+
+
+def experiments(clone: Clone) -> list[str]:
+    """The names of the experiments that ended, from the git references that DVC keeps for them."""
+    command = ["git", "for-each-ref", "--format=%(refname:lstrip=-1)", "refs/exps"]
+    return subprocess.run(command, cwd=clone.paths.root, check=True, capture_output=True, text=True).stdout.splitlines()
 
 
 def test_no_trial_is_lost_when_a_machine_dies(clone: Clone, tmp_path: Path) -> None:
