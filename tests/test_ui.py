@@ -45,10 +45,11 @@ def address(moved: Path) -> Iterator[str]:
 def test_the_server_ends_with_the_verb_however_that_ends(signum: signal.Signals, built: Repository) -> None:
     command = [sys.executable, "-m", "pipeline.ui", "--port", str(free_port())]
     enable = (
-        "import os, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); os.execv(sys.argv[1], sys.argv[1:])"
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", enable, *command],  # shells ignore SIGINT in background jobs
+        [sys.executable, "-c", enable, *command],  # shells ignore SIGINT in background jobs, nohup SIGHUP
         cwd=built.paths.root,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,

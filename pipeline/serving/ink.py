@@ -26,6 +26,7 @@ Mask = npt.NDArray[np.bool_]
 _WINDOWS = (0.22, 0.44)  # wider than a stroke; the second is for pictures that a bold digit fills
 _LEAST = 16 / 255  # contrast of ink to its ground
 _SIGMAS = 5  # contrast of ink, in standard deviations of the ground's noise
+_PLUMP = 2.5  # strokes are longer than this many times their thickness
 _LINE = 0.025  # a straight line is at most this thick
 _NEAR = 0.25  # parts of a digit are at most this far apart, as a share of its size
 _LINES = "left out: straight lines across the picture"
@@ -51,9 +52,18 @@ class _Shape(NamedTuple):
 
 
 class _Drawing(NamedTuple):
+    """Ink, how good a drawing it is, whether there can be no better one, its box, and how many strokes wide it is."""
+
     ink: Ink
     score: float
     certain: bool
+    box: Any
+    slender: float
+
+    def is_on(self, sheet: "_Drawing") -> bool:
+        """Whether `sheet` is no digit but the paper that this is drawn on: a plump shape around a slender one."""
+        inside = all(a.start >= b.start and a.stop <= b.stop for a, b in zip(self.box, sheet.box, strict=True))
+        return inside and self.ink.light != sheet.ink.light and sheet.slender < _PLUMP < self.slender
 
 
 def find(grey: Pixels) -> Ink:
@@ -70,11 +80,14 @@ def find(grey: Pixels) -> Ink:
             break
     if not found:
         raise ImageFileError("ink that differs from the background", "one shade")
-    return max(found, key=lambda each: each.score).ink
+    best = max(found, key=lambda each: each.score)
+    return next((each for each in found if each.is_on(best)), best).ink
 
 
 def _drawing(picture: Plane, light: bool, window: float) -> _Drawing | None:
     """The drawing in dark ink, or in light ink; None if there is none."""
+    from scipy import ndimage
+
     plane = 1 - picture if light else picture
     side = max(plane.shape)
     ground, smooth = _ground(plane, max(3, round(window * side)))
@@ -95,7 +108,8 @@ def _drawing(picture: Plane, light: bool, window: float) -> _Drawing | None:
     notes += [_MORE.format(shape.others)] if shape.others else []
     score = contrast * slender * shape.side * edges**4 * (0.4 if shape.cut else 1)
     certain = edges > 0.9 and slender > 3 and shape.thickness < 0.7 * window * side
-    return _Drawing(Ink(strength.astype(np.float32), light, tuple(notes)), score, certain)
+    (box,) = ndimage.find_objects(shape.mask.astype(np.int8))
+    return _Drawing(Ink(strength.astype(np.float32), light, tuple(notes)), score, certain, box, slender)
 
 
 def _ground(plane: Plane, window: int) -> tuple[Plane, Plane]:
