@@ -19,9 +19,10 @@ import numpy as np
 import psutil
 import requests
 
-from bench import load, report, rows
+from bench import load, report, rows, wire
 from bench.load import Load
 from bench.rows import Row
+from pipeline.core import files
 from pipeline.core.paths import Paths
 from pipeline.data import datasets
 from tests.servers import free_port
@@ -231,6 +232,13 @@ def body(found: dict[Case, Load], alone: float, servers: dict[str, Server], read
     )
 
 
+def accuracy(paths: Paths, server: Server, name: str) -> str:
+    """A table of the accuracy by each protocol, beside that of metrics.json."""
+    found = wire.accuracies(f"http://127.0.0.1:{server.port}", name, datasets.load(paths, "test"))
+    found["metrics.json"] = files.read_json(paths.metrics)["accuracy"]
+    return report.table(["accuracy on the test images by", ""], [[by, f"{value:.2%}"] for by, value in found.items()])
+
+
 def main() -> int:
     paths = Paths(Path().absolute())
     images = np.asarray(datasets.open_split(paths, "test").images[:100])
@@ -264,8 +272,9 @@ def main() -> int:
                 request = message(case, images, server.port, served)
                 loads.append(load.measure(request, server.port, case.connections, SECONDS))
         medians = {case: median(loads) for case, loads in found.items()}
+        exact = accuracy(paths, servers[OURS], served)
         described = report.machine("python -m bench.serve", "mlflow", "onnxruntime", "uvicorn", "starlette", "orjson")
-        report.put("Serving", f"{described}\n\n{body(medians, statistics.median(alone), servers, ready)}")
+        report.put("Serving", f"{described}\n\n{body(medians, statistics.median(alone), servers, ready)}\n{exact}\n")
     return 0
 
 
