@@ -19,9 +19,11 @@ import psutil
 import pytest
 import requests
 
+from pipeline import serve
 from pipeline.core import files
 from pipeline.data.datasets import Split
 from pipeline.inference.onnx_model import OnnxModel
+from pipeline.tracking.errors import NoVersionError
 from tests.conftest import Repository
 from tests.imports import ROOT
 from tests.servers import free_port
@@ -130,6 +132,17 @@ def test_an_invalid_request_is_refused_with_the_reason_and_the_server_keeps_runn
     assert response.status_code == status, response.text
     assert message in response.json()["message"]
     assert server.post(request()).status_code == 200
+
+
+def test_a_pinned_version_is_served_and_no_alias_is_followed(built: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(built.paths.root)
+
+    served, find, line = serve.opened(serve.parser().parse_args(["--pin", "1"]), built.params, built.paths)
+
+    assert (served.version, find) == ("1", None)
+    assert "version 1 (pinned)" in line
+    with pytest.raises(NoVersionError, match="number 7"):
+        serve.opened(serve.parser().parse_args(["--pin", "7"]), built.params, built.paths)
 
 
 def test_another_content_type_is_refused(server: Server) -> None:
