@@ -28,6 +28,7 @@ HEAVY = {
         "pipeline.distributed.sweep_runs",
         "pipeline.promotion.champions",
         "pipeline.tracking.connection",
+        "pipeline.tracking.descriptions",
         "pipeline.tracking.registration",
         "pipeline.tracking.registry",
         "pipeline.tracking.run_content",

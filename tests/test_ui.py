@@ -1,5 +1,6 @@
 """The MLflow UI in Chromium, on the store of a finished pipeline whose folder was moved."""
 
+import argparse
 import os
 import shutil
 import signal
@@ -16,7 +17,9 @@ import requests
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+from pipeline import ui
 from pipeline.core import files
+from pipeline.tracking import sqlite_store
 from tests.browser import chromium
 from tests.conftest import Repository
 from tests.imports import ROOT
@@ -116,10 +119,74 @@ def test_artifacts_are_served_from_the_folder_beside_the_store(address: str, bui
     assert found.content == plot.read_bytes()
 
 
+def test_the_page_that_opens_lists_the_training_runs(browser: Any, address: str, built: Repository) -> None:
+    accuracy = files.read_json(built.paths.metrics)["accuracy"]
+    open_page(browser, ui.runs_page(address, sqlite_store.experiment_id(built.paths.database, "mnist")))
+
+    shows(browser, "Run Name", f"{accuracy:.2%} seed {built.params.train.seed}", "mnist-train")
+
+
+def test_a_desktop_gets_the_page_in_its_browser_once_the_server_answers(moved: Path, tmp_path: Path) -> None:
+    port, opened, browser = free_port(), tmp_path / "opened", tmp_path / "browser"
+    ask = "import sys, urllib.request as r; r.urlopen(sys.argv[1])"
+    browser.write_text(f"""#!/bin/sh\n{sys.executable} -c '{ask}' "$1" && echo "$1" > {opened}\n""")
+    browser.chmod(0o755)
+    command = [sys.executable, "-m", "pipeline.ui", "--port", str(port)]
+    own, terminal = os.openpty()
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "BROWSER": f"{browser} %s", "DISPLAY": ":9"}
+    with subprocess.Popen(command, cwd=moved, env=environment, stdout=terminal, stderr=terminal) as started:
+        os.close(terminal)
+        deadline = time.monotonic() + SECONDS
+        while not opened.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        started.terminate()
+    printed = os.read(own, 10_000).decode()
+    os.close(own)
+
+    page = f"http://127.0.0.1:{port}/#/experiments/1/runs?workflowType=machine_learning"
+    assert opened.read_text().strip() == page
+    assert page in printed
+
+
+@pytest.mark.parametrize(
+    ("terminal", "screens", "expected"),
+    [(True, {"DISPLAY": ":0"}, True), (True, {}, False), (False, {"DISPLAY": ":0"}, False)],
+)
+def test_no_browser_starts_for_a_job_or_over_ssh(
+    terminal: bool, screens: dict[str, str], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in screens.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+
+    assert ui.on_desktop() is expected
+
+
+def test_of_a_named_server_the_page_of_the_runs_is_printed(
+    address: str, built: Repository, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{address}/")
+
+    assert ui.run(argparse.Namespace(port=0), built.params, built.paths) == 0
+
+    assert f"browse {address}/#/experiments/1/runs?workflowType=machine_learning" in capsys.readouterr().out
+
+
 def test_the_run_shows_its_parameters_and_metrics(browser: Any, run_page: str) -> None:
     open_page(browser, run_page)
 
     shows(browser, "model.hidden_units", "(256,)", "test/accuracy", "data_fingerprint")
+
+
+def test_the_run_is_described_and_shows_no_tag_of_the_program(browser: Any, run_page: str) -> None:
+    open_page(browser, run_page)
+
+    shows(browser, "Data: mnist, 3,000 training images, 1,000 test images", "Accuracy: ", "Changed: ", "data_fingerprint")
+    text = browser.find_element(By.TAG_NAME, "body").text
+    assert not [name for name in ("mlflow.pipeline", "owner", "The pipeline replaces") if name in text]
 
 
 def test_the_run_shows_its_curves(browser: Any, run_page: str) -> None:
@@ -156,4 +223,10 @@ def test_the_run_shows_the_data_docs(browser: Any, run_page: str) -> None:
 def test_the_model_page_shows_version_and_aliases(browser: Any, address: str) -> None:
     open_page(browser, f"{address}/#/models/mnist-dense")
 
-    shows(browser, "mnist-dense", "Version 1", "challenger")
+    shows(browser, "mnist-dense", "Version 1", "challenger", "Model card: mnist", "Intended use")
+
+
+def test_the_version_page_shows_the_model_card(browser: Any, address: str) -> None:
+    open_page(browser, f"{address}/#/models/mnist-dense/versions/1")
+
+    shows(browser, "Version 1", "Model card: mnist", "accuracy, shifted by 2 pixels", "onnx_sha256")

@@ -1,11 +1,10 @@
 """The model card: what the model is for, how to use it, how good it is, and where it fails."""
 
-import math
 import re
 from collections.abc import Mapping, Sequence
-from statistics import NormalDist
 from typing import Any
 
+from pipeline.core.intervals import with_interval
 from pipeline.inference.onnx_model import INPUT, OUTPUT
 
 Content = Mapping[str, Any]
@@ -114,7 +113,7 @@ def _results(metrics: Content, test: int, evaluate: Content, int8: str) -> list[
         "rotated_accuracy": f"accuracy, rotated by {evaluate['rotation']:g} degrees",
         "noisy_accuracy": f"accuracy, with noise of standard deviation {evaluate['noise']:g}",
     }
-    rows = [[title, *(_interval(file[name], test) for file in files.values())] for name, title in names.items()]
+    rows = [[title, *(with_interval(file[name], test) for file in files.values())] for name, title in names.items()]
     others = [
         [name.replace("_", " "), *(f"{file[name]:.4f}" for file in files.values())]
         for name in ("log_loss", "calibration_error", "worst_recall")
@@ -135,23 +134,10 @@ def _results(metrics: Content, test: int, evaluate: Content, int8: str) -> list[
     ]
 
 
-def _interval(share: float, count: int) -> str:
-    """The share with its 95 % interval by Wilson's method (Journal of the American Statistical Association 22, 1927)."""
-    low, high = wilson(share, count)
-    return f"{share:.2%} [{low:.2%}, {high:.2%}]"
-
-
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """The bounds of that interval. scipy.stats has them too, but takes a second to import."""
-    z = NormalDist().inv_cdf(0.975)
-    middle, half = share + z**2 / (2 * count), z * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    return max(0.0, (middle - half) / (1 + z**2 / count)), min(1.0, (middle + half) / (1 + z**2 / count))
-
-
 def _classes(per_class: Sequence[Content]) -> list[str]:
     rows = [
         f"| {plain(row['class'])} | {row['images']} | {row['precision']:.4f} | {recall} | {row['f1']:.4f} |"
-        for row, recall in ((row, _interval(row["recall"], row["images"])) for row in per_class)
+        for row, recall in ((row, with_interval(row["recall"], row["images"])) for row in per_class)
     ]
     return ["## Results per class", "", "| class | images | precision | recall | F1 |", "|---|---|---|---|---|", *rows, ""]
 

@@ -1,7 +1,7 @@
 """Champions of the model registry: who was champion when, and why."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,17 +12,19 @@ import mlflow
 from mlflow.exceptions import MlflowException
 
 from pipeline.core import files
-from pipeline.tracking import registry
+from pipeline.tracking import descriptions, registry
 from pipeline.tracking.errors import NoVersionError
 from pipeline.tracking.registry import CHALLENGER, CHAMPION, PREVIOUS, Hashes, Version, aliased
 
-# Tags of the registered model.
-_MOVE = "move."  # one per move of the alias champion, with its number
+# Tags of the registered model. MLflow's UI shows none that begin with "mlflow."; the description tells people.
+_MOVE = "mlflow.pipeline.move."  # one per move of the alias champion, with its number
+_EARLIER_MOVE = "move."  # in stores of earlier versions
 _LAST_CYCLE = "last_cycle"
 
 _DECISION = "promotion.json"  # the artifact that holds the decision
 # MLflow limits a tag's value to 5,000 characters. A reason shares its tag with the rest of the move.
 _VALUE_LENGTH, _REASON_LENGTH = 5000, 4000
+_DESCRIBED_MOVES, _DESCRIBED_REASON = 8, 200  # moves in the description, and characters of the reason of each
 
 
 class Move(NamedTuple):
@@ -67,9 +69,10 @@ def recorded_decision(version: Version) -> Any:
 
 def moves(name: str) -> list[Move]:
     """Every move of the alias champion, oldest first."""
-    tags = sorted(_tags(name).items())
-    found = [json.loads(value) for key, value in tags if key.startswith(_MOVE)]
-    return [Move(**{**move, "model": Hashes(*move["model"]) if move.get("model") else None}) for move in found]
+    tags = _tags(name).items()
+    found = [json.loads(value) for key, value in tags if key.startswith((_MOVE, _EARLIER_MOVE))]
+    moved = [Move(**{**move, "model": Hashes(*move["model"]) if move.get("model") else None}) for move in found]
+    return sorted(moved, key=lambda move: move.number)
 
 
 def make_champion(version: Version, reason: str) -> None:
@@ -134,18 +137,35 @@ def _earlier(name: str, move: Move, model: Hashes | None) -> Version | None:
 
 
 def record_move(version: Version, reason: str) -> None:
-    """Record that the version became champion, unless that is the last record."""
-    last = next(iter(moves(version.name)[::-1]), None)
-    if last and last.champion == version.number:
-        return
-    number, previous = (last.number + 1, last.champion) if last else (1, None)
-    move = Move(number, _now(), version.number, previous, reason[:_REASON_LENGTH], version.hashes)
-    mlflow.MlflowClient().set_registered_model_tag(version.name, f"{_MOVE}{number:05}", json.dumps(move._asdict()))
+    """Record that the version became champion, unless that is the last record, and describe the registered model by it."""
+    known = moves(version.name)
+    last = known[-1] if known else None
+    if last is None or last.champion != version.number:
+        number, previous = (last.number + 1, last.champion) if last else (1, None)
+        move = Move(number, _now(), version.number, previous, reason[:_REASON_LENGTH], version.hashes)
+        mlflow.MlflowClient().set_registered_model_tag(version.name, f"{_MOVE}{number:05}", json.dumps(move._asdict()))
+        known.append(move)
+    descriptions.describe_champions(version, history(known))
+
+
+def history(known: Sequence[Move]) -> str:
+    """Who was champion when, and why, as a table in Markdown, the current champion first."""
+    rows = [
+        f"| {move.at[:16].replace('T', ' ')} | {move.champion} | {move.previous or 'none'} | {_in_cell(move.reason)} |"
+        for move in known[: -_DESCRIBED_MOVES - 1 : -1]
+    ]
+    title = "## Champions" if len(rows) == len(known) else "## Champions (`python -m pipeline.promote --history` lists all)"
+    return "\n".join([title, "", "| since (UTC) | version | in place of | why |", "|---|---|---|---|", *rows])
+
+
+def _in_cell(text: str) -> str:
+    shown = text if len(text) <= _DESCRIBED_REASON else f"{text[: _DESCRIBED_REASON - 1]}…"
+    return shown.replace("\n", " ").replace("|", "\\|")
 
 
 def record_cycle(name: str, outcome: str) -> None:
     """Record on the registered model, if it exists, that a retraining cycle ended now."""
-    content = json.dumps({"at": _now(), "outcome": outcome})
+    content = f"{_now()}, {outcome}"
     try:
         mlflow.MlflowClient().set_registered_model_tag(name, _LAST_CYCLE, content)
     except MlflowException as error:
@@ -158,8 +178,12 @@ def last_cycle(name: str) -> Cycle | None:
     tags = _tags(name)
     if _LAST_CYCLE not in tags:
         return None
-    content = json.loads(tags[_LAST_CYCLE])
-    return Cycle(datetime.fromisoformat(content["at"]), content["outcome"])
+    value = tags[_LAST_CYCLE]
+    if value.startswith("{"):  # as earlier versions wrote it
+        content = json.loads(value)
+        return Cycle(datetime.fromisoformat(content["at"]), content["outcome"])
+    at, _, outcome = value.partition(", ")
+    return Cycle(datetime.fromisoformat(at), outcome)
 
 
 def _tags(name: str) -> Mapping[str, str]:

@@ -11,7 +11,7 @@ from pipeline.core import files, signals
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 from pipeline.data import datasets
-from pipeline.tracking import lineage, registry, runs
+from pipeline.tracking import descriptions, lineage, registry, runs
 from pipeline.tracking.connection import retry_on_conflict
 from pipeline.tracking.errors import UnregisteredTreeError
 from pipeline.tracking.registry import Hashes, Version
@@ -40,14 +40,24 @@ def register(params: Params, paths: Paths) -> Registration:
     Raises:
         TrackingError: the store does not answer.
     """
-    with runs.completed_run(params, paths):
+    with runs.completed_run(params, paths) as run_id:
         known = registry.best(params.tracking.model, hashes(paths))
         if known is None or not known.complete:
-            return Registration(_add_version(params, paths), created=True)
-        for key, value in _tags(params, paths).items():  # an older pipeline may have set other tags
-            if known.version.tags.get(key) != value:
-                registry.tag(known.version, key, value)
-        return Registration(known.version, created=False)
+            registered = Registration(_add_version(params, paths), created=True)
+        else:
+            registered = Registration(_with_current_tags(known.version, params, paths), created=False)
+        descriptions.describe_run(run_id, registered.version, params, paths)
+        descriptions.describe_version(registered.version, paths)
+        return registered
+
+
+def _with_current_tags(version: Version, params: Params, paths: Paths) -> Version:
+    """Set the tags of the version that an older pipeline may have set otherwise."""
+    tags = _tags(params, paths)
+    for key, value in tags.items():
+        if version.tags.get(key) != value:
+            registry.tag(version, key, value)
+    return version._replace(tags={**version.tags, **tags})
 
 
 def ensure(params: Params, paths: Paths) -> Version:

@@ -77,8 +77,8 @@ def end_orphans(experiment: str, here: RunOwner) -> None:
 
 def kill_running(experiment: str, here: RunOwner, whose: Callable[[RunOwner], bool]) -> None:
     """Mark as KILLED the RUNNING runs of this machine for whose owner `whose` returns True."""
-    on_this_machine = f"attributes.status = 'RUNNING' and tags.`{run_owner.HOST}` = '{here.host}'"
-    for run in mlflow.MlflowClient().search_runs([experiment], on_this_machine, max_results=1000):
+    running = mlflow.search_runs([experiment], "attributes.status = 'RUNNING'", output_format="list")
+    for run in running:
         owner = run_owner.from_tags(run.data.tags)
-        if owner and whose(owner):
+        if owner and owner.host == here.host and whose(owner):
             kill(run.info.run_id)

@@ -1,5 +1,6 @@
 """The owner of a run: the process that logs it. Tells whether the owner of another run is gone for good."""
 
+import json
 import os
 import socket
 from collections.abc import Mapping
@@ -8,9 +9,8 @@ from typing import NamedTuple
 
 from pipeline.core.processes import start_time
 
-_TAG = "runner."
-
-HOST = f"{_TAG}host"
+_TAG = "mlflow.pipeline.owner"  # MLflow's UI shows no tags that begin with "mlflow."
+_EARLIER_TAG = "runner."  # earlier versions set one tag per field
 
 
 class RunOwner(NamedTuple):
@@ -25,7 +25,7 @@ class RunOwner(NamedTuple):
     started: str  # `processes.start_time`: together with pid it is unique until the next boot
 
     def tags(self) -> dict[str, str]:
-        return {f"{_TAG}{name}": value for name, value in self._asdict().items()}
+        return {_TAG: json.dumps(self._asdict())}
 
 
 def this_process(store: Path) -> RunOwner:
@@ -42,9 +42,10 @@ def this_process(store: Path) -> RunOwner:
 
 
 def from_tags(tags: Mapping[str, str]) -> RunOwner | None:
-    """The owner that a run's tags describe; None if they are incomplete."""
-    values = [tags.get(f"{_TAG}{name}") for name in RunOwner._fields]
-    return RunOwner(*(value for value in values if value is not None)) if None not in values else None
+    """The owner that a run's tags describe, also those of an earlier version; None if they are incomplete."""
+    earlier = {name: tags[f"{_EARLIER_TAG}{name}"] for name in RunOwner._fields if f"{_EARLIER_TAG}{name}" in tags}
+    content = json.loads(tags[_TAG]) if _TAG in tags else earlier
+    return RunOwner(**content) if content.keys() == set(RunOwner._fields) else None
 
 
 def is_gone(other: RunOwner, here: RunOwner) -> bool:

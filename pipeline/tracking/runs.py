@@ -4,7 +4,6 @@ Files are the truth and MLflow shows them: whatever the store lacks is restored 
 """
 
 import io
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
@@ -22,6 +21,7 @@ from pipeline.core.urls import redacted
 from pipeline.data import history
 from pipeline.tracking import run_owner
 from pipeline.tracking.connection import connected, reason, store_errors
+from pipeline.tracking.descriptions import run_name
 from pipeline.tracking.run_content import CURVE, describe, log_missing_epochs, log_results
 from pipeline.tracking.run_lifecycle import end, end_orphans, ending, open_run, opening
 
@@ -72,7 +72,7 @@ def training_run(params: Params, paths: Paths) -> Iterator[LiveRun]:
         end_orphans(experiment, here)
     with opening(experiment, here):
         with store_errors(paths):
-            run_id = open_run(os.environ.get("DVC_EXP_NAME"), here, experiment, system_metrics=True)
+            run_id = open_run(run_name(params), here, experiment, system_metrics=True)
         live = LiveRun(run_id)
         with ending(live.run_id, lambda status: _end_training(status, live)):
             with store_errors(paths):
@@ -99,7 +99,7 @@ def completed_run(params: Params, paths: Paths) -> Iterator[str]:
         if found:
             mlflow.MlflowClient().log_batch(found, tags=[RunTag(*tag) for tag in here.tags().items()])
         with opening(experiment, here):
-            run_id = found or open_run(os.environ.get("DVC_EXP_NAME"), here, experiment)
+            run_id = found or open_run(run_name(params), here, experiment)
             with ending(run_id, end):
                 if found:
                     mlflow.start_run(run_id=found)
@@ -148,6 +148,18 @@ def log_report(
             mlflow.set_tags({"report": name, **tags})
             mlflow.log_metrics(dict(metrics))
             mlflow.log_artifacts(str(folder))
+
+
+def experiment_id(params: Params, paths: Paths) -> str | None:
+    """The identifier of the experiment; None if the store has none of this name yet.
+
+    Raises:
+        TrackingError: the store does not answer.
+    """
+    with store_errors(paths):
+        mlflow.set_tracking_uri(paths.tracking_uri)
+        found = mlflow.get_experiment_by_name(params.tracking.experiment)
+    return str(found.experiment_id) if found else None
 
 
 def run_link(run_id: str, paths: Paths) -> str:

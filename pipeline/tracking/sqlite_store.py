@@ -89,6 +89,16 @@ def newest_version(path: Path, name: str, onnx_sha256: str) -> int | None:
     return found and int(found)
 
 
+def experiment_id(path: Path, name: str) -> str | None:
+    """The identifier of an experiment, without MLflow; None if there is none of this name."""
+    try:
+        with closing(_open(path)) as connection:
+            found = connection.execute("SELECT experiment_id FROM experiments WHERE name = ?", (name,)).fetchone()
+    except sqlite3.Error:
+        return None
+    return found and str(found[0])
+
+
 def _open(path: Path) -> sqlite3.Connection:
     """Open an existing store. Not read-only, because SQLite must first roll back what a killed writer left half done."""
     return sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=PATIENCE)

@@ -3,7 +3,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 
 from pipeline.evaluation import contract as contracts
 from pipeline.evaluation import model_card
@@ -67,13 +66,6 @@ def test_the_model_card_names_data_parameters_hashes_and_limits(contract: dict[s
 def test_shares_have_wilsons_interval(contract: dict[str, Any]) -> None:
     # 90 of 100: (0.9 + z²/200 ± z sqrt(0.09/100 + z²/40000)) / (1 + z²/100) with z = 1.96.
     assert "90.00% [82.56%, 94.48%]" in render_card(contract)
-
-
-@pytest.mark.parametrize(("hits", "count"), [(0, 5), (5, 5), (1, 3), (9908, 10_000)])
-def test_wilsons_interval_equals_that_of_scipy(hits: int, count: int) -> None:
-    expected = binomtest(hits, count).proportion_ci(0.95, method="wilson")
-
-    assert model_card.wilson(hits / count, count) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
 def test_the_model_card_says_why_there_is_no_int8_file(contract: dict[str, Any]) -> None:

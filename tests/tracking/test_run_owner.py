@@ -20,9 +20,17 @@ def test_tags_identify_the_process_that_owns_a_run() -> None:
     here = run_owner.this_process(STORE)
 
     assert run_owner.from_tags({**here.tags(), "other": "tag"}) == here
+    assert [key.partition(".")[0] for key in here.tags()] == ["mlflow"]  # MLflow's UI does not show it
     assert here.pid == str(os.getpid())
     assert run_owner.from_tags({"runner.host": here.host}) is None
+    assert run_owner.from_tags({}) is None
     assert not run_owner.is_gone(here, here)
+
+
+def test_tags_of_an_earlier_version_are_read() -> None:
+    here = run_owner.this_process(STORE)
+
+    assert run_owner.from_tags({f"runner.{name}": value for name, value in here._asdict().items()}) == here
 
 
 def test_a_killed_process_is_gone_even_while_it_is_a_zombie() -> None:

@@ -21,7 +21,8 @@ from pipeline.core.paths import Paths
 from pipeline.data import datasets
 from pipeline.data.datasets import Split
 from pipeline.inference.onnx_model import OnnxModel
-from pipeline.tracking import runs
+from pipeline.tracking import run_owner, runs
+from pipeline.tracking.connection import connected
 from tests.conftest import Repository, idx, small_repository
 from tests.imports import ROOT
 
@@ -231,7 +232,8 @@ QUERYING = """
 import os, signal, sys
 import sqlalchemy
 from pipeline.core import console
-from pipeline.tracking import runs
+from pipeline.tracking import run_owner, runs
+from pipeline.tracking.connection import connected
 
 def run(params, paths):
     with runs.training_run(params, paths):
@@ -285,7 +287,8 @@ def test_a_signal_during_a_query_or_an_import_is_not_lost(
 STUCK = """
 import os, sys, time
 from pipeline.core import console
-from pipeline.tracking import runs
+from pipeline.tracking import run_owner, runs
+from pipeline.tracking.connection import connected
 
 def run(params, paths):
     with runs.{run}(params, paths) as found:
@@ -311,3 +314,18 @@ def test_a_run_whose_process_ignores_the_signal_is_marked_as_killed(run: str, re
         assert process.wait(timeout=60) == 130
 
     assert client.get_run(run_id).info.status == "KILLED"
+
+
+def test_a_run_that_a_power_cut_left_running_is_ended_also_if_an_earlier_version_opened_it(
+    repository: Repository, client: Any
+) -> None:
+    with connected(repository.params, repository.paths) as experiment:
+        owner = run_owner.this_process(repository.paths.store)._replace(started="1")  # another process has this id now
+        earlier = {f"runner.{name}": value for name, value in owner._asdict().items()}
+        left = [client.create_run(experiment, tags=tags) for tags in (owner.tags(), earlier)]
+        elsewhere = client.create_run(experiment, tags=owner._replace(host="another").tags())
+
+    register.run(repository.params, repository.paths)
+
+    assert [client.get_run(run.info.run_id).info.status for run in left] == ["KILLED", "KILLED"]
+    assert client.get_run(elsewhere.info.run_id).info.status == "RUNNING"
