@@ -27,6 +27,34 @@ CONSOLE = {"COLUMNS": "50", "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "TERM": 
 SHELLS = {"CDPATH": "/", "GREP_OPTIONS": "--color=always", "MAKEFLAGS": "ej4", "SHELL": "/bin/false"}
 # These stop Python itself, or send it elsewhere: only `make` can remove them.
 PYTHONS = {"PYTHONHOME": "/elsewhere", "PYTHONPATH": "/elsewhere", "PYTHONSAFEPATH": "1", "PYTHONOPTIMIZE": "2"}
+GIT = """
+[color]
+	ui = always
+[core]
+	autocrlf = input
+	quotepath = false
+[diff]
+	noprefix = true
+	mnemonicPrefix = true
+[fetch]
+	prune = true
+[log]
+	decorate = full
+[push]
+	default = nothing
+[status]
+	showUntrackedFiles = no
+	relativePaths = false
+[tag]
+	sort = -creatordate
+"""
+DVC = """
+[core]
+    autostage = true
+    hardlink_lock = true
+[cache]
+    type = symlink
+"""
 STEPS = (
     ("repro",),
     ("promote", "FIRST=1"),
@@ -40,6 +68,9 @@ def hostile(folder: Path) -> dict[str, str]:
     """An account with a setting for everything that can be set, without those of PYTHONS."""
     (folder / ".keras").mkdir(parents=True)
     files.write_json(folder / ".keras" / "keras.json", KERAS_JSON)
+    (folder / ".gitconfig").write_text(GIT)
+    (folder / ".config" / "dvc").mkdir(parents=True)
+    (folder / ".config" / "dvc" / "config").write_text(DVC)
     (folder / "noise").write_text("echo loading modules\necho loading modules >&2\nexit 3\n")
     noise = str(folder / "noise")
     options = {name: "1" for names in OPTIONS.values() for name in names}
@@ -84,5 +115,5 @@ def test_everything_hostile_at_once_changes_no_byte(subset: dict[str, Split], tm
     assert replies == answers
     assert {entry.name for entry in tmp_path.iterdir()} <= beside
     written = {entry.name for entry in (tmp_path / "home").iterdir()} - {".cache", ".config"}  # by DVC
-    assert written == {".keras", "noise"}
+    assert written == {".gitconfig", ".keras", "noise"}
     shutil.rmtree(tmp_path / "home")

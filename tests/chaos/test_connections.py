@@ -20,10 +20,7 @@ from tests.clones import Clone, clone_with_outputs
 from tests.conftest import Repository
 from tests.servers import free_port
 
-pytestmark = [
-    pytest.mark.skipif(not LONG, reason="watches whole pipelines"),
-    pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed"),
-]
+pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 
 _WAIT = 20  # seconds: ONNX Runtime's telemetry connects some seconds after a session was opened
 _ADDRESS = re.compile(r'connect\(\d+, \{sa_family=AF_INET6?,.*?"([0-9a-f.:]+)"')
@@ -70,7 +67,6 @@ def sweep(clone: Clone, log: Path) -> None:
 
 
 def score(clone: Clone, log: Path) -> None:
-    pytest.importorskip("ray", reason="Ray is not installed (make .venv/.sweep)")
     completed(clone, log, "pipeline.score", "images.npy", "--out", str(log.with_suffix(".out")))
 
 
@@ -101,7 +97,12 @@ def _wait_for(address: str, process: "subprocess.Popen[str]") -> None:
     raise AssertionError(f"{address} does not answer")
 
 
-@pytest.mark.parametrize("use", [repro, serve, score, sweep, drift])
+LONG_ONES = [
+    pytest.param(use, marks=pytest.mark.skipif(not LONG, reason="takes long")) for use in (repro, serve, sweep, drift)
+]
+
+
+@pytest.mark.parametrize("use", [score, *LONG_ONES])
 def test_nothing_connects_beyond_this_machine(
     use: Callable[[Clone, Path], None], clone: Clone, chaos: Chaos, tmp_path: Path
 ) -> None:
