@@ -7,6 +7,7 @@ override export SHELL := /bin/bash
 override VENV := .venv
 READY := $(VENV)/.ready
 EXTRAS := $(VENV)/.chaos $(VENV)/.remote $(VENV)/.sweep $(VENV)/.team
+LONG := $(addprefix tests/,serving/test_container.py serving/test_elsewhere.py test_retrain.py test_score.py)  # have long tests
 PEERS := $(VENV)/peers/.ready
 override export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
@@ -51,7 +52,7 @@ test: $(READY) $(EXTRAS)  ## Run the tests
 
 .PHONY: chaos
 chaos: $(READY) $(EXTRAS)  ## Cause every fault many times and write docs/reliability.md (2 hours; ONLY=tests/chaos/test_kills.py)
-	@CHAOS=1 python -m pytest $(if $(ONLY),"$$ONLY",tests/chaos)
+	@CHAOS=1 python -m pytest $(if $(ONLY),"$$ONLY",tests/chaos $(LONG))
 
 .PHONY: lint
 lint: $(READY)  ## Check style and types

@@ -13,8 +13,11 @@ import pytest
 from PIL import Image
 
 from pipeline.core import files
+from pipeline.core.paths import Paths
 from pipeline.data.datasets import Pixels, Split
 from pipeline.inference.onnx_model import OnnxModel
+from pipeline.serving import model_source
+from pipeline.serving.errors import HashMismatchError
 from tests.conftest import Repository, idx
 
 
@@ -109,16 +112,25 @@ def test_a_registered_model_predicts_the_same_as_the_file(built: Repository, tes
     assert by_alias == predictions(built, str(tmp_path / "images.npy"))
 
 
-def test_a_model_with_another_hash_is_refused(built: Repository, test_images: Pixels, tmp_path: Path) -> None:
-    np.save(tmp_path / "images.npy", test_images[:1])
-    sha256, images = files.sha256(built.paths.onnx), str(tmp_path / "images.npy")
+@pytest.mark.parametrize("model", ["data/model/model.onnx", "models:/mnist-dense@challenger", "models:/mnist-dense/1"])
+def test_a_model_with_another_hash_is_refused(built: Repository, monkeypatch: pytest.MonkeyPatch, model: str) -> None:
+    monkeypatch.chdir(built.paths.root)
+    sha256, paths = files.sha256(built.paths.onnx), Paths()
 
-    for model in ("data/model/model.onnx", "models:/mnist-dense@challenger", "models:/mnist-dense/1"):
-        assert predict(built, images, "--model", model, "--sha256", sha256.upper()).returncode == 0
-        refused = predict(built, images, "--model", model, "--sha256", sha256[::-1])
-        assert refused.returncode == 1
-        assert f"{model}: expected the file with SHA-256 {sha256[::-1]}, found {sha256}" in refused.stderr
-        assert refused.stdout == ""
+    model_source.open_model(model, sha256.upper(), built.params, paths)
+    with pytest.raises(HashMismatchError) as refused:
+        model_source.open_model(model, sha256[::-1], built.params, paths)
+
+    assert f"{model}: expected the file with SHA-256 {sha256[::-1]}, found {sha256}" in str(refused.value)
+
+
+def test_a_refused_model_predicts_nothing(built: Repository, test_images: Pixels, tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", test_images[:1])
+
+    refused = predict(built, str(tmp_path / "images.npy"), "--sha256", "0" * 64)
+
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "expected the file with SHA-256 0000" in refused.stderr
 
 
 def test_a_missing_model_is_named_in_the_error(built: Repository, tmp_path: Path) -> None:

@@ -66,18 +66,29 @@ def second(built: Repository, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def published(built: Repository, tmp_path: Path) -> Published:
-    """The built model as version 1.0.0 and champion, in git, with a folder as DVC remote."""
-    published = Published(tmp_path / "origin.git", tmp_path / "tree")
+@pytest.fixture(scope="module")
+def published(built: Repository, second: Path, tmp_path_factory: pytest.TempPathFactory) -> Published:
+    """The built model as version 1.0.0 and champion, then another as 1.1.0, in git, with a folder as DVC remote."""
+    folder = tmp_path_factory.mktemp("published")
+    published = Published(folder / "origin.git", folder / "tree")
     published.tree.mkdir()
     published.run("git", "init", "--quiet", "--bare", "--initial-branch", "main", str(published.origin))
     published.run("git", "init", "--quiet", "--initial-branch", "main")
     published.run(sys.executable, "-m", "dvc", "init", "--quiet")
-    published.run(sys.executable, "-m", "dvc", "remote", "add", "--quiet", "--default", "store", str(tmp_path / "store"))
+    published.run(sys.executable, "-m", "dvc", "remote", "add", "--quiet", "--default", "store", str(folder / "store"))
     (published.tree / "dvc.yaml").write_text(DVC_YAML)
     published.publish(built.paths.onnx, "mnist-dense@v1.0.0", "mnist-dense#champion#1")
+    published.publish(second, "mnist-dense@v1.1.0")
     return published
+
+
+@pytest.fixture
+def own(published: Published, tmp_path: Path) -> Published:
+    """A copy of both repositories, to change."""
+    own = Published(tmp_path / "origin.git", tmp_path / "tree")
+    shutil.copytree(published.origin, own.origin)
+    shutil.copytree(published.tree, own.tree, symlinks=True)
+    return own
 
 
 @pytest.fixture
@@ -94,8 +105,6 @@ def dvc(folder: Path, *arguments: str) -> None:
 def test_dvc_get_downloads_the_model_of_any_revision(
     published: Published, second: Path, built: Repository, empty: Path
 ) -> None:
-    published.publish(second)
-
     dvc(empty, "get", str(published.origin), "data/model/model.onnx", "--rev", "mnist-dense@v1.0.0", "--out", "old.onnx")
     dvc(empty, "get", str(published.origin), "data/model/model.onnx", "--rev", "main", "--out", "new.onnx")
 
@@ -104,46 +113,43 @@ def test_dvc_get_downloads_the_model_of_any_revision(
 
 
 def test_dvc_artifacts_get_downloads_the_champion_without_a_server(
-    published: Published, second: Path, built: Repository, empty: Path
+    published: Published, built: Repository, empty: Path
 ) -> None:
-    published.publish(second, "mnist-dense@v1.1.0")
-
     dvc(empty, "artifacts", "get", str(published.origin), "mnist-dense", "--stage", "champion", "-o", "model.onnx")
 
     assert files.sha256(empty / "model.onnx") == files.sha256(built.paths.onnx)
 
 
 def test_dvc_update_downloads_the_new_version_of_an_imported_model(
-    published: Published, second: Path, built: Repository, empty: Path
+    own: Published, second: Path, built: Repository, empty: Path
 ) -> None:
     subprocess.run(["git", "init", "--quiet"], cwd=empty, check=True)
     dvc(empty, "init", "--quiet")
-    dvc(empty, "import", str(published.origin), "data/model/model.onnx", "--rev", "main")
+    dvc(empty, "import", str(own.origin), "data/model/model.onnx", "--rev", "main")
     imported = files.sha256(empty / "model.onnx")
-    published.publish(second)
+    own.publish(built.paths.onnx)
 
     dvc(empty, "update", "model.onnx.dvc")
 
-    assert imported == files.sha256(built.paths.onnx)
-    assert files.sha256(empty / "model.onnx") == files.sha256(second)
+    assert imported == files.sha256(second)
+    assert files.sha256(empty / "model.onnx") == files.sha256(built.paths.onnx)
 
 
-def test_outputs_are_pulled_over_ssh(published: Published, built: Repository, empty: Path, tmp_path: Path) -> None:
+def test_outputs_are_pulled_over_ssh(own: Published, second: Path, empty: Path, tmp_path: Path) -> None:
     (tmp_path / "ssh").mkdir()
     with ssh_server(tmp_path / "ssh") as (port, key):
         # The address of the remote is in git; the key is personal.
         address = f"ssh://{getpass.getuser()}@127.0.0.1:{port}{tmp_path}/elsewhere"
-        published.run(sys.executable, "-m", "dvc", "remote", "add", "--quiet", "--force", "--default", "store", address)
-        published.run(sys.executable, "-m", "dvc", "remote", "modify", "--local", "store", "keyfile", str(key))
-        published.run(sys.executable, "-m", "dvc", "push", "--quiet")
-        published.run("git", *IDENTITY, "commit", "--all", "--quiet", "--message", "Remote")
-        published.run("git", "push", "--quiet", str(published.origin), "HEAD:main")
-        shutil.rmtree(tmp_path / "store")
+        own.run(sys.executable, "-m", "dvc", "remote", "add", "--quiet", "--force", "--default", "store", address)
+        own.run(sys.executable, "-m", "dvc", "remote", "modify", "--local", "store", "keyfile", str(key))
+        own.run(sys.executable, "-m", "dvc", "push", "--quiet")
+        own.run("git", *IDENTITY, "commit", "--all", "--quiet", "--message", "Remote")
+        own.run("git", "push", "--quiet", str(own.origin), "HEAD:main")
         own_key = ["--remote", "store", "--remote-config", f"keyfile={key}"]
 
-        dvc(empty, "get", str(published.origin), "data/model/model.onnx", "--rev", "main", *own_key)
+        dvc(empty, "get", str(own.origin), "data/model/model.onnx", "--rev", "main", *own_key)
 
-    assert files.sha256(empty / "model.onnx") == files.sha256(built.paths.onnx)
+    assert files.sha256(empty / "model.onnx") == files.sha256(second)
 
 
 CLIENT = """
@@ -166,7 +172,7 @@ def test_a_client_with_only_onnxruntime_and_numpy_gets_the_accuracy_in_metrics_j
     published: Published, built: Repository, subset: dict[str, Split], empty: Path
 ) -> None:
     source = write_source(empty / "source", subset)
-    dvc(empty, "get", str(published.origin), "data/model/model.onnx", "--rev", "main")
+    dvc(empty, "get", str(published.origin), "data/model/model.onnx", "--rev", "mnist-dense@v1.0.0")
 
     done = subprocess.run(
         [sys.executable, "-c", CLIENT, str(source), "model.onnx"], cwd=empty, capture_output=True, text=True, check=True
