@@ -1,6 +1,6 @@
 """Check the data with Great Expectations and stop the pipeline if an expectation fails.
 
-Write data/validation/report.json and the Data Docs pages, even if the check fails.
+Write data/validation/report.html, report.json and the Data Docs pages, even if the check fails.
 
 Example:
     python -m pipeline.validate
@@ -19,19 +19,20 @@ from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 from pipeline.data import datasets
 from pipeline.data.datasets import Split
+from pipeline.validation import report_page
 from pipeline.validation.image_table import add_intensity_bands, class_shares, compare, row_names, summarise
 from pipeline.validation.orientation import looks_transposed
 
 
 class InvalidDataError(PipelineError):
-    """The data broke expectations. The report and the Data Docs are still written."""
+    """The data broke expectations. The reports and the Data Docs are still written."""
 
-    def __init__(self, failures: Sequence[str], report: Path, docs: Path, hints: Sequence[str] = ()) -> None:
+    def __init__(self, failures: Sequence[str], report: Path, page: Path, hints: Sequence[str] = ()) -> None:
         lines = "".join(f"\n  {line}" for line in (*failures, *hints))
         noun = "expectation" if len(failures) == 1 else "expectations"
         super().__init__(
             f"the data broke {len(failures)} {noun}:{lines}\n"
-            f"Training does not start. See {docs}, then fix the data, or the parameter in params.yaml that a line names "
+            f"Training does not start. See {page}, then fix the data, or the parameter in params.yaml that a line names "
             f"(numbers: {report})."
         )
 
@@ -85,10 +86,12 @@ def run(params: Params, paths: Paths) -> str:
     outcomes = expectations.check(tables, suites, f"data-{manifest['fingerprint'][:12]}", paths.data_docs)
     content = report(manifest["fingerprint"], tables, outcomes, classes)
     files.write_json(paths.report, content)
+    parts = _segments(splits["train"], (base, *extra)) | {"test": splits["test"]}
+    data = splits | parts | splits  # the whole training split, as in its table
+    files.write_text(paths.report_page, report_page.render(manifest, outcomes, data, classes))
     if content["broken"]:
-        parts = {"test": splits["test"]} | _segments(splits["train"], (base, *extra))
         hints = _hints(parts, len(classes))
-        raise InvalidDataError(content["broken"], paths.report, paths.data_docs / "index.html", hints)
+        raise InvalidDataError(content["broken"], paths.report, paths.report_page, hints)
     return f"{len(outcomes)} expectations met on {sum(len(split.labels) for split in splits.values()):,} images"
 
 

@@ -214,8 +214,9 @@ def test_the_run_shows_the_explorer_and_it_works_there(browser: Any, run_page: s
     assert "203,530 parameters" in browser.find_element(By.ID, "about").text
 
 
-def test_the_run_shows_the_data_docs(browser: Any, run_page: str) -> None:
-    open_page(browser, f"{run_page}/artifacts/validation/data_docs/index.html")
+@pytest.mark.parametrize("page", ["report.html", "data_docs/index.html"])
+def test_the_run_shows_the_validation_report(page: str, browser: Any, run_page: str) -> None:
+    open_page(browser, f"{run_page}/artifacts/validation/{page}")
 
     assert in_frame(browser, "p").text == "none"  # the placeholder for the report in the built tree
 

@@ -1,5 +1,8 @@
 """Stage validate with the real Great Expectations: good data passes, each kind of bad data is reported."""
 
+import base64
+import html
+import io
 import os
 import re
 import resource
@@ -13,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from ruamel.yaml import YAML
 
 from pipeline import fetch, validate
@@ -43,7 +47,7 @@ def refused(params: Params, paths: Paths) -> list[str]:
     first, *lines, last = str(raised.value).splitlines()
     noun = "expectation" if len(lines) == 1 else "expectations"
     assert first == f"the data broke {len(lines)} {noun}:"
-    assert str(paths.data_docs / "index.html") in last
+    assert str(paths.report_page) in last
     assert str(paths.report) in last
     assert all("; " in line for line in lines)  # the remedy, which test_every_broken_expectation_names_its_parameter... checks
     return [line.removeprefix("  ").partition("; ")[0] for line in lines]
@@ -117,6 +121,40 @@ def test_the_index_links_to_both_splits_without_scripts(good: Repository) -> Non
     assert all((good.paths.data_docs / target).is_file() for target in linked)
 
 
+def test_the_report_page_shows_every_expectation_with_its_bound_value_and_bar(good: Repository) -> None:
+    report, shown = files.read_json(good.paths.report), good.paths.report_page.read_text()
+
+    assert "All 45 expectations are met." in shown
+    rows = re.findall(
+        r'class="name">(.*?)<td data-title="expected">(.*?)<td data-title="found">(.*?)<td class="bar met">(.*)', shown
+    )
+    assert [(html.unescape(name), found) for name, _, found, _ in rows] == [
+        (outcome.partition(": ")[2], found) for outcome, found in report["outcomes"].items()
+    ]
+    assert all(expected for _, expected, _, _ in rows)
+    assert [name for name, _, _, bar in rows if not bar] == ["labels in use"] * 2
+
+
+def test_the_report_page_shows_the_images_that_broke_an_expectation(params: Params, subset: Splits, tmp_path: Path) -> None:
+    def darken(images: Any, _: Any) -> None:
+        images[[7, 40]] //= 4
+
+    bad = poisoned(subset, "test", darken)
+    write_source(tmp_path / "source", bad)
+    refused(params, Paths())
+
+    shown = Paths().report_page.read_text()
+    (row,) = re.findall(r'id="(e\d+)"><td class="sign broken">✗<td class="name">pixel maximum of each image', shown)
+    assert f'<a href="#{row}">test split, pixel maximum of each image</a>' in shown
+    _, _, after = shown.partition(f'id="{row}"')
+    assert "validate.pixel_maximum: [128, 255] -&gt; [" in after.partition("<details open>")[0]
+    found = re.findall(r'base64,([^"]+)"><figcaption>#(\d+): (\d+)<', after.partition("</details>")[0])
+    assert [(int(index), int(label)) for _, index, label in found] == [(row, bad["test"].labels[row]) for row in (7, 40)]
+    for content, index, _ in found:
+        with Image.open(io.BytesIO(base64.b64decode(content))) as image:
+            np.testing.assert_array_equal(np.asarray(image), bad["test"].images[int(index)])
+
+
 def test_the_data_docs_have_the_permissions_of_their_parent(good: Repository) -> None:
     assert good.paths.data_docs.stat().st_mode == good.paths.validation.stat().st_mode
 
@@ -127,7 +165,7 @@ def test_a_second_run_writes_the_same_bytes(good: Repository) -> None:
     result = validate.run(good.params, good.paths)
 
     assert result == "45 expectations met on 4,000 images"
-    assert len(first) == 6
+    assert len(first) == 7
     assert contents(good.paths.validation) == first
 
 

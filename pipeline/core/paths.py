@@ -35,6 +35,7 @@ class Paths:
 
         self.validation = self.data / "validation"
         self.report = self.validation / "report.json"
+        self.report_page = self.validation / "report.html"
         self.data_docs = self.validation / "data_docs"
 
         self.model = self.data / "model"

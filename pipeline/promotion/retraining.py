@@ -89,7 +89,7 @@ def decide(repository: Repository, first: bool, require: str | None) -> Outcome:
 def discard(repository: Repository, written: list[str], paths: Paths) -> None:
     """Copy the reports that explain the result to data/retrain/, then restore the last commit."""
     paths.retrain.mkdir(parents=True, exist_ok=True)
-    for report in (paths.report, paths.metrics):
+    for report in (paths.report, paths.report_page, paths.metrics):
         if report.is_file():
             shutil.copy(report, paths.retrain)
     repository.restore(written)

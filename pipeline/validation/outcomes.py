@@ -10,6 +10,7 @@ EXTRA = "extra-"  # the prefix of the suites of extra data sets
 
 _DIGITS = 4  # of a value that would pass
 _EXAMPLES = 3  # images that an error line names
+_PICTURES = 12  # images that the report shows
 
 EACH, MEAN, OBSERVED = "each", "mean", "observed"  # what the parameter bounds: every value of a column, its mean, or a result
 
@@ -26,6 +27,15 @@ class Governed(NamedTuple):
     offset: float = 0
 
 
+class Measured(NamedTuple):
+    """What was found as numbers: a value, or the least and the most of the values of all images, and their bounds."""
+
+    low: float | None
+    high: float | None
+    least: float
+    most: float
+
+
 class Outcome(NamedTuple):
     """The result of one expectation; `expected` and `observed` are texts for people."""
 
@@ -35,6 +45,8 @@ class Outcome(NamedTuple):
     observed: str
     success: bool
     remedy: str = ""  # of a broken expectation: its parameter, and a value that would pass
+    measured: Measured | None = None
+    images: tuple[tuple[int, str], ...] = ()  # the first that break the expectation or count against it: row and name
 
     @property
     def subject(self) -> str:
@@ -49,12 +61,36 @@ def subject(suite: str) -> str:
 def outcome(suite: str, result: Any, table: pd.DataFrame) -> Outcome:
     """The outcome of an expectation of `suite` on `table`, from the result of Great Expectations."""
     meta, found = result.expectation_config.meta, result.result
-    made = Outcome(suite, meta["name"], meta["expected"], _observed(result, meta["flag"]), bool(result.success))
+    texts = (meta["name"], meta["expected"], _observed(result, meta["flag"]))
+    made = Outcome(suite, *texts, bool(result.success), "", _measured(result, table), _images_against(result, table))
     if made.success:
         return made
     governed = Governed(*meta["governed"]) if meta["governed"] else None
     column = table.get(result.expectation_config.kwargs.get("column"))
     return made._replace(remedy=_remedy(governed, found or {}, column))
+
+
+def _measured(result: Any, table: pd.DataFrame) -> Measured | None:
+    """The numbers behind an outcome; None if there are none, for example because the check could not run."""
+    found, bounds = result.result or {}, result.expectation_config.kwargs
+    low, high = bounds.get("min_value"), bounds.get("max_value", bounds.get("threshold"))
+    if "element_count" not in found:
+        value = found.get("observed_value")
+        return Measured(low, high, value, value) if isinstance(value, int | float) else None
+    if result.expectation_config.meta["flag"] or "value_set" in bounds:
+        share = found["unexpected_count"] / found["element_count"]
+        return Measured(0, 1 - bounds.get("mostly", 1), share, share)
+    values = table[bounds["column"]]
+    return Measured(low, high, float(values.min()), float(values.max()))
+
+
+def _images_against(result: Any, table: pd.DataFrame) -> tuple[tuple[int, str], ...]:
+    found, column = result.result or {}, table.get(result.expectation_config.kwargs.get("column"))
+    names = found.get("partial_unexpected_index_list", [])
+    if "element_count" not in found and column is not None and column.dtype == bool:  # the mean of a flag
+        names = column.index[column].to_list()
+    rows = table.index.get_indexer(names[:_PICTURES]).tolist()
+    return tuple((row, f"#{name}") for row, name in zip(rows, names, strict=False))
 
 
 def _observed(result: Any, flag: bool) -> str:

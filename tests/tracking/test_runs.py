@@ -99,7 +99,8 @@ def test_the_run_holds_plots_reports_and_models(registered: tuple[Any, str]) -> 
 
     assert artifacts(client, run_id) >= {"params.yaml", "summary.txt", "history.csv", "metrics.json", "per_class.csv"}
     assert "plots/worst_mistakes.png" in artifacts(client, run_id, "plots")
-    assert artifacts(client, run_id, "validation") == {"validation/report.json", "validation/data_docs"}
+    validation = {"validation/report.html", "validation/report.json", "validation/data_docs"}
+    assert artifacts(client, run_id, "validation") == validation
     assert artifacts(client, run_id, "explorer") == {"explorer/index.html"}
     assert artifacts(client, run_id, "onnx") == {"onnx/model.onnx", "onnx/model.int8.onnx"}
 
