@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.core.intervals import with_interval
+from pipeline.evaluation import front_matter
 from pipeline.inference.onnx_model import INPUT, OUTPUT
 
 Content = Mapping[str, Any]
@@ -13,7 +14,7 @@ Content = Mapping[str, Any]
 def render(
     manifest: Content, params: Content, metrics: Content, per_class: Sequence[Content], contract: Content, int8: str
 ) -> str:
-    """The model card in Markdown, after Mitchell et al., "Model Cards for Model Reporting", FAT* 2019.
+    """The model card in Markdown with front matter, after Mitchell et al., "Model Cards for Model Reporting", FAT* 2019.
 
     Args:
         manifest: of the data.
@@ -27,6 +28,7 @@ def render(
     test = shapes["test_images"][0]
     return "\n".join(
         [
+            front_matter.render(manifest, metrics),
             f"# Model card: {plain(manifest['dataset'])}",
             "",
             *_use(contract, manifest),
