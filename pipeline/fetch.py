@@ -57,6 +57,8 @@ def _layouts(manifest: Mapping[str, Any] | None) -> Mapping[str, str]:
 
 def manifest_in_place(params: FetchParams, recorded: Mapping[str, Any] | None, base: Base) -> dict[str, Any] | None:
     """The manifest of data/raw; None unless it holds `base`, the pinned sets of `params.extra`, and nothing else."""
+    if any(extra.recent for extra in params.extra):  # their test images are files of their own
+        return None
     npys = [base.folder / f"train_{kind}.npy" for kind in datasets.DIMENSIONS]
     rows = [segment.rows for segment in datasets.segments(recorded, "train")] if recorded else [idx.shape(npys[0])[0]]
     hashes = [idx.sha256(*npys, rows=each) for each in datasets.slices(rows)[1:]]
@@ -75,11 +77,15 @@ def run(params: Params, paths: Paths) -> str:
     if manifest is None:
         manifest, origin = _fetch_into_place(params.fetch, params.validate_.near_duplicate_distance, paths.raw, base)
     files.write_json(paths.manifest, manifest)
+    for name in set(datasets.RECENT_FILES) - manifest["files"].keys():
+        (paths.raw / f"{name}.npy").unlink(missing_ok=True)
     train, height, width = manifest["files"]["train_images"]["shape"]
     test = manifest["files"]["test_images"]["shape"][0]
     added = train - manifest["parts"]["train"][0]["rows"]
     more = f" ({added:,} of them extra)" if added else ""
-    return f"{train:,} training{more} and {test:,} test images of {height}x{width}, {origin}"
+    recent = sum(segment.rows for segment in datasets.segments(manifest, datasets.RECENT))
+    held = f" and {recent:,} recent ones" if recent else ""
+    return f"{train:,} training{more} and {test:,} test images{held} of {height}x{width}, {origin}"
 
 
 def _fetch_into_place(params: FetchParams, radius: float, raw: Path, base: Base | None) -> tuple[dict[str, Any], str]:
@@ -101,13 +107,14 @@ def _fetch_into_place(params: FetchParams, radius: float, raw: Path, base: Base 
             origin = f"from {used}"
         size = base.arrays["train_images"].shape[1:]
         added = [
-            extra_datasets.fetch(extra, size, params, probe, folder / f"extra-{number}")
+            extra_datasets.fetch(extra, size, params, radius, probe, folder / f"extra-{number}")
             for number, extra in enumerate(params.extra)
         ]
-        whole = base.arrays | _join(base, added, folder)
+        recent = [each.recent for each in added if each.recent is not None]
+        whole = base.arrays | _join(base, added, folder) | _join_recent(recent, folder)
         kinds = {each.segment.name: each.layout for each in added}
-        manifest = _manifest(params, base, whole, [each.segment for each in added], kinds)
-        for name in datasets.FILES:
+        manifest = _manifest(params, base, whole, [each.segment for each in added], kinds, [each.segment for each in recent])
+        for name in (*datasets.FILES, *datasets.RECENT_FILES):
             if (folder / f"{name}.npy").exists():
                 with files.replacing(raw / f"{name}.npy") as part:
                     shutil.move(folder / f"{name}.npy", part)  # data/raw may be mounted from another disk
@@ -126,14 +133,33 @@ def _join(base: Base, added: Sequence[ExtraDataset], folder: Path) -> dict[str, 
     return joined
 
 
+def _join_recent(recent: Sequence[ExtraDataset], folder: Path) -> dict[str, Hashed]:
+    """Write the test images of all recent data sets to `folder`, one set after the other."""
+    if not recent:
+        return {}
+    return {
+        f"{datasets.RECENT}_{kind}": idx.concatenate(
+            [(each.npys[kind], idx.ALL) for each in recent], folder / f"{datasets.RECENT}_{kind}.npy"
+        )
+        for kind in datasets.DIMENSIONS
+    }
+
+
 def _manifest(
-    params: FetchParams, base: Base, whole: Mapping[str, Hashed], extra: Sequence[Segment], kinds: Mapping[str, str]
+    params: FetchParams,
+    base: Base,
+    whole: Mapping[str, Hashed],
+    extra: Sequence[Segment],
+    kinds: Mapping[str, str],
+    recent: Sequence[Segment] = (),
 ) -> dict[str, Any]:
     """The manifest; `kinds` are the layouts that were recognised, by the name of the data set."""
     train, test = (base.segment(split, params.dataset) for split in ("train", "test"))
     names = [segment.name for segment in extra]
     layouts = {params.dataset: base.layout} | {name: kinds.get(name, "") for name in names}
-    return datasets.manifest(whole, {"train": [train, *extra], "test": [test]}, params, layouts)
+    segments = {"train": [train, *extra], "test": [test]} | ({datasets.RECENT: list(recent)} if recent else {})
+    weights = {each.name: each.chosen_weight for each in params.extra if each.chosen_weight != 1}
+    return datasets.manifest(whole, segments, params, layouts, weights)
 
 
 if __name__ == "__main__":

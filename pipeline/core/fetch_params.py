@@ -1,7 +1,7 @@
 """Section `fetch` of params.yaml: where the data come from, and how image files become arrays."""
 
 import unicodedata
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
@@ -27,13 +27,28 @@ class FilesParams(Section):
 
 
 class ExtraParams(Section):
-    """An extra training set: a file or folder of any layout, or a folder with two IDX files named `images` and `labels`."""
+    """An extra data set: a file or folder of any layout, or a folder with two IDX files named `images` and `labels`.
+
+    A `recent` set comes from what is served today. Its test split, or `test_share` of it, is never trained on.
+    """
 
     name: Annotated[str, Field(pattern="^[A-Za-z0-9._-]{1,80}$")]
     source: Source
     images: Name | None = None
     labels: Name | None = None
     sha256: Sha256 | None = None
+    kind: Literal["same", "recent"] = "same"
+    weight: Annotated[int, Field(ge=1, le=1000)] | Literal["auto"] | None = None
+    test_share: Fraction | None = None
+
+    @property
+    def recent(self) -> bool:
+        return self.kind == "recent"
+
+    @property
+    def chosen_weight(self) -> int | Literal["auto"]:
+        """How often each image counts in training. By default 1, in recent sets `auto`: chosen on validation images."""
+        return self.weight or ("auto" if self.recent else 1)
 
     @property
     def npz(self) -> str | None:
@@ -51,6 +66,15 @@ class ExtraParams(Section):
         if len(given) == 1:
             expected = "images and labels, which name two IDX files, or neither"
             raise PydanticCustomError("incomplete", expected, {"found": found})
+        return self
+
+    @model_validator(mode="after")
+    def _recent_only(self) -> Self:
+        if not self.recent and (self.weight == "auto" or self.test_share is not None):
+            key = "test_share" if self.weight != "auto" else "weight: auto"
+            raise PydanticCustomError("kind", "kind: recent beside test_share and weight: auto", {"found": f"{key} alone"})
+        if self.name == "recent":
+            raise PydanticCustomError("reserved", "another name: all recent sets together are called so", {"found": "recent"})
         return self
 
 

@@ -88,6 +88,7 @@ class EvaluateParams(Section):
     rotation: Annotated[float, Field(gt=0, le=180)]
     noise: Annotated[float, Field(gt=0)]
     gallery: Annotated[int, Field(ge=1)]
+    recent_sets: Annotated[int, Field(ge=1)] = 4
 
 
 class ExplainParams(Section):

@@ -24,6 +24,8 @@ from pipeline.data.idx import Hashed
 Pixels = idx.Pixels
 
 FILES = ("train_images", "train_labels", "test_images", "test_labels")
+RECENT_FILES = ("recent_images", "recent_labels")  # test images of recent data sets; absent if there are none
+RECENT = "recent"  # the split of these, and the slice of the newest of them
 DIMENSIONS = {"images": 3, "labels": 1}
 
 _BESIDE_CONTENT = ("fingerprint", "layouts")  # keys of the manifest that do not describe the arrays
@@ -66,11 +68,14 @@ def manifest(
     segments: Mapping[str, Sequence[Segment]],
     params: FetchParams,
     layouts: Mapping[str, str] | None = None,
+    weights: Mapping[str, int | str] | None = None,
 ) -> dict[str, Any]:
     """Describe the data by its content, not by its source: equal data has an equal fingerprint.
 
     Args:
-        segments: the segments of each split, in the order of its rows: the base, then in training the extra data sets.
+        segments: the segments of each split, in the order of its rows: the base, then in training the extra data sets. The
+            split `recent` has the test images of each recent data set, which may be none.
+        weights: how often each image of an extra data set counts in training, or `auto`, by the name of the set; 1 if absent.
         layouts: the layout that was recognised, by the name of the data set. It is recorded beside the content.
     """
     recognised = {name: layout for name, layout in (layouts or {}).items() if layout}
@@ -78,8 +83,9 @@ def manifest(
         "dataset": params.dataset,
         "classes": list(params.classes),
         "licence": params.licence,
-        "files": {name: {"shape": list(arrays[name].shape), "sha256": arrays[name].sha256} for name in FILES},
+        "files": {name: {"shape": list(arrays[name].shape), "sha256": arrays[name].sha256} for name in arrays},
         "parts": {split: [segment._asdict() for segment in each] for split, each in segments.items()},
+        **({"weights": dict(weights)} if weights else {}),
     }
     return {"fingerprint": _fingerprint(content), **content, **({"layouts": recognised} if recognised else {})}
 
@@ -105,7 +111,27 @@ def read_manifest(paths: Paths) -> dict[str, Any]:
 
 def segments(manifest: Mapping[str, Any], split: str) -> list[Segment]:
     """The segments of a split, in the order of its rows."""
-    return [Segment(**segment) for segment in manifest["parts"][split]]
+    return [Segment(**segment) for segment in manifest["parts"].get(split, [])]
+
+
+def weights(manifest: Mapping[str, Any]) -> list[int | str]:
+    """How often the images of each segment of the training split count, or `auto`."""
+    found: Mapping[str, int | str] = manifest.get("weights", {})
+    return [found.get(segment.name, 1) for segment in segments(manifest, "train")]
+
+
+def recent_slices(paths: Paths, newest: int) -> dict[str, Split]:
+    """The test images of each recent data set by its name, and of the last `newest` sets together as `recent`.
+
+    Sets without test images are left out. The dictionary is empty without recent data sets.
+    """
+    found = [segment for segment in segments(read_manifest(paths), RECENT) if segment.rows]
+    if not found:
+        return {}
+    whole, parts = load(paths, RECENT), slices([segment.rows for segment in found])
+    together = {RECENT: slice(parts[-newest:][0].start, parts[-1].stop)}
+    named = together | {segment.name: part for segment, part in zip(found, parts, strict=True)}
+    return {name: Split(whole.images[part], whole.labels[part]) for name, part in named.items()}
 
 
 def train_rows(paths: Paths) -> list[int]:

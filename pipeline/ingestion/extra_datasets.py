@@ -1,6 +1,7 @@
 """Extra data sets (`fetch.extra`): labelled training images in any layout, or in two IDX files that the entry names."""
 
 import gzip
+import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import chain
@@ -15,24 +16,31 @@ from pipeline.data import idx, npz
 from pipeline.data.datasets import DIMENSIONS, Segment
 from pipeline.data.errors import IdxError, MissingArrayError
 from pipeline.data.idx import Hashed
-from pipeline.ingestion import conversion, layouts, sources
+from pipeline.ingestion import conversion, layouts, recent_dataset, sources
 from pipeline.ingestion.errors import ExtraDatasetError, SourceRefusedError
 from pipeline.ingestion.samples import LayoutError
 
 
 class ExtraDataset(NamedTuple):
-    """The `.npy` files `images` and `labels` of an extra data set, its entry in the manifest, and the recognised layout."""
+    """The `.npy` files `images` and `labels` of an extra data set, its entry in the manifest, and the recognised layout.
+
+    `recent` is that of the test images of a recent data set, without a layout of its own.
+    """
 
     npys: dict[str, Path]
     segment: Segment
     layout: str
+    recent: "ExtraDataset | None" = None
 
 
-def fetch(extra: ExtraParams, size: Sequence[int], params: FetchParams, probe: sources.Probe, folder: Path) -> ExtraDataset:
+def fetch(
+    extra: ExtraParams, size: Sequence[int], params: FetchParams, radius: float, probe: sources.Probe, folder: Path
+) -> ExtraDataset:
     """Write an extra data set to the new folder `folder`.
 
     Args:
         size: the height and width of the base's images.
+        radius: of near-duplicates, which a held-out test split keeps together.
 
     Raises:
         ExtraDatasetError: the source fails, the content differs from the pinned hash, or it does not fit the base.
@@ -42,6 +50,8 @@ def fetch(extra: ExtraParams, size: Sequence[int], params: FetchParams, probe: s
     try:
         if reason := probe.refusal(extra.source, [other.source for other in params.extra]):
             raise SourceRefusedError(reason)
+        if extra.recent:
+            return _fetch_recent(extra, size, params, radius, folder)
         arrays, layout = _decode(extra, size, params, npys)
         check(arrays["images"].shape, arrays["labels"].shape, size)
         sha256 = str(idx.sha256(npys["labels"], after=arrays["images"]))
@@ -49,6 +59,20 @@ def fetch(extra: ExtraParams, size: Sequence[int], params: FetchParams, probe: s
     except (SourceRefusedError, IdxError, LayoutError) as error:
         raise ExtraDatasetError(extra.name, redacted(extra.source), str(error).removeprefix(f"{extra.source}: ")) from error
     return ExtraDataset(npys, Segment(extra.name, arrays["labels"].shape[0], sha256), layout)
+
+
+def _fetch_recent(extra: ExtraParams, size: Sequence[int], params: FetchParams, radius: float, folder: Path) -> ExtraDataset:
+    with sources.local(extra.source, folder, params) as path:
+        found = recent_dataset.read(path, extra, params, radius, size, folder)
+    parts = {}
+    for split, arrays in found.arrays.items():
+        check(arrays["images"].shape, arrays["labels"].shape, size)
+        npys = {kind: folder / f"{split}_{kind}.npy" for kind in DIMENSIONS}
+        sha256 = str(idx.sha256(npys["labels"], after=arrays["images"]))
+        parts[split] = ExtraDataset(npys, Segment(extra.name, arrays["labels"].shape[0], sha256), found.layout)
+    both = "".join(part.segment.sha256 for part in parts.values())
+    _check_hash(extra, hashlib.sha256(both.encode()).hexdigest())
+    return parts["train"]._replace(recent=parts["test"])
 
 
 def _decode(

@@ -90,7 +90,8 @@ def outcome(clone: Clone, variables: Mapping[str, str], pythons: Mapping[str, st
         assert done.returncode == 0, done.stdout + done.stderr
         printed += re.findall(r"^(?:promote|refuse|retrain|verify) +(.*?)(?:;|\.|$)", done.stdout, re.MULTILINE)
         if step == ("repro",):
-            git(root, "commit", "--quiet", "--all", "--message", "Results")
+            git(root, "add", "--all")  # with core.autostage, DVC has done so
+            git(root, "commit", "--quiet", "--message", "Results")
     predict = [sys.executable, "-m", "pipeline.predict", "--json", "data/raw/test_images.npy"]
     answered = subprocess.run(predict, cwd=root, env={**path, **variables}, capture_output=True, check=False)
     assert answered.returncode == 0, answered.stderr
