@@ -1,4 +1,4 @@
-"""Print the accuracy, the path of the model, how to see the results, and what to commit.
+"""Print the accuracy, the path of the model, how to see the results, and what to commit and push.
 
 `make repro` ends with this.
 
@@ -12,7 +12,9 @@ import sys
 from pipeline.core import console, files
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
+from pipeline.core.urls import redacted
 from pipeline.data import datasets
+from pipeline.promotion import dvc_remote
 from pipeline.promotion.errors import RepositoryError
 from pipeline.promotion.repository import Repository
 from pipeline.tracking import sqlite_store
@@ -30,6 +32,10 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     console.echo("results", "`make ui` shows the run, its curves and plots")
     if changed := uncommitted(paths):
         console.echo("commit", f"`git add {' '.join(changed)} && git commit` lets you restore these results at any time")
+        if remote := dvc_remote.address(paths.root.absolute()):
+            console.echo(
+                "push", f"`dvc push` copies the outputs to {redacted(remote)}, where everybody with that commit finds them"
+            )
     return 0
 
 

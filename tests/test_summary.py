@@ -57,6 +57,25 @@ def test_changed_parameters_are_committed_with_the_results(
     assert "`git add dvc.lock params.yaml && git commit`" in last
 
 
+def test_outputs_are_pushed_where_there_is_a_remote(
+    committed: Path, built: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (committed / ".dvc").mkdir()
+    (committed / ".dvc" / "config").write_text(
+        "[core]\n    remote = store\n['remote \"store\"']\n    url = s3://bucket/outputs\n"
+    )
+    clean = printed(committed, built, capsys)
+    (committed / "dvc.lock").write_text("stages: {}\n\n")
+
+    *_, commit, push = printed(committed, built, capsys)
+
+    assert not [line for line in clean if "dvc push" in line]
+    assert commit.startswith("commit")
+    assert (
+        push == "push      `dvc push` copies the outputs to s3://bucket/outputs, where everybody with that commit finds them"
+    )
+
+
 def test_tags_of_a_checkout_of_another_owner_are_not_taken_for_none(committed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert git_tags.champion(committed, "mnist-dense") is None
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")

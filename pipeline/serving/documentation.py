@@ -16,9 +16,10 @@ Schema = dict[str, Any]
 _PAGE = b"text/html; charset=utf-8"
 _POLICY = (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
 _STYLE = (
+    ":root{color-scheme:light dark}a{color:inherit}h2{margin-top:2em;font-size:1.1em}b{display:inline-block;min-width:3em}"
     "body{font:16px/1.5 system-ui,sans-serif;max-width:50em;margin:2em auto;padding:0 1em;color:#222;background:#fff}"
-    "code,pre{font:14px/1.4 ui-monospace,monospace;background:#f2f2f2;padding:.1em .3em}pre{padding:.8em;overflow-x:auto}"
-    "h2{margin-top:2em;font-size:1.1em}b{display:inline-block;min-width:3em}"
+    "code,pre{font:14px/1.4 ui-monospace,monospace;background:#f2f2f2;padding:.1em .3em;overflow-wrap:anywhere}"
+    "pre{padding:.8em;white-space:pre-wrap}"
     "@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}code,pre{background:#2a2a2a}}"
 )
 _ERRORS = {
@@ -35,7 +36,7 @@ def openapi(served: ServedModel, limits: Limits) -> dict[str, Any]:
     description = (
         f"Probabilities of {served.model.classes} classes for images of {served.model.image_shape[0]}x"
         f"{served.model.image_shape[1]} grey pixels, 0 is black. A body has at most {limits.body_bytes:,} bytes. "
-        "Every answer names the model's version in X-Model-Version. A error_response has a message that says why."
+        "Every answer names the model's version in X-Model-Version. A refusal has a message that says why."
     )
     return {
         "openapi": "3.1.0",
@@ -54,10 +55,24 @@ def page(document: dict[str, Any]) -> Response:
         f"<h1>{html.escape(info['title'])} <small>version {html.escape(info['version'])}</small></h1>"
         f"<p>{html.escape(info['description'])} <a href=openapi.json>openapi.json</a></p>"
     ]
-    for path, methods in document["paths"].items():
-        for method, operation in methods.items():
-            parts.append(f"<h2><b>{method.upper()}</b> <code>{html.escape(path)}</code></h2>{_described(operation)}")
+    for paths, method, operation in _grouped(document["paths"]):
+        shown = "<br><b></b> ".join(f"<code>{html.escape(path)}</code>" for path in paths)
+        parts.append(f"<h2><b>{method.upper()}</b> {shown}</h2>{_described(operation)}")
     return Response("\n".join(parts).encode(), _PAGE, 200, (_POLICY,))
+
+
+def _grouped(paths: dict[str, Any]) -> list[tuple[list[str], str, dict[str, Any]]]:
+    """The operations with the paths of each: several paths, such as those with and without a version, may do the same."""
+    found: list[tuple[list[str], str, dict[str, Any]]] = []
+    for path, methods in paths.items():
+        for method, operation in methods.items():
+            bare = {key: value for key, value in operation.items() if key != "parameters"}
+            same = next((known for known, *rest in found if rest == [method, bare]), None)
+            if same is None:
+                found.append(([path], method, bare))
+            else:
+                same.append(path)
+    return found
 
 
 def _described(operation: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pipeline.serving import image_upload, metrics
 from pipeline.serving.access import Access
 from pipeline.serving.service import Limits
+from tests.browser import chromium
 from tests.conftest import Repository
 from tests.serving.asgi import NAME, Client, opened
 from tests.serving.test_mlflow_protocol import request
@@ -228,3 +230,27 @@ def test_the_page_of_the_routes_needs_nothing_from_elsewhere(client: Client) -> 
     assert "src=" not in page
     assert "/v2/models/{name}/infer" in page
     assert f"version {client.service.served.version}" in page
+
+
+def test_the_page_names_each_route_once_and_describes_equal_ones_together(client: Client) -> None:
+    page, described = client.ask("GET", "/docs").body.decode(), client.ask("GET", "/openapi.json").content["paths"]
+
+    assert sorted(re.findall(r"<code>(/[^<]*)</code>", page)) == sorted(described)
+    assert page.count("Open Inference Protocol: ") == 1
+    assert "<code>/v2/models/{name}/infer</code><br><b></b> <code>/v2/models/{name}/versions/{version}/infer</code>" in page
+
+
+@pytest.mark.parametrize("width", [360, 1200])
+def test_nothing_on_the_page_is_cut_at_the_right(width: int, client: Client, tmp_path: Path) -> None:
+    file = tmp_path / "docs.html"
+    file.write_bytes(client.ask("GET", "/docs").body)
+    with chromium(1200, 800) as browser:
+        screen = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+        browser.get(file.as_uri())
+        wider = (
+            "return [...document.querySelectorAll('html, pre, h2')].filter((box) => box.scrollWidth > box.clientWidth).length"
+        )
+
+        assert browser.execute_script("return document.querySelectorAll('pre').length") > 3
+        assert browser.execute_script(wider) == 0
