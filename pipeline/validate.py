@@ -9,8 +9,10 @@ Example:
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from pipeline.core import console, files
@@ -18,7 +20,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 from pipeline.data import datasets
-from pipeline.data.datasets import Split
+from pipeline.data.datasets import Segment, Split
 from pipeline.validation import report_page
 from pipeline.validation.image_table import add_intensity_bands, class_shares, compare, row_names, summarise
 from pipeline.validation.orientation import looks_transposed
@@ -35,6 +37,14 @@ class InvalidDataError(PipelineError):
             f"Training does not start. See {page}, then fix the data, or the parameter in params.yaml that a line names "
             f"(numbers: {report})."
         )
+
+
+class Checked(NamedTuple):
+    """What is checked together, by the name of its suite: images and labels, one row per image, and the expectations."""
+
+    data: dict[str, Split]
+    tables: dict[str, pd.DataFrame]
+    suites: dict[str, list[Any]]
 
 
 def report(
@@ -71,37 +81,64 @@ def run(params: Params, paths: Paths) -> str:
     from pipeline.validation import expectations  # slow: import Great Expectations only if the parameters are valid
 
     manifest, classes = datasets.read_manifest(paths), params.fetch.classes
-    splits = {name: datasets.load(paths, name) for name in ("train", "test")}
-    base, *extra = datasets.segments(manifest, "train")
-    tables = {name: summarise(split, len(classes)) for name, split in splits.items()}
-    compare(splits, tables, base.rows, len(classes), params.validate_.near_duplicate_distance)
-    suites = _split_suites(splits, base.rows, params)
-    class_mix = class_shares(splits["train"].labels[: base.rows], len(classes))
-    intensities = add_intensity_bands(tables["train"], base.rows)
-    for segment, rows in zip(extra, datasets.slices([each.rows for each in (base, *extra)])[1:], strict=True):
-        name = expectations.extra_name(segment.name)
-        tables[name] = tables["train"][rows].reset_index(drop=True)
-        suites[name] = expectations.extra_suite((base.rows, segment.rows), class_mix, intensities, params.validate_)
-    tables["train"] = tables["train"].set_axis(row_names(base, extra))
+    names = ("train", "test", *([datasets.RECENT] if datasets.RECENT_FILES[0] in manifest["files"] else []))
+    splits = {name: datasets.load(paths, name) for name in names}
+    data, tables, suites = divide(splits, manifest, params)
     outcomes = expectations.check(tables, suites, f"data-{manifest['fingerprint'][:12]}", paths.data_docs)
     content = report(manifest["fingerprint"], tables, outcomes, classes)
     files.write_json(paths.report, content)
-    parts = _segments(splits["train"], (base, *extra)) | {"test": splits["test"]}
-    data = splits | parts | splits  # the whole training split, as in its table
     files.write_text(paths.report_page, report_page.render(manifest, outcomes, data, classes))
     if content["broken"]:
-        hints = _hints(parts, len(classes))
+        base = slice(datasets.segments(manifest, "train")[0].rows)
+        hints = _hints({**data, "train": _taken(splits["train"], base)}, len(classes))
         raise InvalidDataError(content["broken"], paths.report, paths.report_page, hints)
     return f"{len(outcomes)} expectations met on {sum(len(split.labels) for split in splits.values()):,} images"
 
 
-def _segments(train: Split, segments: Sequence[Any]) -> dict[str, Split]:
-    """The base of the training split as "train", and each extra set by its name."""
+def divide(splits: Mapping[str, Split], manifest: Mapping[str, Any], params: Params) -> Checked:
+    """Divide the data into what is checked together: the lasting training images, the test split, and each extra data set."""
     from pipeline.validation import expectations
 
-    names = ["train", *(expectations.extra_name(each.name) for each in segments[1:])]
-    parts = datasets.slices([each.rows for each in segments])
-    return {name: Split(train.images[part], train.labels[part]) for name, part in zip(names, parts, strict=True)}
+    classes, recent = len(params.fetch.classes), datasets.segments(manifest, datasets.RECENT)
+    tables = {name: summarise(split, classes) for name, split in splits.items()}
+    base, *extra = datasets.segments(manifest, "train")
+    rows = datasets.slices([each.rows for each in (base, *extra)])
+    of_recent = _of_recent((base, *extra), rows, {segment.name for segment in recent})
+    compare(splits, tables, base.rows, classes, params.validate_.near_duplicate_distance, of_recent)
+    class_mix = class_shares(splits["train"].labels[: base.rows], classes)
+    intensities = add_intensity_bands(tables["train"], base.rows)
+    tables["train"] = tables["train"].set_axis(row_names(base, extra))
+    lasting = ~of_recent if of_recent.any() else slice(None)  # a slice copies nothing
+    data = {"train": _taken(splits["train"], lasting), "test": splits["test"]}
+    checked = {"train": tables["train"][lasting], "test": tables["test"]}
+    suites = _split_suites(data, base.rows, params)
+    for segment, part in zip(extra, rows[1:], strict=True):
+        name = expectations.extra_name(segment.name)
+        data[name], checked[name] = _taken(splits["train"], part), tables["train"][part].reset_index(drop=True)
+        suites[name] = expectations.extra_suite((base.rows, max(1, segment.rows)), class_mix, intensities, params.validate_)
+    for segment, part in zip(recent, datasets.slices([each.rows for each in recent]), strict=True):
+        name = expectations.extra_name(segment.name)
+        if segment.rows:
+            data[name] = _joined(data[name], _taken(splits[datasets.RECENT], part))
+            checked[name] = pd.concat([checked[name], tables[datasets.RECENT][part].assign(leaked=False)], ignore_index=True)
+        suites[name] = expectations.recent_suite(len(checked[name]), classes, params.validate_)
+    return Checked(data, checked, suites)
+
+
+def _of_recent(segments: Sequence[Segment], rows: Sequence[slice], recent: set[str]) -> npt.NDArray[np.bool_]:
+    """Which training images are of the data sets named in `recent`."""
+    marked = np.zeros(rows[-1].stop, bool)
+    for segment, part in zip(segments, rows, strict=True):
+        marked[part] = segment.name in recent
+    return marked
+
+
+def _taken(split: Split, rows: Any) -> Split:
+    return Split(split.images[rows], split.labels[rows])
+
+
+def _joined(one: Split, other: Split) -> Split:
+    return Split(np.concatenate([one.images, other.images]), np.concatenate([one.labels, other.labels]))
 
 
 def _hints(parts: Mapping[str, Split], classes: int) -> list[str]:

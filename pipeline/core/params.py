@@ -25,6 +25,12 @@ class DivergenceParams(Section):
     intensity_divergence: Annotated[float, Field(gt=0)]
 
 
+class RecentParams(Section):
+    """Bounds for recent data sets, whose distributions may differ from the base's."""
+
+    label_issues: Fraction
+
+
 class ValidateParams(Section):
     rows: RowsParams
     class_share: Bounds
@@ -39,6 +45,7 @@ class ValidateParams(Section):
     leaked: Fraction = 0
     label_issues: Fraction
     extra: DivergenceParams
+    recent: RecentParams = RecentParams(label_issues=0.03)
 
 
 class ModelParams(Section):

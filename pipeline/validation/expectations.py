@@ -99,6 +99,22 @@ def _no_blank_images(params: ValidateParams) -> list[Any]:
     ]
 
 
+def recent_suite(rows: int, classes: int, params: ValidateParams) -> list[Any]:
+    """The expectations of a recent data set. Its distributions may differ from the base's: that is what it is for."""
+    allowed = max_count(params.recent.label_issues, rows) / rows
+    words = _at_most(params.recent.label_issues, allowed - params.recent.label_issues)
+    return [
+        _labels(classes)[0],
+        _each("pixel minimum of each image", "pixel_minimum", params.pixel_minimum, column="minimum"),
+        _each("pixel maximum of each image", "pixel_maximum", params.pixel_maximum, column="maximum"),
+        *_no_blank_images(params),
+        _duplicates(params),
+        _flagged("conflicting_label", "conflicting labels", _share("conflicting_labels", params.conflicting_labels)),
+        _flagged("leaked", "leaked test images", _share("leaked", params.leaked)),
+        _flagged("label_issue", "label issues", _share("recent.label_issues", params.recent.label_issues), allowed, words),
+    ]
+
+
 def extra_suite(
     rows: tuple[int, int], classes: Sequence[float], intensities: Sequence[float], params: ValidateParams
 ) -> list[Any]:

@@ -10,8 +10,8 @@ import pandas as pd
 from pipeline.data import datasets
 from pipeline.data.datasets import Segment, Split
 from pipeline.validation import label_issues, near_duplicates
-from pipeline.validation.label_issues import Labelled
-from pipeline.validation.near_duplicates import Candidates
+from pipeline.validation.label_issues import Flags, Labelled
+from pipeline.validation.near_duplicates import Candidates, Embeddings, Floats
 
 _BANDS = 10  # of mean intensity, each with a tenth of the base
 _CHUNK = 10_000  # images summarised at a time, so that memory does not grow with the pixels
@@ -48,16 +48,25 @@ def _summarise(images: datasets.Pixels) -> pd.DataFrame:
     )
 
 
-def compare(splits: Mapping[str, Split], tables: Mapping[str, pd.DataFrame], base: int, classes: int, radius: float) -> None:
+def compare(
+    splits: Mapping[str, Split],
+    tables: Mapping[str, pd.DataFrame],
+    base: int,
+    classes: int,
+    radius: float,
+    recent: Flags | None = None,
+) -> None:
     """Add columns that compare images with each other.
 
     `conflicting_label`: it duplicates an earlier image under another label. `duplicate` is also set for near-duplicates.
     `leaked`, of a training image: it duplicates a test image. `label_issue`: a classifier fitted on the base disagrees with
-    its label.
+    its label; in recent data sets, where the world may have changed, the most similar images of these sets disagree too.
 
     Args:
+        splits: `train`, `test`, and `recent`, the test images of recent data sets, if there are any.
         base: the number of training images without the extra data sets.
         radius: images closer than this count as near-duplicates.
+        recent: which training images are of recent data sets, `(n,)`.
     """
     embedder = near_duplicates.fit(splits["train"].images[:base])
     embeddings = {name: near_duplicates.embed(split.images, embedder) for name, split in splits.items()}
@@ -67,15 +76,40 @@ def compare(splits: Mapping[str, Split], tables: Mapping[str, pd.DataFrame], bas
     }
     for name, table in tables.items():
         _flag_duplicates(table, candidates[name], radius)
-    train, test = tables["train"], tables["test"]
-    train["leaked"] = train["content_hash"].isin(test["content_hash"])
-    train.loc[near_duplicates.duplicate_pairs(candidates["train"], candidates["test"], radius)[0], "leaked"] = True
+    train, others = tables["train"], [name for name in splits if name != "train"]
+    train["leaked"] = False
+    for name in splits.keys() - {"train"}:
+        train["leaked"] |= train["content_hash"].isin(tables[name]["content_hash"])
+        train.loc[near_duplicates.duplicate_pairs(candidates["train"], candidates[name], radius)[0], "leaked"] = True
     labelled = [
         Labelled(embeddings[name].coefficients[rows], splits[name].labels[rows])
-        for name, rows in (("train", slice(base)), ("train", slice(base, None)), ("test", slice(None)))
+        for name, rows in (("train", slice(base)), ("train", slice(base, None)), *((name, slice(None)) for name in others))
     ]
-    of_base, of_extra, of_test = label_issues.find_label_issues(labelled[0], labelled[1:], classes)
-    train["label_issue"], test["label_issue"] = np.concatenate([of_base, of_extra]), of_test
+    of_base, of_extra, *of_others = label_issues.excess_margins(labelled[0], labelled[1:], classes)
+    excess = {"train": np.concatenate([of_base, of_extra]), **dict(zip(others, of_others, strict=True))}
+    for name, margins in excess.items():
+        tables[name]["label_issue"] = margins >= 0
+    if (recent is not None and recent.any()) or datasets.RECENT in tables:
+        _flag_recent_label_issues(embeddings, splits, tables, excess, recent)
+
+
+def _flag_recent_label_issues(
+    embeddings: Mapping[str, Embeddings],
+    splits: Mapping[str, Split],
+    tables: Mapping[str, pd.DataFrame],
+    excess: Mapping[str, Floats],
+    recent: Flags | None,
+) -> None:
+    """Set `label_issue` of recent images: the base prefers another class, and no similar recent image has the label."""
+    rows = {name: np.ones(len(tables[name]), bool) for name in tables.keys() & {datasets.RECENT}}
+    if recent is not None:
+        rows = {"train": recent} | rows
+    features = np.concatenate([embeddings[name].coefficients[chosen] for name, chosen in rows.items()])
+    labels = np.concatenate([splits[name].labels[chosen] for name, chosen in rows.items()])
+    unsupported = label_issues.unsupported(Labelled(features, labels))
+    for name, chosen in rows.items():
+        own, unsupported = np.split(unsupported, [int(chosen.sum())])
+        tables[name].loc[chosen, "label_issue"] = np.isfinite(excess[name][chosen]) & own
 
 
 def _flag_duplicates(table: pd.DataFrame, candidates: Candidates, radius: float) -> None:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial import KDTree
 
 from pipeline.data.datasets import Pixels
 from pipeline.validation.near_duplicates import Floats
@@ -62,6 +63,21 @@ def excess_margins(base: Labelled, others: Sequence[Labelled], classes: int) -> 
         _excess(found, each.labels, known, thresholds)
         for found, each in zip([scores, *scores_of_others], [base, *others], strict=True)
     ]
+
+
+def unsupported(images: Labelled, neighbours: int = 5) -> Flags:
+    """Whether none of the `neighbours` nearest other images has an image's label, `(n,)`.
+
+    This is the edited nearest neighbour rule in its cautious form (D. L. Wilson, "Asymptotic Properties of Nearest Neighbor
+    Rules Using Edited Data", IEEE Transactions on Systems, Man, and Cybernetics 2, 1972). It needs a few images of each class,
+    where a classifier needs hundreds.
+    """
+    count = min(neighbours, len(images.labels) - 1)
+    if count < 1:
+        return np.ones(len(images.labels), bool)
+    _, nearest = KDTree(images.features).query(images.features, k=count + 1)
+    others = nearest[:, 1:]  # the first is the image itself, or an equal one
+    return np.asarray((images.labels[others] != images.labels[:, None]).all(axis=1))
 
 
 class _Gaussian(NamedTuple):
