@@ -17,8 +17,8 @@ from pipeline.tracking import registry
 from pipeline.tracking.registry import Version
 from pipeline.tracking.run_content import flatten
 
-# A description may also hold notes of people. MLflow does not show this line.
-_MARK = "<!-- The pipeline replaces what follows. It keeps what stands above this line. -->"
+# A description may also hold notes of people, below this line, which MLflow does not show.
+_MARK = "<!-- The pipeline replaces what stands above this line. It keeps what follows. -->"
 
 _MOST = 5000  # characters of a description, in MLflow's schema
 _MOST_OF_MODEL = 3000  # of the registered model's, because its page lists the versions below
@@ -64,7 +64,7 @@ def describe_version(version: Version, paths: Paths) -> None:
 def describe_champions(champion: Version, history: str) -> None:
     """Describe the registered model by the history of its champions, in Markdown, and by the champion's model card."""
     described = mlflow.MlflowClient().get_model_version(champion.name, str(champion.number)).description or ""
-    _describe_model(champion.name, f"{history}\n\n{described.partition(_MARK)[2].strip()}")
+    _describe_model(champion.name, f"{history}\n\n{described.partition(_MARK)[0].strip()}")
 
 
 def _describe_model(name: str, text: str) -> None:
@@ -75,12 +75,13 @@ def _describe_model(name: str, text: str) -> None:
 
 
 def _joined(before: str | None, text: str, most: int = _MOST) -> str:
-    """What people wrote in a description, then at most `most` characters of `text`, within the limit of the database."""
-    notes = (before or "").partition(_MARK)[0].strip()
-    head = f"{notes}\n\n{_MARK}\n\n" if notes else f"{_MARK}\n\n"
-    if len(head) + _LEAST > _MOST:  # their notes leave no room
+    """At most `most` characters of `text`, then what people wrote in the description, within the limit of the database."""
+    ours, mark, below = (before or "").partition(_MARK)
+    notes = below.strip() if mark else ours.strip()
+    tail = f"\n\n{_MARK}\n\n{notes}".rstrip()
+    if len(tail) + _LEAST > _MOST:  # their notes leave no room
         return before or ""
-    return f"{head}{shortened(text.strip(), min(most, _MOST - len(head)))}"
+    return f"{shortened(text.strip(), min(most, _MOST - len(tail)))}{tail}"
 
 
 def shortened(text: str, most: int) -> str:

@@ -104,7 +104,9 @@ def log_results(paths: Paths) -> None:
         mlflow.log_artifact(str(file), "onnx")
     mlflow.log_artifacts(str(paths.plots), "plots")
     mlflow.log_artifacts(str(paths.explorer), "explorer")
-    mlflow.log_artifacts(str(paths.validation), "validation")
+    for file in (paths.report, paths.report_page):
+        mlflow.log_artifact(str(file), "validation")
+    mlflow.log_artifacts(str(paths.data_docs), "validation/data_docs")
 
 
 def _metric_name(name: str) -> str:

@@ -48,7 +48,7 @@ def test_the_model_card_describes_the_version_and_a_model_without_a_champion(bui
     version = client.get_model_version(NAME, "1").description
     model = client.get_registered_model(NAME).description
 
-    assert version.partition("-->\n\n")[2].startswith("# Model card: mnist\n\n## Intended use\n")
+    assert version.startswith("# Model card: mnist\n\n## Intended use\n")
     assert "## Results\n" in version
     assert "## Results\n" in model
     assert len(version) <= 5000
@@ -94,7 +94,7 @@ def test_a_model_of_other_code_is_told_from_one_of_the_same(repository: Reposito
 def test_notes_and_names_of_people_stay(repository: Repository, client: Any) -> None:
     run = registered(repository, client)
     version = client.get_model_version_by_alias(NAME, "champion")
-    client.set_tag(version.run_id, NOTE, f"Looks good.\n\n{run.data.tags[NOTE]}")
+    client.set_tag(version.run_id, NOTE, f"{run.data.tags[NOTE]}\n\nLooks good.")
     client.update_run(version.run_id, name="the best")
     client.update_model_version(NAME, version.version, "Shown to the team.")
     for _ in range(2):
@@ -102,9 +102,10 @@ def test_notes_and_names_of_people_stay(repository: Repository, client: Any) -> 
 
     kept, described = client.get_run(version.run_id), client.get_model_version(NAME, version.version).description
     assert kept.info.run_name == "the best"
-    assert kept.data.tags[NOTE].startswith("Looks good.\n\n<!--")
+    assert kept.data.tags[NOTE].startswith("- **Data:** ")
+    assert kept.data.tags[NOTE].endswith("-->\n\nLooks good.")
     assert kept.data.tags[NOTE].count("**Accuracy:**") == 1
-    assert described.startswith("Shown to the team.\n\n<!--")
+    assert described.endswith("-->\n\nShown to the team.")
     assert described.count("# Model card") == 1
 
 
