@@ -10,6 +10,7 @@ Example:
 import platform
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +26,8 @@ from pipeline.core.paths import Paths
 from pipeline.data import datasets, history
 from pipeline.data.datasets import Split
 from pipeline.training import snapshots, tensorflow_setup
+from pipeline.training import weights as weighting
+from pipeline.training.weights import Rows
 
 _COPIES = 5  # augmented versions of each example that the explorer shows
 
@@ -58,31 +61,60 @@ def write_augmented(data: Split, rows: npt.NDArray[np.intp], params: TrainParams
         np.save(part, augmentation.examples(images, _COPIES, params.augmentation, params.seed))
 
 
-def run_record(run_id: str, started: datetime, seconds: float) -> dict[str, Any]:
+def run_record(run_id: str, started: datetime, seconds: float, weights: Mapping[str, int]) -> dict[str, Any]:
     """The content of run.json: which MLflow run trained the model, when, for how long, and with what."""
     return {
         "run_id": run_id,
         "started": started.isoformat(timespec="seconds"),
         "fit_seconds": round(seconds, 2),
         "platform": platform.platform(),
+        **({"weights": dict(weights)} if weights else {}),
         **{package: version(package) for package in ("tensorflow", "keras", "numpy")},
     }
+
+
+def choose_weights(
+    data: Split, parts: tuple[Rows, Rows], rows: Sequence[int], weights: Sequence[int | str], params: Params
+) -> list[int]:
+    """The weight of each segment of the training split, after short runs if one is `auto`."""
+    from pipeline.training import fit, network
+
+    def short_run(fitted: Rows, chosen: TrainParams) -> weighting.Predict:
+        model = network.build(params.model, data.images.shape[1:], len(params.fetch.classes), chosen.seed)
+        fit.fit(model, data, (fitted, fitted[:0]), chosen, lambda *_: None)
+        return lambda images: np.asarray(model.predict(images, batch_size=2000, verbose=0))
+
+    found, tried = weighting.choose(data, parts, rows, weights, params.train, short_run)
+    if weighting.AUTO in weights:
+        losses = ", ".join(f"{each.weight}: {each.old:.3f} and {each.new:.3f}" for each in tried) or "too few to try others"
+        chosen = found[weights.index(weighting.AUTO)]
+        console.echo("train", f"weight of recent images: {chosen} (loss on old and on recent validation images, {losses})")
+    return found
+
+
+def _weights_by_name(weights: Sequence[int], paths: Paths) -> dict[str, int]:
+    """How often each image of an extra data set counts, by the name of the set."""
+    segments = datasets.segments(datasets.read_manifest(paths), "train")[1:]
+    return {segment.name: weight for segment, weight in zip(segments, weights[1:], strict=True)}
 
 
 def run(params: Params, paths: Paths) -> str:
     check_gate(paths)
     data = datasets.load(paths, "train")
-    parts = datasets.hold_out(datasets.train_rows(paths), params.train.validation_split)
+    rows = datasets.train_rows(paths)
+    parts = datasets.hold_out(rows, params.train.validation_split)
 
     with tensorflow_setup.lean_tensorflow(params.train.threads):  # late: it takes seconds, and wrong inputs are refused before
         from pipeline.tracking import runs
         from pipeline.training import fit, network
 
+    weights = choose_weights(data, parts, rows, datasets.weights(datasets.read_manifest(paths)), params)
+    parts = weighting.repeated(parts[0], rows, weights), parts[1]
     model = network.build(params.model, data.images.shape[1:], len(params.fetch.classes), params.train.seed)
     summary = network.summary(model)
     print(summary, flush=True)
     started, recorder = datetime.now(UTC), snapshots.SnapshotRecorder()
-    with runs.training_run(params, paths) as live:
+    with runs.training_run(params, paths, _weights_by_name(weights, paths)) as live:
         clock = time.perf_counter()
         epochs = fit.fit(model, data, parts, params.train, live.log_epoch, recorder)
         seconds = time.perf_counter() - clock
@@ -91,7 +123,7 @@ def run(params: Params, paths: Paths) -> str:
         history.write(paths.history, epochs)
         snapshots.save(recorder.taken, paths.snapshots)
         write_augmented(data, parts[0], params.train, paths)
-    files.write_json(paths.run, run_record(live.run_id, started, seconds))
+    files.write_json(paths.run, run_record(live.run_id, started, seconds, _weights_by_name(weights, paths)))
     accuracy = "val_accuracy" if "val_accuracy" in epochs[-1] else "accuracy"
     return f"{len(epochs)} epochs in {seconds:.1f} s, {accuracy} {epochs[-1][accuracy]:.4f}"
 

@@ -61,8 +61,11 @@ class LiveRun:
 
 
 @contextmanager
-def training_run(params: Params, paths: Paths) -> Iterator[LiveRun]:
+def training_run(params: Params, paths: Paths, weights: Mapping[str, int] | None = None) -> Iterator[LiveRun]:
     """Open a run, log the parameters and the data to it, and end it as FINISHED, FAILED or KILLED.
+
+    Args:
+        weights: how often each image of an extra data set counts, by the name of the set.
 
     Raises:
         TrackingError: the store does not answer. Other errors are those of `store_errors`. All come before the training.
@@ -76,7 +79,7 @@ def training_run(params: Params, paths: Paths) -> Iterator[LiveRun]:
         live = LiveRun(run_id)
         with ending(live.run_id, lambda status: _end_training(status, live)):
             with store_errors(paths):
-                describe(params, paths)
+                describe(params, paths, weights or {})
             with environment(_IN_TRAINING):
                 live.started = time.monotonic()
                 yield live
@@ -105,7 +108,7 @@ def completed_run(params: Params, paths: Paths) -> Iterator[str]:
                     mlflow.start_run(run_id=found)
                 else:
                     mlflow.set_tags({_REBUILT: recorded["run_id"], "trained": recorded["started"]})
-                    describe(params, paths)
+                    describe(params, paths, recorded.get("weights", {}))
                 log_missing_epochs(run_id, history.read(paths.history))
                 log_results(paths)
                 yield run_id

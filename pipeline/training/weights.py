@@ -1,0 +1,85 @@
+"""How often each image of an extra data set counts in training, and how the weight `auto` is chosen.
+
+A few hundred images of today among tens of thousands of yesterday's teach little. Each is repeated, which gives its loss that
+weight (importance weighting: H. Shimodaira, "Improving predictive inference under covariate shift by weighting the
+log-likelihood function", Journal of Statistical Planning and Inference 90, 2000). Too large a weight costs accuracy elsewhere.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.core.params import TrainParams
+from pipeline.data.datasets import Pixels, Split
+
+AUTO = "auto"
+CANDIDATES = (1, 3, 10, 30)
+
+_LEAST = 20  # recent images, without which no weight can be told from another
+_SHARE = 8  # short runs have one epoch in this many
+_MOST_MEASURED = 4000  # validation images of the base
+
+Rows = npt.NDArray[np.intp]
+Predict = Callable[[Pixels], npt.NDArray[np.floating[Any]]]
+Fit = Callable[[Rows, TrainParams], Predict]
+
+
+class Tried(NamedTuple):
+    """A weight, and the mean log loss of a short run on validation images of the base and of the recent sets."""
+
+    weight: int
+    old: float
+    new: float
+
+    @property
+    def loss(self) -> float:
+        return (self.old + self.new) / 2
+
+
+def repeated(fitted: Rows, rows: Sequence[int], weights: Sequence[int]) -> Rows:
+    """The rows to fit on, each as often as its segment's weight says.
+
+    Args:
+        rows: the number of rows of each segment of the training split.
+    """
+    each = np.repeat(np.asarray(weights, np.intp), rows)
+    return np.repeat(fitted, each[fitted])
+
+
+def choose(
+    data: Split, parts: tuple[Rows, Rows], rows: Sequence[int], weights: Sequence[int | str], params: TrainParams, fit: Fit
+) -> tuple[list[int], list[Tried]]:
+    """Replace `auto` by the weight of the lowest loss, the same for all such sets; also return what was tried.
+
+    Each short run fits on half of the recent images and is measured on the other half, and on validation images of the base.
+    Both count the same. With fewer than 20 recent images, or without validation images, the weight is 1.
+
+    Args:
+        parts: the rows to fit on and to validate on.
+        fit: trains a new network on these rows, and returns its function from images to probabilities.
+    """
+    fitted, held_out = parts
+    unknown = np.repeat([weight == AUTO for weight in weights], rows)
+    recent = np.random.default_rng(params.seed).permutation(np.flatnonzero(unknown))
+    known = [1 if weight == AUTO else int(weight) for weight in weights]
+    if len(recent) < _LEAST or not len(held_out):
+        return known, []
+    measured = recent[: len(recent) // 2]
+    base = held_out[:: -(-len(held_out) // _MOST_MEASURED)]
+    epochs = max(1, params.epochs // _SHARE)
+    short = params.model_copy(update={"epochs": epochs, "warmup_epochs": min(params.warmup_epochs, epochs / 4)})
+    kept, tried = fitted[~np.isin(fitted, measured)], list[Tried]()
+    for candidate in CANDIDATES:
+        each = [candidate if weight == AUTO else int(weight) for weight in weights]
+        predict = fit(repeated(kept, rows, each), short)
+        old, new = (_log_loss(predict, data, chosen) for chosen in (base, measured))
+        tried.append(Tried(candidate, old, new))
+    best = min(tried, key=lambda each: each.loss).weight
+    return [best if weight == AUTO else int(weight) for weight in weights], tried
+
+
+def _log_loss(predict: Predict, data: Split, rows: Rows) -> float:
+    probabilities = predict(np.asarray(data.images[rows]))
+    return float(-np.log(np.maximum(probabilities[np.arange(len(rows)), data.labels[rows]], 1e-7)).mean())

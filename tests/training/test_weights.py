@@ -1,0 +1,80 @@
+"""The weights of extra data sets: what is repeated, and which weight `auto` takes."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.core.params import Params, TrainParams
+from pipeline.data.datasets import Split
+from pipeline.training import weights
+from pipeline.training.weights import Predict, Rows
+from tests.conftest import Repository
+
+ROWS = [100, 40, 6]
+
+
+@pytest.fixture
+def params(built: Repository) -> Params:
+    return built.params
+
+
+@pytest.fixture
+def data() -> Split:
+    """Images whose first pixel is their label."""
+    labels = (np.arange(sum(ROWS)) % 10).astype(np.uint8)
+    images = np.zeros((len(labels), 2, 2), np.uint8)
+    images[:, 0, 0] = labels
+    return Split(images, labels)
+
+
+PARTS = np.arange(20, sum(ROWS)), np.arange(20)
+
+
+def test_each_row_is_repeated_as_often_as_its_segment_says() -> None:
+    found = weights.repeated(np.array([0, 3, 101, 145]), ROWS, [1, 2, 5])
+
+    assert found.tolist() == [0, 3, 101, 101, *[145] * 5]
+
+
+def learner(best: int, asked: list[Any]) -> Any:
+    """Stands for training: the larger the weight is than `best`, or the smaller, the worse the probabilities."""
+
+    def fit(rows: Rows, params: TrainParams) -> Predict:
+        weight = int((rows == rows[rows >= 100][0]).sum())
+        asked.append((weight, set(rows.tolist()), params.epochs))
+        sure = 0.9 - 0.02 * abs(weight - best)
+
+        def predict(images: Any) -> Any:
+            probabilities = np.full((len(images), 10), (1 - sure) / 9)
+            probabilities[np.arange(len(images)), images[:, 0, 0]] = sure
+            return probabilities
+
+        return predict
+
+    return fit
+
+
+@pytest.mark.parametrize("best", weights.CANDIDATES)
+def test_auto_takes_the_weight_with_the_lowest_loss(best: int, data: Split, params: Params) -> None:
+    asked: list[Any] = []
+
+    found, tried = weights.choose(data, PARTS, ROWS, [1, "auto", 4], params.train, learner(best, asked))
+
+    assert found == [1, best, 4]
+    assert [each.weight for each in tried] == list(weights.CANDIDATES)
+    used = asked[0][1]
+    assert len(used & {*range(100, 140)}) == 20  # half of the recent images measure
+    assert not used & {*range(20)}  # nor do validation images teach
+
+
+def test_too_few_recent_images_have_weight_1(data: Split, params: Params) -> None:
+    found, tried = weights.choose(data, PARTS, ROWS, [1, 7, "auto"], params.train, learner(3, []))
+
+    assert (found, tried) == ([1, 7, 1], [])
+
+
+def test_without_validation_images_the_weight_is_1(data: Split, params: Params) -> None:
+    parts = np.arange(sum(ROWS)), np.arange(0)
+
+    assert weights.choose(data, parts, ROWS, [1, "auto", 1], params.train, learner(3, []))[0] == [1, 1, 1]
