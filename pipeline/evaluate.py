@@ -17,7 +17,7 @@ from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 from pipeline.data import datasets, history
 from pipeline.data.datasets import Split
-from pipeline.evaluation import contract, evaluator, metrics, model_card, perturbations, tables, tolerance
+from pipeline.evaluation import contract, evaluator, metrics, model_card, perturbations, slices, tables, tolerance
 from pipeline.inference import onnx_model
 from pipeline.inference.onnx_model import OnnxModel, Probabilities
 
@@ -31,6 +31,8 @@ def measure(test: Split, params: Params, paths: Paths) -> tuple[dict[str, Any], 
         model = onnx_model.open_for(path, test.images, params.fetch.classes)
         found, probabilities[variant] = evaluator.evaluate(model, test, perturbed, bins)
         measured[variant] = {**found, "bytes": path.stat().st_size, "sha256": files.sha256(path)}
+        if variant == "float32" and (parts := datasets.recent_slices(paths, params.evaluate.recent_sets)):
+            measured[variant]["slices"] = slices.measure(model, parts, params.fetch.classes)
     if int8 := measured.get("int8"):
         int8["agreement"] = metrics.agreement(probabilities["float32"], probabilities["int8"])
     return measured.pop("float32") | measured, probabilities
@@ -62,7 +64,7 @@ def write_model_card(
     files.write_text(paths.model_card, text)
 
 
-def draw(test: Split, probabilities: Probabilities, params: Params, paths: Paths) -> None:
+def draw(test: Split, probabilities: Probabilities, measured: Mapping[str, Any], params: Params, paths: Paths) -> None:
     """Draw all plots into data/evaluation/plots."""
     from pipeline.evaluation import plots, style  # matplotlib takes a second: imported once the metrics are written
 
@@ -79,6 +81,8 @@ def draw(test: Split, probabilities: Probabilities, params: Params, paths: Paths
         "hidden_neurons": plots.hidden_neurons(layers[0].kernel, test.images.shape[1:]),
         "layers": plots.layer_diagram(test.images.shape[1:], layers),
     }
+    if "slices" in measured:
+        figures["slices"] = plots.slices(measured["accuracy"], len(test.labels), measured["slices"])
     with files.replacing_folder(paths.plots) as folder:
         for name, figure in figures.items():
             style.save(figure, folder / f"{name}.png")
@@ -95,11 +99,13 @@ def run(params: Params, paths: Paths) -> str:
     files.write_text(paths.predictions, tables.predictions(test.labels, float32, classes))
     contract_json = write_contract(params, paths)
     write_model_card(measured, metrics.confusion(test.labels, float32), contract_json, params, paths)
-    draw(test, float32, params, paths)
+    draw(test, float32, measured, params, paths)
     latency = {name: evaluator.latency(path, test.images[0]) for name, path in paths.models().items()}
     files.write_json(paths.latency, latency)
     int8 = f" and {measured['int8']['accuracy']:.2%} (int8)" if "int8" in measured else ""
-    return f"accuracy {measured['accuracy']:.2%} (float32){int8} on {len(test.images):,} test images"
+    recent = measured.get("slices", {}).get(datasets.RECENT)
+    today = f", {recent['accuracy']:.2%} on {recent['images']:,} recent ones" if recent else ""
+    return f"accuracy {measured['accuracy']:.2%} (float32){int8} on {len(test.images):,} test images{today}"
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ def render(
             *_training(params),
             *_results(metrics, test, params["evaluate"], int8),
             *_classes(per_class),
+            *_slices(metrics.get("slices", {})),
             *_limits(metrics, contract),
         ]
     )
@@ -142,6 +143,24 @@ def _classes(per_class: Sequence[Content]) -> list[str]:
         for row, recall in ((row, with_interval(row["recall"], row["images"])) for row in per_class)
     ]
     return ["## Results per class", "", "| class | images | precision | recall | F1 |", "|---|---|---|---|---|", *rows, ""]
+
+
+def _slices(slices: Mapping[str, Content]) -> list[str]:
+    if not slices:
+        return []
+    rows = [
+        f"| {name} | {part['images']:,} | {with_interval(part['accuracy'], part['images'])} |" for name, part in slices.items()
+    ]
+    return [
+        "## Results on recent images",
+        "",
+        "Images of what was served, labelled later and never trained on. `recent` are the newest sets together.",
+        "",
+        "| slice | images | accuracy |",
+        "|---|---|---|",
+        *rows,
+        "",
+    ]
 
 
 def _limits(metrics: Content, contract: Content) -> list[str]:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
+from pipeline.core.intervals import wilson
 from pipeline.data.datasets import Split
 from pipeline.evaluation.style import BLUE, INK, MUTED, ORANGE, RED, heading, label, new_figure, styled
 from pipeline.inference.onnx_model import Dense
@@ -143,6 +144,31 @@ def class_distribution(counts: Mapping[str, npt.NDArray[Any]], classes: Sequence
         axis.set_xticklabels(classes, rotation=0 if flat else 90)
         axis.yaxis.set_major_formatter("{x:,.0f}")
         axis.grid(visible=False, axis="x")
+    return figure
+
+
+@styled
+def slices(accuracy: float, images: int, found: Mapping[str, Any]) -> Figure:
+    """Accuracy with its 95 % interval on the test split, the newest recent sets together, and each recent set.
+
+    Args:
+        accuracy: on the `images` of the test split.
+        found: `slices` of metrics.json.
+    """
+    low, high = wilson(accuracy, images)
+    base = {"accuracy": accuracy, "images": images, "interval": {"low": low, "high": high}}
+    shown = {"test split": base, **found}
+    figure, axes = new_figure(8, 1.2 + 0.45 * len(shown))
+    axis = axes[0, 0]
+    for row, (name, part) in enumerate(shown.items()):
+        value, interval = part["accuracy"], part["interval"]
+        reach = [[value - interval["low"]], [interval["high"] - value]]
+        axis.errorbar(value, row, xerr=reach, fmt="o", color=BLUE if name == "test split" else ORANGE, capsize=4)
+        axis.annotate(f"{value:.2%}", (value, row), (0, 7), textcoords="offset points", ha="center", fontsize=9)
+    names = [f"{label(name)}: {part['images']:,} images" for name, part in shown.items()]
+    axis.set(title="Accuracy, with 95 % intervals", yticks=range(len(shown)), yticklabels=names, ylim=(len(shown) - 0.5, -0.7))
+    axis.xaxis.set_major_formatter(PercentFormatter(1))
+    axis.grid(visible=False, axis="y")
     return figure
 
 

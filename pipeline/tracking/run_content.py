@@ -30,7 +30,10 @@ def describe(params: Params, paths: Paths, weights: Mapping[str, int]) -> None:
     if baseline := os.environ.get("DVC_EXP_BASELINE_REV"):
         mlflow.set_tags({"dvc_experiment": os.environ["DVC_EXP_NAME"], "dvc_baseline": baseline})
     inputs = []
-    for name, context in (("train", "training"), ("test", "evaluation")):
+    splits = [("train", "training"), ("test", "evaluation"), (datasets.RECENT, "evaluation of recent images")]
+    for name, context in splits:
+        if not any(segment.rows for segment in datasets.segments(manifest, name)):
+            continue
         split, segments = datasets.open_split(paths, name), datasets.segments(manifest, name)
         for segment, rows in zip(segments, datasets.slices([segment.rows for segment in segments]), strict=True):
             inputs.append(_dataset(segment, Split(split.images[rows], split.labels[rows]), paths, context))
@@ -86,8 +89,10 @@ def log_missing_epochs(run_id: str, epochs: Sequence[history.Epoch]) -> None:
 
 
 def log_results(paths: Paths) -> None:
+    measured = files.read_json(paths.metrics)
     metrics = {
-        "test": files.read_json(paths.metrics),
+        "slice": measured.pop("slices", {}),
+        "test": measured,
         "latency": files.read_json(paths.latency),
         "parity": files.read_json(paths.parity),
         "fit": {"seconds": files.read_json(paths.run)["fit_seconds"]},
