@@ -102,6 +102,14 @@ sweep: .git $(READY) $(VENV)/.sweep  ## Search for better parameters with Ray (R
 drift: $(READY)  ## Compare images without labels with the training data (SOURCE=..., CHECK=1: fail on drift)
 	@python -m pipeline.drift "$${SOURCE:?set SOURCE= to an npy, npz or IDX file, or to a folder of them}" $(if $(CHECK),--check)
 
+.PHONY: select
+select: $(READY)  ## Choose served images to label (SOURCE=...)
+	@python -m pipeline.select "$${SOURCE:?set SOURCE= to what serve --capture keeps, or to files of images}"
+
+.PHONY: label
+label: $(READY)  ## Label the selected images on a page, and make a data set of them (PORT=5003, SOURCE=...: labelled files)
+	@python -m pipeline.label $(if $(PORT),--port "$$PORT") $(if $(SOURCE),--from "$$SOURCE")
+
 .PHONY: verify
 verify: $(READY)  ## Check that alias, record, run, file and git tag of the champion agree
 	@python -m pipeline.promote --verify

@@ -136,6 +136,10 @@ class DriftParams(Section):
     gallery: Annotated[int, Field(ge=1)]
 
 
+class MonitorParams(Section):
+    live_accuracy: Fraction
+
+
 class CaptureParams(Section):
     share: Fraction
     per_minute: Annotated[int, Field(ge=1)]
@@ -193,6 +197,7 @@ class Params(Section):
     promote: PromoteParams
     retrain: RetrainParams
     drift: DriftParams
+    monitor: MonitorParams = MonitorParams(live_accuracy=0)
     predict: PredictParams = PredictParams(layout="mnist")
     serve: ServeParams
     sweep: SweepParams
