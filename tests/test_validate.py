@@ -642,6 +642,15 @@ def test_a_check_that_cannot_run_fails_and_gives_the_reason(params: Params, subs
     assert '"mean"' in outcome.observed
 
 
+def test_a_table_without_images_gives_outcomes_without_bars(params: Params, subset: Splits, tmp_path: Path) -> None:
+    table = image_table.summarise(Split(*(array[:1] for array in subset["test"])), 10)[:0]
+    suite = [expectations._each("pixel maximum of each image", "pixel_maximum", (128, 255), column="maximum")]
+
+    (outcome,) = expectations.check({"test": table}, {"test": suite}, "empty", tmp_path / "docs")
+
+    assert (outcome.observed, outcome.measured, outcome.images) == ("0 of 0 images", None, ())
+
+
 def test_an_image_is_summarised_by_ink_mean_extremes_and_duplication() -> None:
     images = np.array([[[0, 0], [10, 30]], [[5, 5], [5, 5]], [[0, 0], [10, 30]]], np.uint8)
 

@@ -74,7 +74,7 @@ def _measured(result: Any, table: pd.DataFrame) -> Measured | None:
     """The numbers behind an outcome; None if there are none, for example because the check could not run."""
     found, bounds = result.result or {}, result.expectation_config.kwargs
     low, high = bounds.get("min_value"), bounds.get("max_value", bounds.get("threshold"))
-    if "element_count" not in found:
+    if not found.get("element_count"):
         value = found.get("observed_value")
         return Measured(low, high, value, value) if isinstance(value, int | float) else None
     if result.expectation_config.meta["flag"] or "value_set" in bounds:
