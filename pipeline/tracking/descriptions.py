@@ -107,7 +107,11 @@ def _data(paths: Paths) -> str:
 def _accuracy(paths: Paths) -> str:
     metrics, images = files.read_json(paths.metrics), datasets.read_manifest(paths)["files"]["test_images"]["shape"][0]
     int8 = f"; {metrics['int8']['accuracy']:.2%} in int8" if "int8" in metrics else ""
-    return f"**Accuracy:** {with_interval(metrics['accuracy'], images)} on {images:,} test images{int8}"
+    recent = "".join(
+        f"; {with_interval(part['accuracy'], part['images'])} on {part['images']:,} of {name}"
+        for name, part in metrics.get("slices", {}).items()
+    )
+    return f"**Accuracy:** {with_interval(metrics['accuracy'], images)} on {images:,} test images{int8}{recent}"
 
 
 def _changes(version: Version, params: Params, paths: Paths) -> str:

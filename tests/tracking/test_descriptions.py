@@ -66,6 +66,15 @@ def test_the_description_of_a_run_names_what_changed_since_the_champion(reposito
     )
 
 
+def test_the_accuracy_on_recent_images_is_named(repository: Repository, client: Any) -> None:
+    metrics = files.read_json(repository.paths.metrics)
+    files.write_json(repository.paths.metrics, {**metrics, "slices": {"week 1": {"images": 100, "accuracy": 0.9}}})
+
+    register.run(repository.params, repository.paths)
+
+    assert lines(registered(repository, client))[1].endswith("; 90.00% [82.56%, 94.48%] on 100 of week 1")
+
+
 def test_data_that_changed_since_the_champion_are_named(repository: Repository, client: Any) -> None:
     run_id = client.get_model_version_by_alias(NAME, "champion").run_id
     before = client.get_run(run_id).inputs.dataset_inputs
