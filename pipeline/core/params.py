@@ -120,6 +120,7 @@ class MaximumParams(Section):
 class PromoteParams(Section):
     require: Literal["non_inferior", "superior"]
     alpha: Annotated[float, Field(gt=0, lt=1)]
+    margin: Annotated[float, Field(gt=0, lt=1)] = 0.005
     champion_accuracy: Fraction
     minimum: MinimumParams
     maximum: MaximumParams

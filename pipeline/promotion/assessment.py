@@ -1,6 +1,7 @@
 """Score the model of this tree and the champion on the current test split, decide, and carry out the decision."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -59,11 +60,11 @@ def assess(params: Params, paths: Paths, first: bool) -> Assessment:
         if facts.recorded is None and champion is None:
             problem = state.Problem("none. It may be the wrong store, or a lost one", _CHECK_STORE)
         raise NoChampionError(name, uri, *problem)
-    test = datasets.load(paths, "test")
-    rival = score(champion, test, params) if champion and facts.servable else None
+    test, recent = datasets.load(paths, "test"), recent_slice(params, paths)
+    rival = score(champion, test, params, recent) if champion and facts.servable else None
     # Where no champion can be served, --first accepts any model that meets the bounds; otherwise there might never be one.
     withdrawn = facts.servable and registry.tag_of_model(challenger, registry.WITHDRAWN) is not None
-    decision = rules.decide(score(challenger, test, params), rival, withdrawn, params.promote)
+    decision = rules.decide(score(challenger, test, params, recent), rival, withdrawn, params.promote)
     return Assessment(challenger, decision, champion, steps)
 
 
@@ -76,8 +77,14 @@ def _never_had_champion(facts: Facts, paths: Paths) -> bool:
     return local and os.environ.get("CI", "") in ("", "0", "false") and not (facts.recorded or facts.champion)
 
 
-def score(version: Version, test: Split, params: Params) -> Candidate:
-    """Score the registered files of a version on the test split."""
+def recent_slice(params: Params, paths: Paths) -> dict[str, Split]:
+    """The newest recent images together: single sets would be tested twice, and are too small to tell models apart."""
+    found = datasets.recent_slices(paths, params.evaluate.recent_sets)
+    return {name: split for name, split in found.items() if name == datasets.RECENT}
+
+
+def score(version: Version, test: Split, params: Params, recent: Mapping[str, Split] | None = None) -> Candidate:
+    """Score the registered files of a version on the test split and on recent slices."""
     with TemporaryDirectory(prefix="promote-") as folder:
         float32, int8 = registry.download(version, Path(folder))
         model = onnx_model.open_for(float32, test.images, params.fetch.classes)
@@ -86,10 +93,15 @@ def score(version: Version, test: Split, params: Params) -> Candidate:
         if int8 is not None:
             quantised = onnx_model.open_for(int8, test.images, params.fetch.classes).predict(test.images)
             measured["int8_agreement"] = metrics.agreement(probabilities, quantised)
+        slices = {
+            name: np.asarray(model.predict(split.images).argmax(axis=1) == split.labels)
+            for name, split in (recent or {}).items()
+        }
         measured["bytes"] = float32.stat().st_size
         measured["latency_microseconds"] = evaluator.latency(float32, test.images[0])["p50_microseconds"]
     correct = np.asarray(probabilities.argmax(axis=1) == test.labels)
-    return Candidate(version.number, version.hashes.onnx, version.tags.get(registry.LINEAGE, ""), correct, measured)
+    lineage = version.tags.get(registry.LINEAGE, "")
+    return Candidate(version.number, version.hashes.onnx, lineage, correct, measured, slices)
 
 
 def apply(assessment: Assessment, paths: Paths) -> None:
@@ -135,6 +147,7 @@ def restore_record(champion: Version, paths: Paths) -> None:
         "rules": [],
         "comparison": None,
         "champion_figures": {},
+        "slices": {},
         "sentence": champions.moves(champion.name)[-1].reason,
         "run_id": champion.run_id,
         "data_fingerprint": datasets.read_manifest(paths)["fingerprint"],

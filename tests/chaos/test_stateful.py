@@ -84,7 +84,7 @@ def add_version(params: Params, paths: Paths) -> Version:
     return Version(added.name, int(added.version), added.run_id, tags)
 
 
-def score(version: Version, test: Any, params: Params) -> Candidate:
+def score(version: Version, test: Any, params: Params, recent: Any = None) -> Candidate:
     """Stands for `assessment.score`: a model of a higher quality is significantly better."""
     with TemporaryDirectory() as folder:
         quality = registry.download(version, Path(folder))[0].read_bytes()[0]
