@@ -15,7 +15,8 @@ from pipeline.core import console, files
 from pipeline.core.errors import PipelineError
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
-from pipeline.promotion import dvc_remote, dvc_state, retrain_report, retraining
+from pipeline.monitoring import advice
+from pipeline.promotion import dvc_remote, dvc_state, new_labels, retrain_report, retraining
 from pipeline.promotion.errors import RepositoryError, RetrainError
 from pipeline.promotion.publishing import Publisher
 from pipeline.promotion.retrain_report import Outcome
@@ -54,6 +55,8 @@ def cycle(options: argparse.Namespace, publisher: Publisher, params: Params, pat
     """
     repository = publisher.repository
     dvc_state.repair(repository)
+    for name in new_labels.commit(repository, paths):
+        console.echo("retrain", f"committed the labelled images {name}")
     written = [*repository.published_files(), *([paths.params.name] if options.seed is not None else [])]
     retraining.check_clean(repository, [*written, dvc_remote.CONFIG])
     retraining.prepare(publisher, written)
@@ -64,6 +67,8 @@ def cycle(options: argparse.Namespace, publisher: Publisher, params: Params, pat
             retraining.set_seed(paths, options.seed)
         retraining.rebuild(repository)
         if retraining.is_done(publisher, written, params, paths):
+            for line in advice.lines(paths):
+                console.echo("retrain", line)
             return Outcome.NOTHING_NEW
         outcome = retraining.decide(repository, options.first, options.require)
     except RetrainError:

@@ -27,9 +27,11 @@ from pipeline.core.paths import Paths
 from pipeline.data import datasets
 from pipeline.data.datasets import Split
 from pipeline.inference import convert
+from pipeline.monitoring import extra_entry
 from pipeline.promotion import git_tags, retraining
 from pipeline.promotion.errors import RetrainError
 from pipeline.promotion.publishing import Publisher
+from pipeline.promotion.repository import Repository as Git
 from tests import desk as desks
 from tests import published
 from tests.chaos.conftest import LONG
@@ -368,6 +370,62 @@ def test_an_address_that_make_remote_recorded_is_committed_and_pushed(desk: Desk
     assert result.code == 0, result.printed
     assert "/moved" in git(desk.home.origin, "show", "main:.dvc/config")
     assert sha256_pulled(desk) == files.sha256(desk.paths.onnx)
+
+
+def label(desk: Desk) -> str:
+    """What `make label` leaves: a data set that DVC tracks, and its entry in params.yaml."""
+    source = "data/collected/recent-2026-11-26.npz"
+    (desk.root / ".gitignore").write_text("/data/*\n!/data/collected\n/mlruns\n")
+    desk.git("commit", "--quiet", "--all", "--message", "Keep data/collected")
+    desk.git("push", "--quiet")
+    (desk.root / "data" / "collected").mkdir()
+    images, labels = (np.load(desk.paths.raw / f"test_{kind}.npy")[:9] for kind in ("images", "labels"))
+    np.savez(desk.root / source, x_test=255 - images, y_test=labels)
+    Git(desk.root).dvc("add", "--quiet", source)
+    extra_entry.append(desk.root / "params.yaml", {"name": "recent-2026-11-26", "source": source, "kind": "recent"})
+    return source
+
+
+def test_new_labels_are_committed_and_published_with_the_champion(desk: Desk) -> None:
+    desk.retrain()
+    change_parameters(desk)
+    source = label(desk)
+
+    result = desk.retrain()
+
+    assert result.code == 0, result.printed
+    assert "committed the labelled images recent-2026-11-26" in result.printed
+    assert "Add labelled images: recent-2026-11-26" in desk.git("log", "--format=%s")
+    assert f"{source}.dvc" in git(desk.home.origin, "ls-tree", "-r", "--name-only", "main")
+    assert sha256_pulled(desk) == files.sha256(desk.paths.onnx)
+
+
+def test_new_labels_beside_another_change_are_left_to_you(desk: Desk) -> None:
+    desk.retrain()
+    label(desk)
+    edit_params(desk.root / "params.yaml", {"train.epochs": 3})
+    before = desk.git("rev-parse", "HEAD")
+
+    result = desk.retrain()
+
+    assert result.code == 1
+    assert "expected a checkout without changes, found params.yaml" in result.printed
+    assert desk.git("rev-parse", "HEAD") == before
+
+
+def test_a_cycle_with_nothing_new_says_what_to_label_and_why(desk: Desk) -> None:
+    desk.retrain()
+    report = {"below": True, "onnx_sha256": files.sha256(desk.paths.onnx), "accuracy": 0.884, "interval": [0.8, 0.94]}
+    files.write_json(desk.paths.live_accuracy_report, {**report, "images": 100, "set": "recent-1", "minimum": 0.95})
+    checks = {"confidence": {"drifted": True}, "ink_fraction": {"drifted": False}}
+    files.write_json(desk.paths.drift_report, {"drifted": True, "onnx_sha256": report["onnx_sha256"], "checks": checks})
+
+    result = desk.retrain()
+
+    assert result.code == 0
+    assert "88.4% [80.0%, 94.0%] of 100 images of recent-1 are right: surely below 95.0%" in result.printed
+    assert "what is served differs from the training data in confidence" in result.printed
+    assert result.printed.count("`make select SOURCE=...`, `make label`, `make retrain`") == 2
 
 
 def test_a_branch_that_is_behind_is_refused_before_anything_runs(desk: Desk) -> None:
