@@ -76,7 +76,7 @@ def serve(port: int, params: Params, paths: Paths) -> None:
     else:
         progress = answers.progress()
         console.echo(
-            "label", f"{progress['labelled']:,} labels are saved, {progress['left']:,} images are left: `make label` goes on"
+            "label", f"{progress['labelled']:,} label(s) saved, {progress['left']:,} image(s) left: `make label` goes on"
         )
 
 

@@ -33,9 +33,13 @@ class RecentDataset(NamedTuple):
 def read(source: Path, extra: ExtraParams, params: FetchParams, radius: float, size: Any, folder: Path) -> RecentDataset:
     """Write `train_images.npy`, `train_labels.npy` and the same for `test` to `folder`; each may have no images.
 
+    Images of an npz file are as the model got them, so `fetch.invert` and `fetch.white` do not change them.
+
     Raises:
         LayoutError: the layout is unknown, or something in it is wrong.
     """
+    if extra.npz:
+        params = params.model_copy(update={"invert": False, "white": conversion.WHITE})
     with TemporaryDirectory(prefix="recent-", dir=folder) as scratch:
         layout = layouts.recognise(source, Path(scratch), params)
         only_test = {"test": layout.splits["test"]()} if layout.splits.keys() == {"test"} else None

@@ -60,6 +60,7 @@ class LabelApp:
             _route("/", "GET", _file("label.html")),
             _route("/label.css", "GET", _file("label.css")),
             _route("/label.js", "GET", _file("label.js")),
+            _route("/favicon.ico", "GET", _nothing),
             _route("/items", "GET", self._items),
             _route("/images/{id}.png", "GET", self._image),
             _route("/predictions/{id}", "GET", self._prediction),
@@ -122,6 +123,10 @@ def _file(name: str) -> Respond:
         return Response(content, media_type=_TYPES[name])
 
     return respond
+
+
+async def _nothing(_: Request) -> Response:
+    return Response(status_code=204)
 
 
 async def _body(request: Request) -> dict[str, Any]:
