@@ -45,7 +45,7 @@ def appended(text: str, entry: Mapping[str, Any]) -> str:
         lines.insert(first.line, f"{indent}extra:\n{indent}  - {written}\n")
     elif not isinstance(extra, SequenceNode) or not extra.value:  # [] or null
         line = next(name.start_mark.line for name, _ in fetch.value if name.value == "extra")
-        opened = re.sub(r"(extra\s*:)\s*(\[\s*\]|null|~)?", r"\1", lines[line], count=1)
+        opened = re.sub(r"(extra\s*:)(\s*(\[\s*\]|null|~))?", r"\1", lines[line], count=1)
         lines[line] = opened if opened.endswith("\n") else f"{opened}\n"
         lines.insert(line + 1, f"{indent}  - {written}\n")
     elif extra.flow_style:
