@@ -125,7 +125,7 @@ def echo(written: dict[str, Any]) -> None:
         console.echo("live", f"{report['model']}: {live_accuracy.sentence(report)}")
     if problem := written.get("problem"):
         console.echo("live", f"warning: the champion was not measured: {problem}")
-    console.echo("label", f"commit params.yaml and {written['file']}.dvc, then `make retrain`")
+    console.echo("label", "`make retrain` commits this and learns from it")
 
 
 if __name__ == "__main__":

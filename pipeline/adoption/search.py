@@ -180,6 +180,7 @@ def promotion(measured: Measured) -> list[Choice]:
     }
     return [
         Choice("promote.champion_accuracy", math.floor(accuracy * 90) / 100, "nine tenths of promote.minimum.accuracy"),
+        Choice("monitor.live_accuracy", round(max(0.0, accuracy - 0.01), 4), "a point below promote.minimum.accuracy"),
         *(Choice(f"promote.minimum.{key}", value, f"{found[key]:.4g} {what}") for key, value in minimum.items()),
         Choice(
             "promote.maximum.calibration_error",

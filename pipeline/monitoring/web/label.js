@@ -253,7 +253,7 @@ function showWritten(written) {
     lines.push(`Live accuracy of ${report.model}: ${(100 * report.accuracy).toFixed(1)} % [${low} %, ${high} %] on the random images.`);
   }
   if (written.problem) lines.push(written.problem);
-  lines.push("The server has ended. Commit params.yaml and the .dvc file, then run `make retrain`.");
+  lines.push("The server has ended. `make retrain` commits this and learns from it.");
   for (const id of ["labelling", "conflicts", "end", "review"]) $(id).hidden = true;
   $("done").hidden = false;
   $("headline").textContent = `The data set ${written.set} is written.`;
