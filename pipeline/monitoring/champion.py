@@ -5,8 +5,8 @@ from typing import NamedTuple
 from pipeline.core import files
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
-from pipeline.data.errors import MismatchError
 from pipeline.inference.onnx_model import OnnxModel
+from pipeline.monitoring.errors import OtherClassesError
 
 
 class Champion(NamedTuple):
@@ -26,7 +26,7 @@ def find(params: Params, paths: Paths) -> Champion:
     Raises:
         TrackingError: the store does not answer.
         MissingInputError, UnusableInputError: there is no model, or a damaged one.
-        MismatchError: the model has other classes than params.yaml.
+        OtherClassesError: the model has other classes than params.yaml.
     """
     from pipeline.serving import champion_watch
     from pipeline.tracking import registry  # importing MLflow takes seconds, so parameters are checked first
@@ -42,5 +42,5 @@ def find(params: Params, paths: Paths) -> Champion:
         found = Champion(served.model, f"{name} version {served.version} (champion)", served.sha256)
     if found.model.names != list(params.fetch.classes):
         expected, names = (", ".join(each) for each in (params.fetch.classes, found.model.names))
-        raise MismatchError(found.name, f"the classes {expected}", names)
+        raise OtherClassesError(found.name, expected, names)
     return found

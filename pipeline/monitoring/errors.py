@@ -5,6 +5,16 @@ from pathlib import Path
 from pipeline.core.errors import PipelineError
 
 
+class OtherClassesError(PipelineError):
+    """The model knows other classes than params.yaml."""
+
+    def __init__(self, model: str, expected: str, found: str) -> None:
+        super().__init__(
+            f"{model}: expected the classes of fetch.classes ({expected}), found {found}.\n"
+            "Nothing was predicted. Run `make retrain`, or restore fetch.classes in params.yaml."
+        )
+
+
 class NothingToSelectError(PipelineError):
     """Every image of the source is labelled already."""
 

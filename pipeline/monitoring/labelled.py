@@ -3,8 +3,9 @@
 Each step can be repeated, so a finish that was interrupted completes when it is called again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -14,8 +15,9 @@ import numpy as np
 from pipeline.core import files
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
+from pipeline.data import datasets
 from pipeline.ingestion import conversion, layouts
-from pipeline.ingestion.samples import ALL
+from pipeline.ingestion.samples import ALL, Layout, Sample
 from pipeline.monitoring import collected, extra_entry, selected
 from pipeline.monitoring.answers import Answers
 from pipeline.monitoring.collected import Arrays
@@ -65,8 +67,8 @@ def from_source(source: Path, params: Params, paths: Paths) -> Labelled:
     with TemporaryDirectory(prefix="labelled-") as scratch:
         layout = layouts.recognise(source, Path(scratch), params.fetch)
         found = {}
-        for split, samples in layout.splits.items():
-            part = conversion.convert(samples(), params.fetch, Path(scratch) / f"{split}.raw")
+        for split, samples in _divided(layout).items():
+            part = conversion.convert(samples, params.fetch, Path(scratch) / f"{split}.raw", _size(paths))
             found[split] = np.array(part.images), np.array(params.fetch.classes)[part.labels]
     ids = {split: selected.identifiers(images) for split, (images, _) in found.items()}
     given: dict[str, list[str]] = {}
@@ -84,6 +86,22 @@ def from_source(source: Path, params: Params, paths: Paths) -> Labelled:
     if not any(len(array) for array in arrays.values()):
         raise NoLabelsError(source, f"{len(given):,} images that are labelled already or differently")
     return Labelled(arrays, conflicts)
+
+
+def _divided(layout: Layout) -> dict[str, Iterator[Sample]]:
+    """The images of each split; validation images are for training."""
+    found: dict[str, Iterator[Sample]] = {}
+    for split, samples in layout.splits.items():
+        name = "train" if split == "validation" else split
+        found[name] = chain(found.get(name, ()), samples())
+    return found
+
+
+def _size(paths: Paths) -> tuple[int, ...] | None:
+    """The height and width of the base's images, if there are any yet."""
+    if not paths.manifest.is_file():
+        return None
+    return tuple(datasets.read_manifest(paths)["files"]["train_images"]["shape"][1:])
 
 
 def _first_new(ids: tuple[str, ...], taken: set[str]) -> list[int]:

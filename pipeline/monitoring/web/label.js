@@ -74,6 +74,7 @@ function buildClasses() {
     }),
   );
   $("search").hidden = single();
+  $("classes").classList.toggle("short", single());
   $("hint").textContent = single()
     ? "Press the key of the class, or choose it."
     : `${direct() ? "Press its digit, or type" : "Type"} the beginning of a name and press Enter, or choose it.`;
@@ -297,6 +298,7 @@ async function start() {
   page.classes = found.classes;
   page.progress = found;
   page.at = nextOpen(0);
+  page.history = page.items.flatMap((item, index) => (item.answers.length ? [index] : []));
   buildClasses();
   render();
 }
