@@ -182,6 +182,8 @@ def test_options_on_the_command_line_reach_the_verb_as_they_stand(ready: Checkou
         "retrain": (["SEED=0", "REQUIRE=$(shell touch shell)`touch shell`'"], ["--seed", "0", "--require"]),
         "sweep": (["RESUME=1"], ["--resume"]),
         "drift": (["SOURCE=new images/#1", "CHECK=1"], ["new images/#1", "--check"]),
+        "select": (["SOURCE=new images/#1"], ["new images/#1"]),
+        "label": (["SOURCE=sorted images", "PORT=5004"], ["--port", "5004", "--from", "sorted images"]),
         "chaos": (["ONLY=tests/chaos/test_kills.py"], ["tests/chaos/test_kills.py"]),
     }
     for target, (arguments, expected) in given.items():
