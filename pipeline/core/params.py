@@ -29,6 +29,7 @@ class RecentParams(Section):
     """Bounds for recent data sets, whose distributions may differ from the base's."""
 
     label_issues: Fraction
+    contradicted: Fraction
 
 
 class ValidateParams(Section):
@@ -45,7 +46,7 @@ class ValidateParams(Section):
     leaked: Fraction = 0
     label_issues: Fraction
     extra: DivergenceParams
-    recent: RecentParams = RecentParams(label_issues=0.03)
+    recent: RecentParams = RecentParams(label_issues=0.03, contradicted=0.12)
 
 
 class ModelParams(Section):

@@ -101,8 +101,7 @@ def _no_blank_images(params: ValidateParams) -> list[Any]:
 
 def recent_suite(rows: int, classes: int, params: ValidateParams) -> list[Any]:
     """The expectations of a recent data set. Its distributions may differ from the base's: that is what it is for."""
-    allowed = max_count(params.recent.label_issues, rows) / rows
-    words = _at_most(params.recent.label_issues, allowed - params.recent.label_issues)
+    recent = params.recent
     return [
         _labels(classes)[0],
         _each("pixel minimum of each image", "pixel_minimum", params.pixel_minimum, column="minimum"),
@@ -111,7 +110,8 @@ def recent_suite(rows: int, classes: int, params: ValidateParams) -> list[Any]:
         _duplicates(params),
         _flagged("conflicting_label", "conflicting labels", _share("conflicting_labels", params.conflicting_labels)),
         _flagged("leaked", "leaked test images", _share("leaked", params.leaked)),
-        _flagged("label_issue", "label issues", _share("recent.label_issues", params.recent.label_issues), allowed, words),
+        _flagged_share("label_issue", "label issues", "recent.label_issues", recent.label_issues, rows),
+        _flagged_share("contradicted", "labels that the base contradicts", "recent.contradicted", recent.contradicted, rows),
     ]
 
 
@@ -175,9 +175,13 @@ def _duplicates(params: ValidateParams) -> Any:
 
 
 def _label_issues(rows: int, params: ValidateParams) -> Any:
-    allowed = max_count(params.label_issues, rows) / rows
-    words = _at_most(params.label_issues, allowed - params.label_issues)
-    return _flagged("label_issue", "label issues", _share("label_issues", params.label_issues), allowed, words)
+    return _flagged_share("label_issue", "label issues", "label_issues", params.label_issues, rows)
+
+
+def _flagged_share(column: str, name: str, key: str, bound: float, rows: int) -> Any:
+    """Bound the share of images flagged in `column` among `rows`, with a sampling tolerance."""
+    allowed = max_count(bound, rows) / rows
+    return _flagged(column, name, _share(key, bound), allowed, _at_most(bound, allowed - bound))
 
 
 def _share(key: str, bound: float) -> Governed:

@@ -100,7 +100,10 @@ def _flag_recent_label_issues(
     excess: Mapping[str, Floats],
     recent: Flags | None,
 ) -> None:
-    """Set `label_issue` of recent images: the base prefers another class, and no similar recent image has the label."""
+    """Set `label_issue` of recent images: the base prefers another class, and no similar recent image has the label.
+
+    `contradicted` is whether the base clearly prefers another class.
+    """
     rows = {name: np.ones(len(tables[name]), bool) for name in tables.keys() & {datasets.RECENT}}
     if recent is not None:
         rows = {"train": recent} | rows
@@ -109,6 +112,7 @@ def _flag_recent_label_issues(
     unsupported = label_issues.unsupported(Labelled(features, labels))
     for name, chosen in rows.items():
         own, unsupported = np.split(unsupported, [int(chosen.sum())])
+        tables[name]["contradicted"] = excess[name] >= 0
         tables[name].loc[chosen, "label_issue"] = np.isfinite(excess[name][chosen]) & own
 
 
