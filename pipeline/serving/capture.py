@@ -63,8 +63,13 @@ class Capture:
 
     def offer(self, images: Pixels, probabilities: Probabilities, version: str) -> int:
         """Keep a random share of the images; return how many."""
-        (chosen,) = (self._random.random(len(images)) < self._params.share).nonzero()
-        if not len(chosen):
+        if self._full():
+            return 0
+        if len(images) == 1:  # without arrays, which would cost a tenth of such a request
+            chosen = [0] if self._random.random() < self._params.share else []
+        else:
+            chosen = np.flatnonzero(self._random.random(len(images)) < self._params.share).tolist()
+        if not chosen:
             return 0
         now, request = datetime.now(UTC), uuid.uuid4().hex
         with self._lock:
@@ -75,6 +80,10 @@ class Capture:
             if len(self._rows) >= _FLUSH_ROWS:
                 self._wake.set()
         return len(chosen)
+
+    def _full(self) -> bool:
+        """Whether nothing more is kept in this minute."""
+        return self._taken >= self._per_minute and time.monotonic() - self._window < _WINDOW
 
     def _allowed(self, wanted: int) -> int:
         """How many of `wanted` images the bound per minute leaves; they are counted as taken."""

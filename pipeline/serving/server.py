@@ -1,5 +1,6 @@
 """Run the application with uvicorn: time limits for connections, and an end in order."""
 
+import gc
 import resource
 import socket
 from contextlib import suppress
@@ -51,6 +52,8 @@ def run(app: Any, bound: socket.socket, on_start: Any = None) -> None:
         timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=_STOP_SECONDS,
     )
+    gc.collect()
+    gc.freeze()  # what is there stays: a large JSON body would else have the collector look at all of it, for 20 ms
     _Server(config, on_start).run(sockets=[bound])
 
 
