@@ -10,6 +10,7 @@ One JSON object a line: `id` of the image, `kind`, `label` (of kind `label`) and
 Two different answers to one image, neither withdrawn, contradict each other: the image is kept out until one is withdrawn.
 """
 
+import errno
 import json
 import os
 from collections.abc import Sequence
@@ -55,13 +56,11 @@ class Answers:
 
         Raises:
             ValueError: there is no such image, kind or class.
+            OSError: the disk is full, or the file cannot be written. It is as before.
         """
         self.check(id_, answer)
         line = {"id": id_, **answer._asdict(), "time": datetime.now(UTC).isoformat(timespec="seconds")}
-        with self._path.open("ab") as file:
-            file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        _append(self._path, json.dumps(line, ensure_ascii=False).encode() + b"\n")
         self._take(id_, answer)
 
     def check(self, id_: str, answer: Answer) -> None:
@@ -118,6 +117,22 @@ class Answers:
 def count(path: Path) -> int:
     """How many complete answers a file has; 0 if there is none."""
     return len(_complete_lines(path))
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Write a line to the end of the file and flush it to disk; leave nothing of it if that fails."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    try:
+        before = os.fstat(descriptor).st_size
+        try:
+            if os.write(descriptor, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, before)
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _complete_lines(path: Path) -> list[bytes]:

@@ -98,6 +98,9 @@ class LabelApp:
             self._answers.add(str(content.get("id")), answer)
         except (ValueError, TypeError) as error:
             raise RefusedRequestError(400, "answer", str(error)) from error
+        except OSError as error:
+            found = f"expected to write the answer, found: {error.strerror}. It is not saved; earlier answers are"
+            raise RefusedRequestError(507, "disk", found) from error
         return JSONResponse(self._answers.progress())
 
     async def _finished(self, request: Request) -> Response:

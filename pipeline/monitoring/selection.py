@@ -19,7 +19,7 @@ from pipeline.validation.near_duplicates import Candidates, Embeddings
 
 Rows = npt.NDArray[np.intp]
 
-_CANDIDATES = 3  # per image wanted; with more, those that the champion is sure of come in
+_CANDIDATES = 2  # per image wanted; with more, those that the champion is sure of come in
 _MOST_CLUSTERED = 5000  # memory grows with the square
 
 

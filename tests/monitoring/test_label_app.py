@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import resource
+import signal
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -132,6 +134,26 @@ def test_other_sites_can_read_nothing(page: Page, path: str) -> None:
 
 def test_a_long_body_is_refused(page: Page) -> None:
     assert page.post("/answers", {"id": "x" * 20_000}).status == 413
+
+
+def test_on_a_full_disk_the_answer_is_refused_and_later_ones_are_kept(page: Page, tmp_path: Path) -> None:
+    answers = tmp_path / "answers.jsonl"
+    page.post("/answers", {"id": IDS[0], "kind": "skip"})
+    before = answers.read_bytes()
+    allowed = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, allowed[1]))
+    try:
+        refused = page.post("/answers", {"id": IDS[1], "kind": "skip"})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, allowed)
+        signal.signal(signal.SIGXFSZ, handler)
+
+    assert refused.status == 507
+    assert "It is not saved" in refused.content["message"]
+    assert answers.read_bytes() == before
+    assert page.post("/answers", {"id": IDS[1], "kind": "other"}).content["other"] == 1
+    assert Answers(answers, IDS, CLASSES).others() == [IDS[1]]
 
 
 def test_finishing_ends_the_server_after_the_response(page: Page) -> None:
