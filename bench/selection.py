@@ -131,6 +131,8 @@ def section(results: Sequence[Result]) -> str:
         own, double = f"informative {count}", f"random {2 * count}"
         ratios = [count / needed(result[own], result) for result in results]
         share = "{:.2f} [{:.2f}, {:.2f}]".format(*interval(ratios))
+        if all(result[own] > result[f"random {RANDOM[-1]}"] for result in results):
+            share = f"less than {count / RANDOM[-1]:.2f}"
         rows.append(
             [f"{count}", _percent(values(f"random {count}")), _percent(values(own)), _points(less(own, double)), share]
         )
