@@ -46,7 +46,7 @@ class ValidateParams(Section):
     leaked: Fraction = 0
     label_issues: Fraction
     extra: DivergenceParams
-    recent: RecentParams = RecentParams(label_issues=0.03, contradicted=0.12)
+    recent: RecentParams = RecentParams(label_issues=0.03, contradicted=0.08)
 
 
 class ModelParams(Section):
