@@ -1,4 +1,4 @@
-"""Serve the MLflow UI of the local store on this machine, and open the page of the training runs on a desktop.
+"""Serve the MLflow UI of the local store on this machine, and open the training runs in a browser.
 
 Example:
     python -m pipeline.ui --port 5001

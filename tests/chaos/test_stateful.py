@@ -132,7 +132,8 @@ def world(built: Repository, empty_store: Path, tmp_path: Path, monkeypatch: pyt
     ):
         monkeypatch.setattr(target, name, stub)
     tree = tmp_path / "tree"
-    for file in (built.paths.manifest, *built.paths.raw.glob("*.npy")):
+    described = (built.paths.report, built.paths.metrics, built.paths.model_card)
+    for file in (built.paths.manifest, *built.paths.raw.glob("*.npy"), *described):
         (tree / file.relative_to(built.paths.root)).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, tree / file.relative_to(built.paths.root))
     (tree / "data" / "model").mkdir()
