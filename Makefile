@@ -134,6 +134,10 @@ bench: $(READY) $(PEERS)  ## Measure speed and memory against limits and other l
 record: $(READY)  ## Train the same network for three minutes, with five seeds (20 minutes)
 	@python -m bench.record
 
+.PHONY: simulate
+simulate: $(READY)  ## Half a year in use: serve, drift, select, label, retrain (15 minutes; writes to bench/results.md)
+	@python -m bench.loop
+
 .PHONY: setup
 setup: $(READY)  ## Create the virtual environment .venv
 
