@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from shutil import which
+from shutil import copy, which
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
@@ -23,9 +23,9 @@ import requests
 from PIL import Image
 from ruamel.yaml import YAML
 
-from bench import report
+from bench import loop_results
+from bench.loop_results import DEGREES, FREQUENT, MIX, TURNS, WRONG, Served, Week
 from pipeline.core import files
-from pipeline.core.intervals import with_interval
 from pipeline.core.paths import Paths
 from pipeline.data import datasets
 from pipeline.data.datasets import Pixels, Split
@@ -36,34 +36,50 @@ from tests.worlds import changed
 _ROOT = Path(__file__).parent.parent
 BASE, TRAFFIC, BATCH = 48_000, 2_000, 100  # images
 RANDOM, INFORMATIVE = 100, 100  # labels of a selection
-DEGREES = 30.0
-TURNS, MIX, WRONG = 5, 12, 18  # weeks
-FREQUENT = 7  # the class that becomes frequent
-
+CYCLES = 3  # in a row, for a new kind of alarm
 EVERYTHING = {"share": 1.0, "per_minute": 1_000_000, "most_bytes": 1_000_000_000, "most_days": 365}
 
 
-class Week(NamedTuple):
-    """What happened in a week; accuracies are of what was served."""
+class Person:
+    """When somebody labels: in three weeks for each new kind of alarm, and when the live accuracy is surely too low."""
 
-    number: int
-    served: float
-    first: float  # of the first champion on the same images
-    version: str
-    alarm: bool
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+        self.cycles = 0
+
+    def labels_after(self, alarm: tuple[str, ...], below: bool) -> bool:
+        if not set(alarm) <= self.seen:
+            self.seen |= set(alarm)
+            self.cycles = CYCLES
+        due = below or self.cycles > 0
+        self.cycles = max(0, self.cycles - 1)
+        return due
+
+
+class Learned(NamedTuple):
+    """What came of a cycle."""
+
     labels: int
+    promoted: bool
     event: str
 
 
 class Simulation:
     """The clone, the traffic, and what became of it."""
 
-    def __init__(self, root: Path, pool: Split, seed: int) -> None:
-        self.paths, self.pool = Paths(root), pool
+    def __init__(self, root: Path, pool: Split, test: Split, seed: int) -> None:
+        self.paths, self.pool, self.test = Paths(root), pool, test
         self.random = np.random.default_rng(seed)
         self.fresh = np.ones(len(pool.labels), bool)  # not labelled yet
-        self.first = OnnxModel(self.paths.onnx)
-        self.labels = 0
+        self.person = Person()
+        self.models = [self.model("first"), self.model("first")]  # the champion before this one, and this one
+        self.first = self.models[0]
+
+    def model(self, name: str) -> OnnxModel:
+        """The model in the tree, from a copy."""
+        path = self.paths.root.parent / f"{name}.onnx"
+        copy(self.paths.onnx, path)
+        return OnnxModel(path)
 
     def run(self, *command: str) -> tuple[int, str]:
         done = subprocess.run(
@@ -71,12 +87,16 @@ class Simulation:
         )
         return done.returncode, done.stdout + done.stderr
 
-    def traffic(self, week: int) -> tuple[Any, Pixels, Pixels]:
+    def git(self, *arguments: str) -> None:
+        command = [which("git") or "git", *arguments]
+        subprocess.run(command, cwd=self.paths.root, check=True)
+
+    def traffic(self, week: int) -> tuple[Any, Split]:
         """The rows of the pool that are served in a week, and how they look then."""
         weights = self.fresh * np.where((week >= MIX) & (self.pool.labels == FREQUENT), 4.0, 1.0)
         rows = self.random.choice(len(weights), TRAFFIC, replace=False, p=weights / weights.sum())
         turned = min(1.0, max(0.0, (week - TURNS + 1) / 3))
-        return rows, changed(self.pool.images[rows], DEGREES * turned, turned), self.pool.labels[rows]
+        return rows, Split(changed(self.pool.images[rows], DEGREES * turned, turned), self.pool.labels[rows])
 
     def serve(self, port: int, images: Pixels) -> tuple[Any, str]:
         """The predicted classes, and the version that answered last."""
@@ -91,9 +111,9 @@ class Simulation:
             version = answer.headers["X-Model-Version"]
         return np.array(predicted), version
 
-    def label(self, rows: Any, images: Pixels, labels: Pixels, wrong: bool) -> int:
+    def label(self, rows: Any, served: Split, wrong: bool) -> int:
         """Answer as a person would on the label page; return the number of labels."""
-        truth = {image.tobytes(): (row, label) for image, row, label in zip(images, rows, labels, strict=True)}
+        truth = {image.tobytes(): (row, label) for row, image, label in zip(rows, *served, strict=True)}
         with verb("label", self.paths.root, port := free_port()):
             address = f"http://127.0.0.1:{port}"
             items = requests.get(f"{address}/items", timeout=60).json()["items"]
@@ -105,40 +125,51 @@ class Simulation:
                 answer = {"id": item["id"], "kind": "label", "label": str(given)}
                 requests.post(f"{address}/answers", json=answer, timeout=60).raise_for_status()
             requests.post(f"{address}/finish", json={}, timeout=600).raise_for_status()
-        self.labels += len(items)
         return len(items)
 
-    def learn(self, captured: Path, week: int, served: tuple[Any, Pixels, Pixels]) -> tuple[int, str]:
-        """Select, label and retrain; return the number of labels, and what came of it."""
+    def learn(self, captured: Path, week: int, rows: Any, served: Split) -> Learned:
+        """Select, label and retrain."""
         options = ("--informative", str(INFORMATIVE), "--random", str(RANDOM))
         code, printed = self.run("pipeline.select", str(captured), *options)
         if code:
-            return 0, f"select: {printed.strip().splitlines()[0]}"
-        count = self.label(*served, wrong=week == WRONG)
+            return Learned(0, False, f"select failed: {printed.strip().splitlines()[0]}")
+        count = self.label(rows, served, wrong=week == WRONG)
         code, printed = self.run("pipeline.retrain")
         if code == 0:
-            return count, files.read_json(self.paths.promotion)["sentence"]
-        lines = [line.strip() for line in printed.splitlines() if "expected" in line]
-        self.git("reset", "--quiet", "--hard", "HEAD~1")  # take the labels back, as a person would
-        return count, f"failed: {lines[0] if lines else printed.strip().splitlines()[-1]}"
+            verdict = files.read_json(self.paths.promotion)
+            if verdict["promote"]:
+                self.models = [self.models[1], self.model(f"week-{week}")]
+            return Learned(count, verdict["promote"], verdict["sentence"])
+        reasons = [line.strip() for line in printed.splitlines() if "validate." in line]
+        self.git("reset", "--quiet", "--hard", "HEAD~1")  # a person takes the labels back
+        return Learned(count, False, f"stopped: {reasons[0] if reasons else printed.strip().splitlines()[-1]}")
 
-    def git(self, *arguments: str) -> None:
-        command = [which("git") or "git", "-c", "user.name=loop", "-c", "user.email=loop@localhost", *arguments]
-        subprocess.run(command, cwd=self.paths.root, check=True)
-
-    def week(self, number: int, port: int, capture: Path) -> Week:
-        rows, images, labels = self.traffic(number)
-        predicted, version = self.serve(port, images)
+    def week(self, number: int, port: int, capture: Path) -> Served:
+        rows, served = self.traffic(number)
+        predicted, version = self.serve(port, served.images)
+        accuracies = [accuracy(model, served) for model in (self.first, self.models[0])]
+        base = accuracy(self.models[1], self.test)
         captured = _moved(capture, self.paths.root / f"served-{number}")
-        alarm = self.run("pipeline.drift", str(captured), "--check")[0] == 3
-        below = (
-            files.read_json(self.paths.live_accuracy_report)["below"] if self.paths.live_accuracy_report.is_file() else False
-        )
-        count, event = 0, ""
-        if alarm or below or number == WRONG:
-            count, event = self.learn(captured, number, (rows, images, labels))
-        right = self.first.predict(images).argmax(axis=1) == labels
-        return Week(number, float((predicted == labels).mean()), float(right.mean()), version, alarm, count, event)
+        self.run("pipeline.drift", str(captured))
+        checks = files.read_json(self.paths.drift_report)["checks"]
+        alarm = tuple(name for name, check in checks.items() if check["drifted"])
+        learned = Learned(0, False, "")
+        if self.person.labels_after(alarm, self.below()) or number == WRONG:
+            learned = self.learn(captured, number, rows, served)
+        if learned.promoted:
+            _wait_for_another(version, port)
+        right = float((predicted == served.labels).mean())
+        return Served(Week(number, right, *accuracies, base, version, alarm, *learned), served)
+
+    def below(self) -> bool:
+        """Whether the champion's last measured accuracy is surely too low."""
+        path = self.paths.live_accuracy_report
+        report = files.read_json(path) if path.is_file() else {"below": False}
+        return bool(report["below"] and report["onnx_sha256"] == files.sha256(self.paths.onnx))
+
+
+def accuracy(model: OnnxModel, split: Split) -> float:
+    return float((model.predict(split.images).argmax(axis=1) == split.labels).mean())
 
 
 def _moved(capture: Path, target: Path) -> Path:
@@ -152,20 +183,23 @@ def _moved(capture: Path, target: Path) -> Path:
     return target
 
 
-def prepared(root: Path, data: dict[str, Split]) -> None:
+def _wait_for_another(version: str, port: int) -> None:
+    deadline = time.monotonic() + 60
+    while requests.get(f"http://127.0.0.1:{port}/ping", timeout=60).headers["X-Model-Version"] == version:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the server still serves version {version}")
+        time.sleep(0.2)
+
+
+def prepared(root: Path, train: Split, test: Split) -> None:
     """A clone whose base are the first 48,000 training images, with a champion."""
     git = which("git") or "git"
     subprocess.run([git, "clone", "--quiet", str(_ROOT), str(root)], check=True)
     for key in ("name", "email"):
         subprocess.run([git, "config", f"user.{key}", "loop@localhost"], cwd=root, check=True)
-    train, test = data["train"], data["test"]
-    np.savez(
-        root.parent / "base.npz",
-        x_train=train.images[:BASE],
-        y_train=train.labels[:BASE],
-        x_test=test.images,
-        y_test=test.labels,
-    )
+    subprocess.run([git, "remote", "remove", "origin"], cwd=root, check=True)
+    arrays = {"x_train": train.images[:BASE], "y_train": train.labels[:BASE], "x_test": test.images, "y_test": test.labels}
+    np.savez(root.parent / "base.npz", **arrays)
     yaml, path = YAML(), root / "params.yaml"
     content = yaml.load(path)
     content["fetch"]["sources"] = ["../base.npz"]
@@ -174,60 +208,27 @@ def prepared(root: Path, data: dict[str, Split]) -> None:
     content["validate"]["rows"]["train"] = [BASE, BASE]
     content["serve"]["capture"] = EVERYTHING
     yaml.dump(content, path)
-
-
-def body(weeks: list[Week], base: tuple[float, float], described: str) -> str:
-    rows = [
-        [
-            str(each.number),
-            f"{each.served:.1%}",
-            f"{each.first:.1%}",
-            each.version,
-            "yes" if each.alarm else "",
-            str(each.labels or ""),
-        ]
-        for each in weeks
-    ]
-    events = [f"- Week {each.number}: {each.event}" for each in weeks if each.event]
-    turned = [each for each in weeks if each.number >= TURNS + 2]
-    cost, back = (float(np.mean([getattr(each, name) for each in turned])) for name in ("first", "served"))
-    return "\n".join(
-        [
-            f"{described}\n",
-            f"After the change (from week {TURNS + 2}) the first champion is right on {cost:.1%} of what is served, the loop "
-            f"on {back:.1%}, with {sum(each.labels for each in weeks):,} labels. On the test split the first champion has "
-            f"{with_interval(base[0], 10_000)}, the last {with_interval(base[1], 10_000)}.\n",
-            report.table(["week", "served, with the loop", "without it", "version", "alarm", "labels"], rows),
-            "\n" + "\n".join(events) + "\n",
-        ]
-    )
+    for command in (["dvc", "repro", "--quiet"], ["pipeline.promote", "--first"]):
+        subprocess.run([sys.executable, "-m", *command], cwd=root, check=True)
+    subprocess.run([git, "add", "--all"], cwd=root, check=True)
+    subprocess.run([git, "commit", "--quiet", "--message", "First champion"], cwd=root, check=True)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weeks", type=int, default=26)
     options = parser.parse_args()
-    paths = Paths(_ROOT)
-    data = {name: Split(*(np.asarray(each) for each in datasets.load(paths, name))) for name in ("train", "test")}
+    train, test = (Split(*(np.asarray(each) for each in datasets.load(Paths(_ROOT), name))) for name in ("train", "test"))
     with TemporaryDirectory() as folder:
         root = Path(folder) / "clone"
-        prepared(root, data)
-        pool = Split(data["train"].images[BASE:], data["train"].labels[BASE:])
-        for command in (["dvc", "repro", "--quiet"], ["pipeline.promote", "--first"]):
-            subprocess.run([sys.executable, "-m", *command], cwd=root, check=True)
-        simulation = Simulation(root, pool, seed=0)
-        simulation.git("remote", "remove", "origin")
-        simulation.git("add", "--all")
-        simulation.git("commit", "--quiet", "--message", "First champion")
-        weeks, capture, before = [], root / "captured", files.read_json(simulation.paths.metrics)["accuracy"]
+        prepared(root, train, test)
+        pool = Split(train.images[BASE:], train.labels[BASE:])
+        simulation, weeks, capture = Simulation(root, pool, test, seed=0), [], root / "captured"
         with verb("serve", root, port := free_port(), "--capture", str(capture)):
             for number in range(1, options.weeks + 1):
                 weeks.append(simulation.week(number, port, capture))
-                print(weeks[-1], flush=True)
-                time.sleep(5)  # the server looks for a new champion every two seconds
-        after = files.read_json(simulation.paths.metrics)["accuracy"]
-    described = report.machine("python -m bench.loop", "keras", "mlflow")
-    report.put("Half a year of a model in use", body(weeks, (before, after), described))
+                print(weeks[-1].week, flush=True)
+    loop_results.write(weeks, Split(train.images[:BASE], train.labels[:BASE]))
     return 0
 
 
