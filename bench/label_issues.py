@@ -66,7 +66,7 @@ def out_of_fold(data: Labelled) -> npt.NDArray[np.float64]:
 
 
 def rank_by_label_issues(data: Labelled) -> Scores:
-    (scores,) = label_issues.excess_margins(data, [], CLASSES)
+    (scores,) = label_issues.margins(data, [], CLASSES)
     return scores
 
 

@@ -1,5 +1,6 @@
 """Exact tests for a challenger that has learned something new: better on recent images, and not worse on the others."""
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -78,4 +79,6 @@ def labels_needed(won: float, lost: float, alpha: float) -> int | None:
     """
     if won <= lost:
         return None
-    return next((n for n in range(50, _MOST_LABELS + 1, 50) if power(n, won, lost, alpha) >= _POWER), None)
+    numbers = range(50, _MOST_LABELS + 1, 50)
+    found = bisect_left(numbers, _POWER, key=lambda images: power(images, won, lost, alpha))
+    return numbers[found] if found < len(numbers) else None

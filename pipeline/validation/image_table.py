@@ -15,6 +15,9 @@ from pipeline.validation.near_duplicates import Candidates, Embeddings, Floats
 
 _BANDS = 10  # of mean intensity, each with a tenth of the base
 _CHUNK = 10_000  # images summarised at a time, so that memory does not grow with the pixels
+# Share of the median margin from which the base's preference for another class counts against a recent image. At 0, a tenth of
+# the images that `make select` finds informative would count, because they are the difficult ones; at 0.2, one in twenty.
+_DOUBTFUL = 0.2
 
 
 def summarise(split: Split, classes: int) -> pd.DataFrame:
@@ -85,19 +88,19 @@ def compare(
         Labelled(embeddings[name].coefficients[rows], splits[name].labels[rows])
         for name, rows in (("train", slice(base)), ("train", slice(base, None)), *((name, slice(None)) for name in others))
     ]
-    of_base, of_extra, *of_others = label_issues.excess_margins(labelled[0], labelled[1:], classes)
-    excess = {"train": np.concatenate([of_base, of_extra]), **dict(zip(others, of_others, strict=True))}
-    for name, margins in excess.items():
-        tables[name]["label_issue"] = margins >= 0
+    of_base, of_extra, *of_others = label_issues.margins(labelled[0], labelled[1:], classes)
+    margins = {"train": np.concatenate([of_base, of_extra]), **dict(zip(others, of_others, strict=True))}
+    for name, found in margins.items():
+        tables[name]["label_issue"] = found >= 1
     if (recent is not None and recent.any()) or datasets.RECENT in tables:
-        _flag_recent_label_issues(embeddings, splits, tables, excess, recent)
+        _flag_recent_label_issues(embeddings, splits, tables, margins, recent)
 
 
 def _flag_recent_label_issues(
     embeddings: Mapping[str, Embeddings],
     splits: Mapping[str, Split],
     tables: Mapping[str, pd.DataFrame],
-    excess: Mapping[str, Floats],
+    margins: Mapping[str, Floats],
     recent: Flags | None,
 ) -> None:
     """Set `label_issue` of recent images: the base prefers another class, and no similar recent image has the label.
@@ -112,8 +115,8 @@ def _flag_recent_label_issues(
     unsupported = label_issues.unsupported(Labelled(features, labels))
     for name, chosen in rows.items():
         own, unsupported = np.split(unsupported, [int(chosen.sum())])
-        tables[name]["contradicted"] = excess[name] >= 0
-        tables[name].loc[chosen, "label_issue"] = np.isfinite(excess[name][chosen]) & own
+        tables[name]["contradicted"] = margins[name] >= 1
+        tables[name].loc[chosen, "label_issue"] = (margins[name][chosen] >= _DOUBTFUL) & own
 
 
 def _flag_duplicates(table: pd.DataFrame, candidates: Candidates, radius: float) -> None:

@@ -23,6 +23,7 @@ _SEED = 0
 _MIN_PER_FEATURE = 8  # images for each feature that a class needs for a usable covariance
 _RIDGE = 1e-4  # share of the mean variance added to the covariance, so that constant features do no harm
 _CHUNK = 10_000  # images at a time
+_SMALLEST = 1e-6  # margin, of classes that the classifier cannot tell apart
 
 
 class Labelled(NamedTuple):
@@ -33,15 +34,15 @@ class Labelled(NamedTuple):
 
 
 def find_label_issues(base: Labelled, others: Sequence[Labelled], classes: int) -> list[Flags]:
-    """Flag the label issues of the base and of each of `others`: `(n,)` each. Arguments as in `excess_margins`."""
-    return [excess >= 0 for excess in excess_margins(base, others, classes)]
+    """Flag the label issues of the base and of each of `others`: `(n,)` each. Arguments as in `margins`."""
+    return [found >= 1 for found in margins(base, others, classes)]
 
 
-def excess_margins(base: Labelled, others: Sequence[Labelled], classes: int) -> list[Floats]:
-    """How far each image of the base, and of each of `others`, lies above the threshold for a label issue, `(n,)` each.
+def margins(base: Labelled, others: Sequence[Labelled], classes: int) -> list[Floats]:
+    """How clearly each image of the base, and of each of `others`, seems to be of another class, `(n,)` each, at least 0.
 
-    The margin of an image is the log density of its most likely class minus that of the second. The threshold of a class is
-    the median margin of the base's images with that label. It is -inf where the most likely class is the label.
+    The margin of an image is the log density of its most likely class minus that of the second, as a multiple of the median
+    margin of the base's images with that label. It is -inf where the most likely class is the label.
 
     Each half of the base is judged by a classifier fitted on the other half, and `others` by the mean of both. Classes with
     too few images are left out.
@@ -58,9 +59,9 @@ def excess_margins(base: Labelled, others: Sequence[Labelled], classes: int) -> 
         scores[fold == number] = _log_densities(base.features[fold == number], classifier)
         for other, total in zip(others, scores_of_others, strict=True):
             total += _log_densities(other.features, classifier) / _FOLDS
-    thresholds = np.array([_median_margin(scores[base.labels == label], index) for index, label in enumerate(known)])
+    medians = np.array([_median_margin(scores[base.labels == label], index) for index, label in enumerate(known)])
     return [
-        _excess(found, each.labels, known, thresholds)
+        _margins(found, each.labels, known, medians)
         for found, each in zip([scores, *scores_of_others], [base, *others], strict=True)
     ]
 
@@ -124,12 +125,12 @@ def _log_densities(features: Floats, classifier: Sequence[_Gaussian]) -> Floats:
 
 
 def _median_margin(own: Floats, index: int) -> float:
-    """The median margin of the images of the class at `index` over the best other class; at least 0."""
-    return max(0, float(np.median(own[:, index] - np.delete(own, index, axis=1).max(axis=1))))
+    """The median margin of the images of the class at `index` over the best other class; above 0."""
+    return max(_SMALLEST, float(np.median(own[:, index] - np.delete(own, index, axis=1).max(axis=1))))
 
 
-def _excess(scores: Floats, labels: Pixels, known: npt.NDArray[np.intp], thresholds: npt.NDArray[np.float64]) -> Floats:
+def _margins(scores: Floats, labels: Pixels, known: npt.NDArray[np.intp], medians: npt.NDArray[np.float64]) -> Floats:
     best = scores.argmax(axis=1)
     second, first = np.partition(scores, -2, axis=1)[:, -2:].T
     differs = np.isin(labels, known) & (known[best] != labels)
-    return np.where(differs, (first - second) - thresholds[best], -np.inf)
+    return np.where(differs, (first - second) / medians[best], -np.inf)

@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.data.datasets import Split
 from pipeline.validation import near_duplicates
-from pipeline.validation.label_issues import Labelled, excess_margins
+from pipeline.validation.label_issues import Labelled, margins
 
 _SAMPLE = 2000  # images of each set
 _DISAGREEING = 0.1  # least share of images that the base's classifier assigns to another class
@@ -24,5 +24,5 @@ def looks_transposed(base: Split, other: Split, classes: int) -> bool:
         Labelled(near_duplicates.embed(each, embedder).coefficients, truth)
         for each, truth in ((base.images, base.labels), (images, labels), (images.swapaxes(1, 2), labels))
     )
-    as_stored, transposed = (float(np.isfinite(excess).mean()) for excess in excess_margins(known, both, classes)[1:])
+    as_stored, transposed = (float(np.isfinite(found).mean()) for found in margins(known, both, classes)[1:])
     return as_stored > _DISAGREEING and transposed < as_stored / 2

@@ -39,6 +39,7 @@ from tests.published import NAME, git, person
 from tests.test_promote import LOW
 
 NUMBERS = count()
+NOT_TRACKED = ("evaluation", "raw", "validation")  # folders of data/ that no stage makes here
 WHO, QUALITY = st.sampled_from(["ada", "bob"]), st.integers(0, 4)
 
 
@@ -285,11 +286,13 @@ class People(RuleBasedStateMachine):
     @rule(who=WHO)
     def clone_without_tags(self, who: str) -> None:
         desk = self.desks[who]
-        shutil.move(desk.root / "data" / "raw", self.world.work / "raw")
+        for name in NOT_TRACKED:
+            shutil.move(desk.root / "data" / name, self.world.work / name)
         shutil.rmtree(desk.root)
         self.world.home.clone(who, "--depth", "1", "--no-tags")
         (desk.root / "data").mkdir(exist_ok=True)
-        shutil.move(self.world.work / "raw", desk.root / "data" / "raw")
+        for name in NOT_TRACKED:
+            shutil.move(self.world.work / name, desk.root / "data" / name)
         Git(desk.root).dvc("pull")
 
     # What must hold.

@@ -22,8 +22,11 @@ METRICS = {
 }
 
 
+PROMOTE = params.load(ROOT / "params.yaml").promote
+
+
 def rule(**changes: Any) -> PromoteParams:
-    return params.load(ROOT / "params.yaml").promote.model_copy(update=changes)
+    return PROMOTE.model_copy(update=changes)
 
 
 def candidate(version: int, wrong: range, lineage: str = "") -> Candidate:
