@@ -35,7 +35,7 @@ from tests.worlds import changed
 
 _ROOT = Path(__file__).parent.parent
 BASE, TRAFFIC, BATCH = 48_000, 2_000, 100  # images
-RANDOM, INFORMATIVE = 100, 100  # labels of a selection
+RANDOM, INFORMATIVE = 70, 130  # labels of a selection
 CYCLES = 3  # in a row, for a new kind of alarm
 EVERYTHING = {"share": 1.0, "per_minute": 1_000_000, "most_bytes": 1_000_000_000, "most_days": 365}
 
@@ -140,6 +140,7 @@ class Simulation:
             if verdict["promote"]:
                 self.models = [self.models[1], self.model(f"week-{week}")]
             return Learned(count, verdict["promote"], verdict["sentence"])
+        print(printed, flush=True)
         reasons = [line.strip() for line in printed.splitlines() if "validate." in line]
         self.git("reset", "--quiet", "--hard", "HEAD~1")  # a person takes the labels back
         return Learned(count, False, f"stopped: {reasons[0] if reasons else printed.strip().splitlines()[-1]}")
@@ -197,7 +198,8 @@ def prepared(root: Path, train: Split, test: Split) -> None:
     subprocess.run([git, "clone", "--quiet", str(_ROOT), str(root)], check=True)
     for key in ("name", "email"):
         subprocess.run([git, "config", f"user.{key}", "loop@localhost"], cwd=root, check=True)
-    subprocess.run([git, "remote", "remove", "origin"], cwd=root, check=True)
+    subprocess.run([git, "init", "--quiet", "--bare", "--initial-branch", "main", "../origin.git"], cwd=root, check=True)
+    subprocess.run([git, "remote", "set-url", "origin", "../origin.git"], cwd=root, check=True)
     arrays = {"x_train": train.images[:BASE], "y_train": train.labels[:BASE], "x_test": test.images, "y_test": test.labels}
     np.savez(root.parent / "base.npz", **arrays)
     yaml, path = YAML(), root / "params.yaml"
@@ -208,10 +210,12 @@ def prepared(root: Path, train: Split, test: Split) -> None:
     content["validate"]["rows"]["train"] = [BASE, BASE]
     content["serve"]["capture"] = EVERYTHING
     yaml.dump(content, path)
-    for command in (["dvc", "repro", "--quiet"], ["pipeline.promote", "--first"]):
+    for command in (["pipeline.remote", "../outputs"], ["dvc", "repro", "--quiet"], ["pipeline.promote", "--first"]):
         subprocess.run([sys.executable, "-m", *command], cwd=root, check=True)
     subprocess.run([git, "add", "--all"], cwd=root, check=True)
     subprocess.run([git, "commit", "--quiet", "--message", "First champion"], cwd=root, check=True)
+    subprocess.run([git, "push", "--quiet", "--set-upstream", "origin", "HEAD:main"], cwd=root, check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "push", "--quiet"], cwd=root, check=True)
 
 
 def main() -> int:

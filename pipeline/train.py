@@ -27,7 +27,7 @@ from pipeline.data import datasets, history
 from pipeline.data.datasets import Split
 from pipeline.training import snapshots, tensorflow_setup
 from pipeline.training import weights as weighting
-from pipeline.training.weights import Rows
+from pipeline.training.weights import Chosen, Rows
 
 _COPIES = 5  # augmented versions of each example that the explorer shows
 
@@ -61,21 +61,21 @@ def write_augmented(data: Split, rows: npt.NDArray[np.intp], params: TrainParams
         np.save(part, augmentation.examples(images, _COPIES, params.augmentation, params.seed))
 
 
-def run_record(run_id: str, started: datetime, seconds: float, weights: Mapping[str, int]) -> dict[str, Any]:
+def run_record(run_id: str, started: datetime, seconds: float, chosen: Mapping[str, Any]) -> dict[str, Any]:
     """The content of run.json: which MLflow run trained the model, when, for how long, and with what."""
     return {
         "run_id": run_id,
         "started": started.isoformat(timespec="seconds"),
         "fit_seconds": round(seconds, 2),
         "platform": platform.platform(),
-        **({"weights": dict(weights)} if weights else {}),
+        **chosen,
         **{package: version(package) for package in ("tensorflow", "keras", "numpy")},
     }
 
 
 def choose_weights(
     data: Split, parts: tuple[Rows, Rows], rows: Sequence[int], weights: Sequence[int | str], params: Params
-) -> list[int]:
+) -> Chosen:
     """The weight of each segment of the training split, after short runs if one is `auto`."""
     from pipeline.training import fit, network
 
@@ -84,18 +84,24 @@ def choose_weights(
         fit.fit(model, data, (fitted, fitted[:0]), chosen, lambda *_: None)
         return lambda images: np.asarray(model.predict(images, batch_size=2000, verbose=0))
 
-    found, tried = weighting.choose(data, parts, rows, weights, params.train, short_run)
+    chosen = weighting.choose(data, parts, rows, weights, params.train, short_run)
     if weighting.AUTO in weights:
-        losses = ", ".join(f"{each.weight}: {each.old:.3f} and {each.new:.3f}" for each in tried) or "too few to try others"
-        chosen = found[weights.index(weighting.AUTO)]
-        console.echo("train", f"weight of recent images: {chosen} (loss on old and on recent validation images, {losses})")
-    return found
+        taken = _words(chosen.weights[weights.index(weighting.AUTO)], chosen.strength)
+        runs = ", ".join(f"{_words(run.weight, run.strength)}: {run.old:.3f} and {run.new:.3f}" for run in chosen.tried)
+        losses = f"loss on old and on recent validation images, {runs}" if runs else "too few to try others"
+        console.echo("train", f"weight of recent images: {taken} ({losses})")
+    return chosen
 
 
-def _weights_by_name(weights: Sequence[int], paths: Paths) -> dict[str, int]:
-    """How often each image of an extra data set counts, by the name of the set."""
+def _words(weight: int, strength: int) -> str:
+    return str(weight) if strength == 1 else f"{weight} with {strength} times the augmentation"
+
+
+def _named(chosen: Chosen, paths: Paths) -> dict[str, Any]:
+    """For run.json: how often each image of an extra data set counts, by its name, and the multiple of the augmentation."""
     segments = datasets.segments(datasets.read_manifest(paths), "train")[1:]
-    return {segment.name: weight for segment, weight in zip(segments, weights[1:], strict=True)}
+    weights = {segment.name: weight for segment, weight in zip(segments, chosen.weights[1:], strict=True)}
+    return {"weights": weights, "augmentation_strength": chosen.strength} if weights else {}
 
 
 def run(params: Params, paths: Paths) -> str:
@@ -108,22 +114,23 @@ def run(params: Params, paths: Paths) -> str:
         from pipeline.tracking import runs
         from pipeline.training import fit, network
 
-    weights = choose_weights(data, parts, rows, datasets.weights(datasets.read_manifest(paths)), params)
-    parts = weighting.repeated(parts[0], rows, weights), parts[1]
+    chosen = choose_weights(data, parts, rows, datasets.weights(datasets.read_manifest(paths)), params)
+    parts = weighting.repeated(parts[0], rows, chosen.weights), parts[1]
+    train = params.train.model_copy(update={"augmentation": params.train.augmentation.times(chosen.strength)})
     model = network.build(params.model, data.images.shape[1:], len(params.fetch.classes), params.train.seed)
     summary = network.summary(model)
     print(summary, flush=True)
     started, recorder = datetime.now(UTC), snapshots.SnapshotRecorder()
-    with runs.training_run(params, paths, _weights_by_name(weights, paths)) as live:
+    with runs.training_run(params, paths, _named(chosen, paths)) as live:
         clock = time.perf_counter()
-        epochs = fit.fit(model, data, parts, params.train, live.log_epoch, recorder)
+        epochs = fit.fit(model, data, parts, train, live.log_epoch, recorder)
         seconds = time.perf_counter() - clock
         network.save(model, paths.keras)
         files.write_text(paths.summary, summary)
         history.write(paths.history, epochs)
         snapshots.save(recorder.taken, paths.snapshots)
-        write_augmented(data, parts[0], params.train, paths)
-    files.write_json(paths.run, run_record(live.run_id, started, seconds, _weights_by_name(weights, paths)))
+        write_augmented(data, parts[0], train, paths)
+    files.write_json(paths.run, run_record(live.run_id, started, seconds, _named(chosen, paths)))
     accuracy = "val_accuracy" if "val_accuracy" in epochs[-1] else "accuracy"
     return f"{len(epochs)} epochs in {seconds:.1f} s, {accuracy} {epochs[-1][accuracy]:.4f}"
 

@@ -1,5 +1,6 @@
 """Load params.yaml into frozen models, one per section. Unknown keys, wrong types and values out of range raise an error."""
 
+import math
 from pathlib import Path
 from textwrap import shorten
 from typing import Annotated, Any, Literal
@@ -66,6 +67,13 @@ class AugmentationParams(Section):
     def none(self) -> bool:
         """Whether augmentation is off."""
         return not any((self.rotation, self.scale, self.shear, self.shift, self.elastic))
+
+    def times(self, strength: int) -> "AugmentationParams":
+        """The same with `strength` times the values, at most half a turn and nine tenths of the size."""
+        if strength == 1:
+            return self
+        most = {"rotation": 180, "scale": 0.9, "shear": 0.9, "shift": math.inf, "elastic": math.inf}
+        return self.model_copy(update={key: min(bound, strength * getattr(self, key)) for key, bound in most.items()})
 
 
 class TrainParams(Section):

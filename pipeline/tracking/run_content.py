@@ -21,11 +21,17 @@ ONNX_SHA256 = "onnx_sha256"  # the tag of a run and of a model version
 CURVE = "epoch/"  # this prefix sorts the curves before all other charts of the UI
 
 
-def describe(params: Params, paths: Paths, weights: Mapping[str, int]) -> None:
-    """Log what is known before training: the parameters, the weights of extra data sets, and each data set by its hash."""
+def describe(params: Params, paths: Paths, chosen: Mapping[str, Any]) -> None:
+    """Log what is known before training: the parameters, what train chose, and each data set by its hash.
+
+    Args:
+        chosen: `weights`, how often each image of an extra data set counts, by the name of the set, and
+            `augmentation_strength`, which multiplies the parameters of augmentation; both as in run.json, or absent.
+    """
     manifest = datasets.read_manifest(paths)
     mlflow.log_params(flatten(params.model_dump(by_alias=True, exclude={"fetch", "tracking"})))
-    mlflow.log_params({f"weight.{name}": weight for name, weight in weights.items()})
+    mlflow.log_params({f"weight.{name}": weight for name, weight in chosen.get("weights", {}).items()})
+    mlflow.log_params({key: chosen[key] for key in ("augmentation_strength",) if key in chosen})
     mlflow.set_tags({"data_fingerprint": manifest["fingerprint"], "dataset": manifest["dataset"]})
     if baseline := os.environ.get("DVC_EXP_BASELINE_REV"):
         mlflow.set_tags({"dvc_experiment": os.environ["DVC_EXP_NAME"], "dvc_baseline": baseline})

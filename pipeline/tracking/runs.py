@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import mlflow
 from mlflow.entities import RunStatus, RunTag
@@ -61,11 +62,11 @@ class LiveRun:
 
 
 @contextmanager
-def training_run(params: Params, paths: Paths, weights: Mapping[str, int] | None = None) -> Iterator[LiveRun]:
+def training_run(params: Params, paths: Paths, chosen: Mapping[str, Any] | None = None) -> Iterator[LiveRun]:
     """Open a run, log the parameters and the data to it, and end it as FINISHED, FAILED or KILLED.
 
     Args:
-        weights: how often each image of an extra data set counts, by the name of the set.
+        chosen: what train chose, as in `run_content.describe`.
 
     Raises:
         TrackingError: the store does not answer. Other errors are those of `store_errors`. All come before the training.
@@ -79,7 +80,7 @@ def training_run(params: Params, paths: Paths, weights: Mapping[str, int] | None
         live = LiveRun(run_id)
         with ending(live.run_id, lambda status: _end_training(status, live)):
             with store_errors(paths):
-                describe(params, paths, weights or {})
+                describe(params, paths, chosen or {})
             with environment(_IN_TRAINING):
                 live.started = time.monotonic()
                 yield live
@@ -108,7 +109,7 @@ def completed_run(params: Params, paths: Paths) -> Iterator[str]:
                     mlflow.start_run(run_id=found)
                 else:
                     mlflow.set_tags({_REBUILT: recorded["run_id"], "trained": recorded["started"]})
-                    describe(params, paths, recorded.get("weights", {}))
+                    describe(params, paths, recorded)
                 log_missing_epochs(run_id, history.read(paths.history))
                 log_results(paths)
                 yield run_id

@@ -37,13 +37,13 @@ def test_each_row_is_repeated_as_often_as_its_segment_says() -> None:
     assert found.tolist() == [0, 3, 101, 101, *[145] * 5]
 
 
-def learner(best: int, asked: list[Any]) -> Any:
-    """Stands for training: the larger the weight is than `best`, or the smaller, the worse the probabilities."""
+def learner(best: int, asked: list[Any], rotation: float = 7) -> Any:
+    """Stands for training: the further weight and rotation are from `best` and `rotation`, the worse the probabilities."""
 
     def fit(rows: Rows, params: TrainParams) -> Predict:
         weight = int((rows == rows[rows >= 100][0]).sum())
         asked.append((weight, set(rows.tolist()), params.epochs))
-        sure = 0.9 - 0.02 * abs(weight - best)
+        sure = 0.9 - 0.02 * abs(weight - best) - 0.01 * abs(params.augmentation.rotation - rotation)
 
         def predict(images: Any) -> Any:
             probabilities = np.full((len(images), 10), (1 - sure) / 9)
@@ -59,22 +59,40 @@ def learner(best: int, asked: list[Any]) -> Any:
 def test_auto_takes_the_weight_with_the_lowest_loss(best: int, data: Split, params: Params) -> None:
     asked: list[Any] = []
 
-    found, tried = weights.choose(data, PARTS, ROWS, [1, "auto", 4], params.train, learner(best, asked))
+    found, strength, tried = weights.choose(data, PARTS, ROWS, [1, "auto", 4], params.train, learner(best, asked))
 
-    assert found == [1, best, 4]
-    assert [each.weight for each in tried] == list(weights.CANDIDATES)
+    assert (found, strength) == ([1, best, 4], 1)
+    assert [each.weight for each in tried] == [*weights.CANDIDATES, best]
     used = asked[0][1]
     assert len(used & {*range(100, 140)}) == 20  # half of the recent images measure
     assert not used & {*range(20)}  # nor do validation images teach
 
 
-def test_too_few_recent_images_have_weight_1(data: Split, params: Params) -> None:
-    found, tried = weights.choose(data, PARTS, ROWS, [1, 7, "auto"], params.train, learner(3, []))
+def test_twice_the_augmentation_is_taken_if_it_has_a_lower_loss(data: Split, params: Params) -> None:
+    twice = params.train.augmentation.times(2)
 
-    assert (found, tried) == ([1, 7, 1], [])
+    found = weights.choose(data, PARTS, ROWS, [1, "auto", 4], params.train, learner(10, [], twice.rotation))
+
+    assert (found.weights, found.strength) == ([1, 10, 4], 2)
+    assert (twice.rotation, twice.shift) == (14, 2)
+
+
+def test_no_augmentation_is_not_doubled(data: Split, params: Params) -> None:
+    none = params.train.augmentation.times(0)
+    train = params.train.model_copy(update={"augmentation": none})
+
+    found = weights.choose(data, PARTS, ROWS, [1, "auto", 4], train, learner(10, [], 14))
+
+    assert (none.none, found.strength, len(found.tried)) == (True, 1, len(weights.CANDIDATES))
+
+
+def test_too_few_recent_images_have_weight_1(data: Split, params: Params) -> None:
+    found = weights.choose(data, PARTS, ROWS, [1, 7, "auto"], params.train, learner(3, []))
+
+    assert found == ([1, 7, 1], 1, [])
 
 
 def test_without_validation_images_the_weight_is_1(data: Split, params: Params) -> None:
     parts = np.arange(sum(ROWS)), np.arange(0)
 
-    assert weights.choose(data, parts, ROWS, [1, "auto", 1], params.train, learner(3, []))[0] == [1, 1, 1]
+    assert weights.choose(data, parts, ROWS, [1, "auto", 1], params.train, learner(3, [])).weights == [1, 1, 1]
