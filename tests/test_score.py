@@ -94,6 +94,7 @@ def score_here(tree: Paths, source: Path, out: Path) -> int:
     return score.run(options, params.load(tree.params), tree)
 
 
+@pytest.mark.skipif(not LONG, reason="starts Ray")
 def test_ray_writes_the_same_files(source: tuple[Path, Pixels], tree: Paths, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="Ray is not installed (make .venv/.sweep)")
     folder, _ = source

@@ -1,4 +1,4 @@
-"""No model of poisoned data may become champion. `make test` uses the subset, `make chaos` all of MNIST."""
+"""No model of poisoned data may become champion. `make test` validates the subset, `make chaos` all of MNIST, and promotes."""
 
 import argparse
 import shutil
@@ -12,12 +12,12 @@ import pytest
 
 from pipeline import evaluate, explain, export, fetch, promote, register, train, validate
 from pipeline.core import files
+from pipeline.core import params as parameters
 from pipeline.core.paths import Paths
 from pipeline.data.datasets import Pixels, Split
 from pipeline.validate import InvalidDataError
 from tests.chaos.conftest import LONG, Chaos
 from tests.conftest import Repository, edit_params, small_repository, write_source
-from tests.test_promote import LOW
 
 KIND = "Poisoned data"
 
@@ -315,7 +315,6 @@ class Passing(NamedTuple):
     change: Callable[[Data, Rng], Data]
     rule: str
     changes: Mapping[str, Any] = MappingProxyType({})
-    small: bool = False
 
 
 COMPARABLE = "accuracy of the champion"
@@ -326,7 +325,6 @@ PASSING = [
         "labels off by one in both splits",
         everywhere(lambda split: Split(split.images, off_by_one(split.labels))),
         COMPARABLE,
-        small=True,
     ),
     Passing(
         "two classes swapped in both splits",
@@ -357,32 +355,30 @@ def promoted(repository: Repository) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def healthy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Repository:
+def healthy(mnist: Data, tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """A tree in which all stages have run on clean data."""
-    if not LONG:
-        built: Repository = request.getfixturevalue("built")
-        return built
     root = tmp_path_factory.mktemp("healthy") / "tree"
     root.mkdir()
-    repository = small_repository(root, request.getfixturevalue("mnist"), WHOLE)
+    repository = small_repository(root, mnist, WHOLE)
     build(repository)
     return repository
 
 
-@pytest.mark.parametrize("poison", [each for each in PASSING if LONG or each.small], ids=lambda poison: poison.name)
+@pytest.mark.skipif(not LONG, reason="trains two models for each")
+@pytest.mark.parametrize("poison", PASSING, ids=lambda poison: poison.name)
 def test_promote_stops_a_model_of_poisoned_data(
-    poison: Passing, chaos: Chaos, healthy: Repository, mnist: Data, subset: Data, tmp_path: Path
+    poison: Passing, chaos: Chaos, healthy: Repository, mnist: Data, tmp_path: Path
 ) -> None:
     from pipeline.tracking import registry
 
     shutil.copytree(healthy.paths.root / "data", tmp_path / "data")
     shutil.copy(healthy.paths.params, tmp_path)
     paths = Paths(tmp_path)
-    repository = Repository(edit_params(paths.params, {} if LONG else LOW), paths)
+    repository = Repository(parameters.load(paths.params), paths)
     register.run(repository.params, paths)
     assert promoted(repository) == []
 
-    source = write_source(tmp_path / "poisoned", poison.change(mnist if LONG else subset, np.random.default_rng(0)))
+    source = write_source(tmp_path / "poisoned", poison.change(mnist, np.random.default_rng(0)))
     repository = Repository(edit_params(paths.params, {"fetch.sources": [str(source)], **poison.changes}), paths)
     fetch.run(repository.params, paths)
     build(repository)

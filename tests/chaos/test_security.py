@@ -40,7 +40,7 @@ from pipeline.serving.model_source import open_model
 from pipeline.tracking.errors import AlteredModelError, CredentialsError
 from pipeline.training import snapshots
 from tests import web
-from tests.chaos.conftest import Chaos
+from tests.chaos.conftest import LONG, Chaos
 from tests.clones import git, make_clone
 from tests.conftest import NAMES, Repository, edit_params, idx
 from tests.imports import ROOT
@@ -183,6 +183,7 @@ def test_servers_listen_on_their_configured_address_only(servers: dict[str, Serv
     chaos.count(KIND, "a connection to a server by another address of the machine", len(servers), len(servers), reached)
 
 
+@pytest.mark.skipif(not LONG, reason="starts Ray")
 def test_a_local_ray_listens_on_127_0_0_1_only(local_ray: LocalRay, chaos: Chaos) -> None:
     tree = [psutil.Process(local_ray.process), *psutil.Process(local_ray.process).children(recursive=True)]
     sockets = [entry.laddr for each in tree for entry in each.net_connections() if entry.status == psutil.CONN_LISTEN]
@@ -200,6 +201,7 @@ def test_a_local_ray_listens_on_127_0_0_1_only(local_ray: LocalRay, chaos: Chaos
     chaos.count(KIND, "a connection to the local Ray by another address", len(attempts), len(attempts) - reached)
 
 
+@pytest.mark.skipif(not LONG, reason="starts Ray")
 def test_a_local_ray_answers_only_with_the_token_of_this_run(local_ray: LocalRay, chaos: Chaos) -> None:
     """Neither other users of this machine nor web pages get an answer."""
     old = local_ray.home / "old"

@@ -232,6 +232,7 @@ def test_a_failing_server_is_reported_within_ten_seconds(
     chaos.count(KIND, "no server, at the start", tries, ended)
 
 
+@pytest.mark.skipif(not LONG, reason="waits for answers that never come")
 def test_a_network_that_drops_all_packets_is_reported_within_ten_seconds(
     repository: Repository, chaos: Chaos, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -363,6 +364,7 @@ def test_a_server_that_fails_during_training_causes_a_warning(
     chaos.count(KIND, "a server that starts to answer 500 during training", tries, survived)
 
 
+@pytest.mark.skipif(not LONG, reason="waits for a slow server")
 def test_a_slow_server_does_not_slow_down_training(
     repository: Repository, between: Proxy, chaos: Chaos, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -613,6 +615,7 @@ def locked(database: Path, seconds: float) -> Iterator[None]:
         process.kill()
 
 
+@pytest.mark.skipif(not LONG, reason="waits for a lock")
 def test_register_waits_for_a_locked_store_and_then_reports_it(
     repository: Repository, chaos: Chaos, monkeypatch: pytest.MonkeyPatch
 ) -> None:
