@@ -152,6 +152,11 @@ lock: $(READY)  ## Resolve pyproject.toml into requirements.txt and requirements
 	done
 	@python requirements/write_versions.py > requirements/versions.yaml
 
+.PHONY: schema
+schema: $(READY)  ## Write docs/params.schema.json, by which editors complete and check params.yaml
+	@python -c 'import json; from pipeline.core.params import Params; print(json.dumps(Params.model_json_schema(), indent=2))' \
+		> docs/params.schema.json
+
 .PHONY: clean
 clean:  ## Remove .venv and caches; keep data and runs
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

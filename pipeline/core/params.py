@@ -50,8 +50,13 @@ class ValidateParams(Section):
     recent: RecentParams = RecentParams(label_issues=0.03, contradicted=0.08)
 
 
+Units = Annotated[int, Field(ge=1)]
+
+
 class ModelParams(Section):
-    hidden_units: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(sequence), Field(min_length=1)]
+    hidden_units: Annotated[
+        tuple[Units, ...], BeforeValidator(sequence, json_schema_input_type=Units | tuple[Units, ...]), Field(min_length=1)
+    ]
     activation: Literal["elu", "leaky_relu", "relu", "selu", "sigmoid", "silu", "softplus", "tanh"]
 
 
