@@ -12,8 +12,8 @@ PEERS := $(VENV)/peers/.ready
 override export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 # Options count only on the command line of make: CI services and hosts set variables of the same names. Values are not expanded.
-FLAGS := ACCEPT CHECK DRY FIRST RESUME TAG
-VALUES := ALIAS DATA NAME ONLY PORT PYTHON REQUIRE SEED SIZE SOURCE URL
+FLAGS := ACCEPT CHECK DRY FIRST RESUME TAG TWICE
+VALUES := ALIAS ALERT BASE DATA NAME ONLY PORT PYTHON REQUIRE RESULT SEED SIZE SOURCE URL
 given = $(if $(filter command,$(origin $1)),$$(value $1))
 $(foreach name,$(VALUES),$(eval override $(name) := $(call given,$(name))))
 $(foreach name,$(FLAGS),$(eval override $(name) := $$(filter-out 0 no false,$(call given,$(name)))))
@@ -125,6 +125,10 @@ check: .git $(READY)  ## Hash the DVC cache and the outputs again, and remove da
 .PHONY: stale
 stale: $(READY)  ## Fail if the last retraining cycle is too long ago
 	@python -m pipeline.retrain --stale
+
+.PHONY: alert
+alert:  ## Keep one GitHub issue while retraining fails, is refused twice or is stale (in CI; ALERT=cycle or stale, RESULT=, TWICE=1)
+	@python3 .ci/alert.py "$$ALERT" "$$RESULT" $(if $(TWICE),--refused-twice)
 
 .PHONY: bench
 bench: $(READY) $(PEERS)  ## Measure speed and memory against limits and other libraries (20 minutes)

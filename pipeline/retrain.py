@@ -106,6 +106,7 @@ def report(outcome: Outcome | None, problem: Exception | None, params: Params, p
             raise
     summary = retrain_report.summary(outcome, str(problem) if problem else None, decision, previous, link)
     retrain_report.write(summary, paths)
+    retrain_report.tell_job(outcome, previous)
     if outcome:
         console.echo("retrain", f"{retrain_report.MEANING[outcome]}; the report is {paths.retrain_summary}")
 

@@ -19,6 +19,9 @@ GITLAB = ROOT / ".gitlab-ci.yml"
 CHECKED = ROOT / ".github" / "action-versions.yaml"
 
 
+WRITING = {"retrain": {"contents": "write"}, "alert": {"contents": "read", "issues": "write"}}
+
+
 def loaded(path: Path) -> Any:
     return YAML(typ="safe").load(path)
 
@@ -94,7 +97,7 @@ def test_jobs_have_the_least_privilege_and_a_time_limit(path: Path) -> None:
     assert "concurrency" in workflow
     for name, job in workflow["jobs"].items():
         assert job["timeout-minutes"] <= 60
-        assert job.get("permissions", {}) == ({"contents": "write"} if name == "retrain" else {})
+        assert job.get("permissions", {}) == WRITING.get(name, {})
 
 
 def test_jobs_of_pull_requests_get_no_secrets() -> None:

@@ -68,6 +68,18 @@ def write(text: str, paths: Paths) -> None:
             file.write(text)
 
 
+def tell_job(outcome: Outcome | None, last: Any) -> None:
+    """Tell later jobs on GitHub whether two cycles in a row refused their challenger: output `refused_twice`.
+
+    Args:
+        last: the cycle before this one, with `outcome`; None if none is recorded.
+    """
+    if outputs := os.environ.get("GITHUB_OUTPUT"):
+        twice = outcome is Outcome.REFUSED and last is not None and last.outcome == Outcome.REFUSED
+        with open(outputs, "a", encoding="utf-8") as file:
+            file.write(f"refused_twice={str(twice).lower()}\n")
+
+
 def _table(decision: Decision) -> list[str]:
     champion = "no champion" if decision["champion"] is None else f"champion, version {decision['champion']}"
     rows = [
