@@ -7,7 +7,7 @@ override export SHELL := /bin/bash
 override VENV := .venv
 READY := $(VENV)/.ready
 EXTRAS := $(VENV)/.chaos $(VENV)/.remote $(VENV)/.sweep $(VENV)/.team
-LONG := $(addprefix tests/,serving/test_container.py serving/test_elsewhere.py test_retrain.py test_score.py)  # have long tests
+LONG := $(addprefix tests/,promotion/test_base_model.py serving/test_container.py serving/test_elsewhere.py test_retrain.py test_score.py)  # have long tests
 PEERS := $(VENV)/peers/.ready
 override export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
@@ -85,6 +85,10 @@ register: .git $(READY)  ## Rebuild the current run in an MLflow store that lost
 .PHONY: promote
 promote: $(READY)  ## Compare challenger and champion, then promote or refuse (FIRST=1: no champion yet, TAG=1: git tag)
 	@python -m pipeline.promote $(if $(FIRST),--first) $(if $(TAG),--tag)
+
+.PHONY: compare
+compare: .git $(READY)  ## Say what this tree changes about the model, as Markdown (BASE=main; run make repro first)
+	@python -m pipeline.compare "$${BASE:?set BASE= to a branch, a tag or a commit}"
 
 .PHONY: rollback
 rollback: $(READY)  ## Make the previous champion champion again (TAG=1: git tag)

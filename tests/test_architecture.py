@@ -81,6 +81,7 @@ def test_only_the_listed_modules_import_a_heavy_library(library: str) -> None:
         ("pipeline.select", {"onnxruntime"}),
         ("pipeline.validate", {"pandas"}),
         ("pipeline.train", set()),
+        ("pipeline.compare", {"onnxruntime"}),
         ("pipeline.drift", {"onnxruntime"}),
         ("pipeline.evaluate", {"onnxruntime"}),
         ("pipeline.explain", {"onnxruntime"}),

@@ -37,9 +37,9 @@ class Repository:
         """Run git and return its output, stripped."""
         return self._run(("git", *arguments), environment or {})
 
-    def dvc(self, *arguments: str) -> str:
+    def dvc(self, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
         """Run DVC and return its output, without progress bars."""
-        return self._run((sys.executable, "-m", "dvc", *arguments), {})
+        return self._run((sys.executable, "-m", "dvc", *arguments), environment or {})
 
     def run_module(self, *command: str) -> tuple[int, str]:
         """Run a Python module that prints to the console; return its exit code, and why it failed."""

@@ -1,12 +1,12 @@
 """The result of a retraining cycle, as a commit message and as a page for people."""
 
-import os
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
 from pipeline.core import files
 from pipeline.core.paths import Paths
+from pipeline.promotion import github_job
 
 Decision = Mapping[str, Any]  # data/promotion.json
 
@@ -63,9 +63,7 @@ def summary(outcome: Outcome | None, problem: str | None, decision: Decision | N
 def write(text: str, paths: Paths) -> None:
     """Write the summary to data/retrain/, and append it to the job's page on GitHub."""
     files.write_text(paths.retrain_summary, text)
-    if page := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with open(page, "a", encoding="utf-8") as file:
-            file.write(text)
+    github_job.show(text)
 
 
 def tell_job(outcome: Outcome | None, last: Any) -> None:
@@ -74,10 +72,8 @@ def tell_job(outcome: Outcome | None, last: Any) -> None:
     Args:
         last: the cycle before this one, with `outcome`; None if none is recorded.
     """
-    if outputs := os.environ.get("GITHUB_OUTPUT"):
-        twice = outcome is Outcome.REFUSED and last is not None and last.outcome == Outcome.REFUSED
-        with open(outputs, "a", encoding="utf-8") as file:
-            file.write(f"refused_twice={str(twice).lower()}\n")
+    twice = outcome is Outcome.REFUSED and last is not None and last.outcome == Outcome.REFUSED
+    github_job.output("refused_twice", str(twice).lower())
 
 
 def _table(decision: Decision) -> list[str]:

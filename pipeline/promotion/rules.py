@@ -167,6 +167,15 @@ def needed_labels(slices: Mapping[str, OneSided], alpha: float) -> str:
     return "; ".join(lines)
 
 
+def paired(comparison: McNemar, champion: Correct, name: str) -> str:
+    """The part of a sentence about the paired test, which follows the accuracy of the challenger."""
+    one_correct = comparison.only_challenger + comparison.only_champion
+    return (
+        f", against {champion.mean():.2%} of {name}; exactly one of the two is right on {one_correct} images: the new one on "
+        f"{comparison.only_challenger} (p = {comparison.p_value:.3g})"
+    )
+
+
 def _sentence(
     challenger: Candidate,
     champion: Candidate | None,
@@ -178,11 +187,7 @@ def _sentence(
     subject = f"version {challenger.version}"
     accuracy = f"{challenger.correct.mean():.2%} on {len(challenger.correct):,} test images"
     if champion and comparison:
-        one_correct = comparison.only_challenger + comparison.only_champion
-        accuracy += (
-            f", against {champion.correct.mean():.2%} of version {champion.version}; exactly one of the two is right on "
-            f"{one_correct} images: the new one on {comparison.only_challenger} (p = {comparison.p_value:.3g})"
-        )
+        accuracy += paired(comparison, champion.correct, f"version {champion.version}")
     for name, each in slices.items():
         before, after = each.accuracies
         accuracy += f"; on {each.images:,} images of {name} {after:.2%} against {before:.2%} (p = {each.p_value:.3g})"
