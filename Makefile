@@ -1,5 +1,7 @@
 # Each target sets up what it needs. `make` alone lists the targets.
-override export SHELL := /bin/bash
+# The make of macOS is 3.81: it exports no variable in the line that overrides it, and knows no .SHELLFLAGS.
+override SHELL := /bin/bash
+export SHELL
 .SHELLFLAGS := -p -eu -o pipefail -c  # -p: read neither BASH_ENV nor functions from the environment
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -9,7 +11,8 @@ READY := $(VENV)/.ready
 EXTRAS := $(VENV)/.chaos $(VENV)/.remote $(VENV)/.sweep $(VENV)/.team
 LONG := $(addprefix tests/,promotion/test_base_model.py serving/test_container.py serving/test_elsewhere.py test_retrain.py test_score.py)  # have long tests
 PEERS := $(VENV)/peers/.ready
-override export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+override PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export PATH
 
 # Options count only on the command line of make: CI services and hosts set variables of the same names. Values are not expanded.
 FLAGS := ACCEPT CHECK DRY FIRST RESUME TAG TWICE
@@ -20,11 +23,11 @@ $(foreach name,$(FLAGS),$(eval override $(name) := $$(filter-out 0 no false,$(ca
 export $(FLAGS) $(VALUES)
 
 # Packages go only into .venv, and only its Python runs. Settings that say where packages come from are kept.
-KEPT := UV_CACHE_DIR UV_CONCURRENT_% UV_CONFIG_FILE UV_CREDENTIALS_DIR UV_DEFAULT_INDEX UV_EXTRA_INDEX_URL UV_FIND_LINKS UV_HTTP_% \
-	UV_INDEX UV_INDEX_% UV_INSECURE_HOST UV_KEYRING_PROVIDER UV_LINK_MODE UV_NATIVE_TLS UV_NO_CACHE UV_NO_INDEX UV_NO_PROGRESS \
-	UV_OFFLINE UV_REQUEST_TIMEOUT UV_SYSTEM_CERTS PIP_CACHE_DIR PIP_CERT PIP_CLIENT_CERT PIP_CONFIG_FILE PIP_DEFAULT_TIMEOUT \
-	PIP_EXTRA_INDEX_URL PIP_FIND_LINKS PIP_INDEX_URL PIP_KEYRING_PROVIDER PIP_NO_CACHE_DIR PIP_NO_INDEX PIP_PROXY PIP_RETRIES \
-	PIP_TIMEOUT PIP_TRUSTED_HOST PIP_USE_FEATURE PYTHON
+KEPT := UV_CACHE_DIR UV_CONCURRENT_% UV_CONFIG_FILE UV_CREDENTIALS_DIR UV_DEFAULT_INDEX UV_EXTRA_INDEX_URL UV_FIND_LINKS \
+	UV_HTTP_% UV_INDEX UV_INDEX_% UV_INSECURE_HOST UV_KEYRING_PROVIDER UV_LINK_MODE UV_NATIVE_TLS UV_NO_CACHE UV_NO_INDEX \
+	UV_NO_PROGRESS UV_OFFLINE UV_PYTHON_DOWNLOADS% UV_PYTHON_INSTALL_% UV_REQUEST_TIMEOUT UV_SYSTEM_CERTS PIP_CACHE_DIR PIP_CERT \
+	PIP_CLIENT_CERT PIP_CONFIG_FILE PIP_DEFAULT_TIMEOUT PIP_EXTRA_INDEX_URL PIP_FIND_LINKS PIP_INDEX_URL PIP_KEYRING_PROVIDER \
+	PIP_NO_CACHE_DIR PIP_NO_INDEX PIP_PROXY PIP_RETRIES PIP_TIMEOUT PIP_TRUSTED_HOST PIP_USE_FEATURE PYTHON
 REDIRECTING := $(filter UV_% PIP_% PYTHON% CONDA_% VIRTUAL_ENV% BASH_ENV ENV CDPATH,$(.VARIABLES))
 unexport $(filter-out $(KEPT),$(REDIRECTING))
 
@@ -153,10 +156,10 @@ setup: $(READY)  ## Create the virtual environment .venv
 lock: $(READY)  ## Resolve pyproject.toml into requirements.txt and requirements/, with versions and hashes
 	@$(COMPILE) --upgrade --extra dev --output-file requirements.txt pyproject.toml
 	@for extra in remote sweep; do \
-		$(COMPILE) --upgrade --constraint requirements.txt --output-file requirements/$$extra.txt --extra $$extra pyproject.toml; \
+		$(COMPILE) --upgrade --constraint requirements.txt --output-file requirements/$$extra.txt --extra $$extra pyproject.toml || exit 1; \
 	done
 	@for group in chaos serve team; do \
-		$(COMPILE) --upgrade --constraint requirements.txt --output-file requirements/$$group.txt --group $$group; \
+		$(COMPILE) --upgrade --constraint requirements.txt --output-file requirements/$$group.txt --group $$group || exit 1; \
 	done
 	@python requirements/write_versions.py > requirements/versions.yaml
 
@@ -192,20 +195,26 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-user --ta
 SUPPORTED := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 CHECK_FOLDER := import sys; from pipeline.core.paths import Paths; sys.exit((found := Paths().refusal()) and f"error: {found}")
 INTERPRETERS := $(PYTHON) python3 python3.13 python3.12 python3.11
+BROUGHT := 3.13
+FIND := uv python find --managed-python --system $(BROUGHT) 2> /dev/null
 
 $(READY): requirements.txt
-	@if [ ! -e $(READY) ]; then \
+	@set -eu; if [ ! -e $(READY) ]; then \
 		PATH="$${PATH#*:}"; \
 		for python in $(INTERPRETERS) none; do $$python -c '$(SUPPORTED)' 2>/dev/null && break; done || true; \
-		if [ $$python = none ]; then \
-			echo "error: expected Python 3.11, 3.12 or 3.13 with venv and pip, found none among: $(INTERPRETERS)." >&2; \
-			echo "Nothing was installed. Install one (Debian: apt install python3-venv), or name it: make PYTHON=/path" >&2; \
+		if [ "$$python" = none ] && command -v uv > /dev/null; then \
+			echo "setup     Python $(BROUGHT) by uv, because there is none from 3.11 to 3.13"; \
+			python=$$($(FIND)) || { uv python install $(BROUGHT) && python=$$($(FIND)); } || python=none; \
+		fi; \
+		if [ "$$python" = none ]; then \
+			echo "error: expected Python 3.11, 3.12 or 3.13 with venv and pip, found none among: $(INTERPRETERS), nor by uv." >&2; \
+			echo "Nothing was installed. Install uv, or Python (Debian: apt install python3-venv), or name it: make PYTHON=/path" >&2; \
 			exit 1; \
 		fi; \
-		$$python -Bc '$(CHECK_FOLDER)'; \
-		echo "setup     $$($$python --version) in $(VENV); the first time some minutes of download"; \
+		"$$python" -Bc '$(CHECK_FOLDER)'; \
+		echo "setup     $$("$$python" --version) in $(VENV); the first time some minutes of download"; \
 		rm -rf $(VENV); \
-		$$python -m venv $(VENV); \
+		"$$python" -m venv $(VENV); \
 		sed -n '/^uv==/,/# via/p' requirements.txt > $(VENV)/uv.txt; \
 		$(VENV)/bin/python $(PIP_INSTALL) --prefix="$$PWD/$(VENV)" --require-hashes --requirement $(VENV)/uv.txt; \
 	fi

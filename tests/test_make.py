@@ -4,6 +4,7 @@ A stub stands for every Python and for uv. It records its arguments and its envi
 """
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,16 @@ if arguments[:2] == ["-m", "venv"]:
         shutil.copy(sys.argv[0], arguments[2] + "/bin/" + name)
 elif "print" in arguments[-1]:
     print("works")
+"""
+
+# A Python that the pipeline does not support, such as 3.14, and a uv that brings one that it does, or has no network.
+UNSUPPORTED = "#!/bin/sh\nexit 1\n"
+UV = """#!/bin/sh
+echo "$*" >> "{folder}/uv-log"
+case "$1 $2" in
+"python install") {installs} ;;
+"python find") [ -e "{folder}/a managed/python" ] && echo "{folder}/a managed/python" ;;
+esac
 """
 
 REDIRECTING = {
@@ -137,6 +148,79 @@ def test_set_up_writes_into_the_environment_of_the_checkout_alone(checkout: Chec
         if "-I" not in arguments:  # the interpreter is only asked whether it starts, apart from its environment
             assert not REDIRECTING.keys() & environment.keys(), program
             assert WHENCE.items() <= environment.items(), program
+
+
+def without_python(checkout: Checkout, uv: str | None) -> Path:
+    """Leave no supported Python on the PATH of the checkout, and a uv that does `uv` when it shall install one."""
+    folder = checkout.binaries
+    managed = folder / "a managed"
+    managed.mkdir()
+    (folder / "python").rename(folder / "brought")
+    for name in ("python3", "python3.11", "python3.12", "python3.13"):
+        (folder / name).write_text(UNSUPPORTED)
+        (folder / name).chmod(0o755)
+    if uv is not None:
+        (folder / "uv").write_text(UV.format(folder=folder, installs=uv.format(folder=folder)))
+        (folder / "uv").chmod(0o755)
+    return folder / "uv-log"
+
+
+def test_uv_brings_a_python_where_there_is_only_another(checkout: Checkout) -> None:
+    log = without_python(checkout, uv='cp "{folder}/brought" "{folder}/a managed/python"')
+
+    done = checkout.make("setup")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "setup     Python 3.13 by uv, because there is none from 3.11 to 3.13"
+    creating = [program for program, arguments, _ in checkout.calls() if arguments[:2] == ["-m", "venv"]]
+    assert creating == [str(checkout.binaries / "a managed" / "python")]
+    assert [line.split()[1] for line in log.read_text().splitlines()] == ["find", "install", "find"]
+
+
+def test_a_python_that_uv_has_brought_is_taken_again(checkout: Checkout) -> None:
+    log = without_python(checkout, uv="exit 1")
+    (checkout.binaries / "brought").rename(checkout.binaries / "a managed" / "python")
+
+    done = checkout.make("setup")
+
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[1] for line in log.read_text().splitlines()] == ["find"]
+
+
+@pytest.mark.parametrize("uv", [None, "echo no network >&2; exit 1"])
+def test_where_neither_helps_one_line_says_so(uv: str | None, checkout: Checkout) -> None:
+    without_python(checkout, uv)
+
+    done = checkout.make("setup")
+
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: expected Python 3.11, 3.12 or 3.13 with venv and pip, found none among: ")
+    assert line.endswith(", nor by uv.")
+    assert ("no network" in done.stderr) == (uv is not None)
+    assert not (checkout.root / ".venv").exists()
+
+
+def test_the_make_of_macos_is_enough(checkout: Checkout) -> None:
+    """GNU make 3.81 takes .SHELLFLAGS for a variable like any other, and reads `override export NAME` as a name."""
+    makefile = checkout.root / "Makefile"
+    text = makefile.read_text()
+    newer = r"(?m)^(override export|export override|\.ONESHELL|define \w+ [:?+]?=)|::=|!=|\$\((file|guile) "
+    assert re.findall(newer, text) == []
+    makefile.write_text("".join(line for line in text.splitlines(keepends=True) if not line.startswith(".SHELLFLAGS")))
+
+    assert checkout.make("setup").returncode == 0
+    assert (checkout.root / ".venv" / ".ready").exists()
+
+    shutil.rmtree(checkout.root / ".venv")
+    for name in ("python", "python3"):  # the first step of the set-up that can fail
+        stub = checkout.binaries / name
+        stub.write_text(
+            stub.read_text().replace('elif "print" in', 'elif arguments[0] == "-Bc":\n    sys.exit(1)\nelif "print" in')
+        )
+
+    assert checkout.make("setup").returncode == 2
+    assert not (checkout.root / ".venv").exists()
 
 
 @pytest.mark.parametrize("noise", ["echo loaded", "false", "cd /; set -x; echo loaded >&2", "exit 3"])

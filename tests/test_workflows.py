@@ -122,7 +122,9 @@ def test_retrain_offers_the_values_of_promote_require() -> None:
 
 
 def test_the_tests_run_on_every_supported_python() -> None:
-    pythons = loaded(ROOT / ".github" / "workflows" / "ci.yml")["jobs"]["test"]["strategy"]["matrix"]["python"]
+    matrix = loaded(ROOT / ".github" / "workflows" / "ci.yml")["jobs"]["test"]["strategy"]["matrix"]
+    pythons = matrix["python"]
 
     assert pythons == ["3.11", "3.12", "3.13"]
+    assert [extra["os"].partition("-")[0] for extra in matrix["include"]] == ["macos"]
     assert loaded(GITLAB)["test"]["parallel"]["matrix"] == [{"PYTHON_VERSION": pythons}]

@@ -106,11 +106,11 @@ def _printing(act: Callable[[], int]) -> int:
 
 
 def _reader_is_gone() -> bool:
-    """Whether stdout or stderr is a pipe that nobody reads any more."""
+    """Whether stdout or stderr is a pipe that nobody reads any more: POLLERR on Linux, POLLHUP on macOS."""
     outputs = select.poll()
     for stream in (1, 2):
         outputs.register(stream, 0)
-    return any(event & select.POLLERR for _, event in outputs.poll(0))
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in outputs.poll(0))
 
 
 def _parse(parser: argparse.ArgumentParser) -> argparse.Namespace:

@@ -37,10 +37,10 @@ def unpack(path: Path, folder: Path, max_bytes: int) -> None:
     """Unpack the archive `path` into the empty `folder`.
 
     Raises:
-        LayoutError: a name leads out of the folder, a member is a link or a device, it is encrypted, damaged, or larger than
-            `max_bytes`.
+        LayoutError: a name leads out of the folder, a member is a link or a device, two names are one file on this disk,
+            it is encrypted, damaged, or larger than `max_bytes`.
     """
-    left, members = max_bytes, 0
+    left, members, written = max_bytes, 0, set[Path]()
     try:
         for member in _members(path):
             members += 1
@@ -49,6 +49,10 @@ def unpack(path: Path, folder: Path, max_bytes: int) -> None:
                 continue
             if member.size > left or members > _MOST_MEMBERS:
                 raise _too_large(path, max_bytes)
+            if target.exists() and target not in written:
+                expected = "names that differ in more than their case, because this disk does not tell them apart"
+                raise LayoutError(path, expected, member.name)
+            written.add(target)
             target.parent.mkdir(parents=True, exist_ok=True)
             left -= _copy(path, member, target, min(left, member.size), max_bytes)
     except LayoutError:

@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -408,6 +409,24 @@ def test_a_verb_whose_reader_is_gone_ends_quietly_as_by_sigpipe(at: str) -> None
 @pytest.mark.parametrize("at", ["raise ValueError", "raise KeyboardInterrupt"])
 def test_an_error_that_nobody_reads_ends_quietly_as_by_sigpipe(at: str) -> None:
     assert without_reader(at, both=True) == (128 + signal.SIGPIPE, "")
+
+
+def test_a_socket_that_nobody_reads_ends_quietly_too() -> None:
+    """It reports POLLHUP alone, as a pipe does on macOS."""
+    ours, theirs = socket.socketpair()
+    with subprocess.Popen(
+        [sys.executable, "-c", PRINTING.format(at="print('line')")],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        ours.close()
+        theirs.close()
+        _, err = process.communicate("go\n", timeout=30)
+
+    assert (process.returncode, err) == (128 + signal.SIGPIPE, "")
 
 
 def test_help_that_nobody_reads_ends_quietly_as_by_sigpipe() -> None:

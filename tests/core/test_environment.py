@@ -66,7 +66,8 @@ def run(code: str, folder: Path, variables: dict[str, str]) -> Any:
 
 STAGES = """
 import json, os
-os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])
+if hasattr(os, "sched_setaffinity"):  # macOS has none
+    os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])
 import pipeline
 from pipeline.core import params, paths
 from pipeline import train, export, evaluate, explain

@@ -44,13 +44,14 @@ def test_a_file_is_synced_before_the_rename_and_its_folder_after_it(tmp_path: Pa
 
         monkeypatch.setattr(os, name, recording)
 
-    record("fsync", lambda descriptor: os.readlink(f"/proc/self/fd/{descriptor}"))
+    record("fsync", lambda descriptor: str(os.fstat(descriptor).st_ino))
     record("replace", str)
 
     with files.replacing(tmp_path / "model.onnx") as part:
         part.write_text("new")
 
-    assert calls == [("fsync", str(part)), ("replace", str(part)), ("fsync", str(tmp_path))]
+    inode, folder = (str(path.stat().st_ino) for path in (tmp_path / "model.onnx", tmp_path))
+    assert calls == [("fsync", inode), ("replace", str(part)), ("fsync", folder)]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pipeline.core import processes
 from pipeline.tracking import run_owner
 
 STORE = Path("mlruns")
@@ -48,6 +49,21 @@ def test_a_killed_process_is_gone_even_while_it_is_a_zombie() -> None:
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     assert run_owner.is_gone(other, here)
     process.communicate()
+    assert run_owner.is_gone(other, here)
+
+
+def test_owners_are_told_apart_where_there_is_no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS."""
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(run_owner, "_read", lambda _: "")
+    monkeypatch.setattr(run_owner, "_namespace", lambda: "")
+    here = run_owner.this_process(STORE)
+
+    assert not run_owner.is_gone(here, run_owner.this_process(STORE))
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        other = here._replace(pid=str(process.pid), started=processes.start_time(process.pid) or "")
+        assert other.started
+        assert not run_owner.is_gone(other, here)
     assert run_owner.is_gone(other, here)
 
 
