@@ -1,5 +1,6 @@
 """The CI files are valid, use the least privilege and pinned actions, put no input into a shell line, and call only make."""
 
+import json
 import os
 import re
 import subprocess
@@ -106,6 +107,31 @@ def test_jobs_of_pull_requests_get_no_secrets() -> None:
             if "secrets." in str(job):
                 assert "github.event_name" in job["if"]
                 assert "pull_request" not in job["if"]
+
+
+def test_a_commit_runs_what_ci_lints() -> None:
+    (repository,) = loaded(ROOT / ".pre-commit-config.yaml")["repos"]
+    (hook,) = repository["hooks"]
+    linting = [
+        step["run"] for step in loaded(ROOT / ".github" / "workflows" / "ci.yml")["jobs"]["lint"]["steps"] if "run" in step
+    ]
+
+    assert (repository["repo"], hook["language"], hook["pass_filenames"]) == ("local", "system", False)
+    assert [hook["entry"]] == linting == ["make lint"]
+
+
+def test_the_development_container_sets_up_a_supported_python_and_forwards_every_port() -> None:
+    content = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text(encoding="utf-8"))
+    verbs = [path.read_text(encoding="utf-8") for path in (ROOT / "pipeline").glob("*.py")]
+    ports = {int(port) for verb in verbs for port in re.findall(r'"--port", type=int, default=(\d+)', verb)}
+    python = re.search(r":(3\.\d+)-", content["image"])
+
+    assert content["postCreateCommand"] == "make setup"
+    assert content["remoteEnv"]["PATH"].startswith("${containerWorkspaceFolder}/.venv/bin:")
+    assert python
+    assert python[1] in {"3.11", "3.12", "3.13"}
+    assert len(ports) >= 3
+    assert set(content["forwardPorts"]) == ports == set(map(int, content["portsAttributes"]))
 
 
 def test_every_make_target_that_ci_calls_exists() -> None:
