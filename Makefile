@@ -134,7 +134,7 @@ stale: $(READY)  ## Fail if the last retraining cycle is too long ago
 	@python -m pipeline.retrain --stale
 
 .PHONY: alert
-alert:  ## Keep one GitHub issue while retraining fails, is refused twice or is stale (in CI; ALERT=cycle or stale, RESULT=, TWICE=1)
+alert:  ## Keep one GitHub issue while retraining needs attention (in CI: ALERT=cycle or stale, RESULT=failure, TWICE=1)
 	@python3 .ci/alert.py "$$ALERT" "$$RESULT" $(if $(TWICE),--refused-twice)
 
 .PHONY: bench
