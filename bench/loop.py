@@ -72,6 +72,7 @@ class Simulation:
         self.random = np.random.default_rng(seed)
         self.fresh = np.ones(len(pool.labels), bool)  # not labelled yet
         self.person = Person()
+        self.truth: dict[bytes, tuple[int, int]] = {}  # row and label of each served image: some are captured a week later
         self.models = [self.model("first"), self.model("first")]  # the champion before this one, and this one
         self.first = self.models[0]
 
@@ -111,15 +112,14 @@ class Simulation:
             version = answer.headers["X-Model-Version"]
         return np.array(predicted), version
 
-    def label(self, rows: Any, served: Split, wrong: bool) -> int:
+    def label(self, wrong: bool) -> int:
         """Answer as a person would on the label page; return the number of labels."""
-        truth = {image.tobytes(): (row, label) for row, image, label in zip(rows, *served, strict=True)}
         with verb("label", self.paths.root, port := free_port()):
             address = f"http://127.0.0.1:{port}"
             items = requests.get(f"{address}/items", timeout=60).json()["items"]
             for item in items:
                 content = requests.get(f"{address}/images/{item['id']}.png", timeout=60).content
-                row, label = truth[np.asarray(Image.open(io.BytesIO(content)).convert("L")).tobytes()]
+                row, label = self.truth[np.asarray(Image.open(io.BytesIO(content)).convert("L")).tobytes()]
                 self.fresh[row] = False
                 given = (label + self.random.integers(1, 10)) % 10 if wrong else label
                 answer = {"id": item["id"], "kind": "label", "label": str(given)}
@@ -127,13 +127,13 @@ class Simulation:
             requests.post(f"{address}/finish", json={}, timeout=600).raise_for_status()
         return len(items)
 
-    def learn(self, captured: Path, week: int, rows: Any, served: Split) -> Learned:
+    def learn(self, captured: Path, week: int) -> Learned:
         """Select, label and retrain."""
         options = ("--informative", str(INFORMATIVE), "--random", str(RANDOM))
         code, printed = self.run("pipeline.select", str(captured), *options)
         if code:
             return Learned(0, False, f"select failed: {printed.strip().splitlines()[0]}")
-        count = self.label(rows, served, wrong=week == WRONG)
+        count = self.label(wrong=week == WRONG)
         code, printed = self.run("pipeline.retrain")
         if code == 0:
             verdict = files.read_json(self.paths.promotion)
@@ -147,6 +147,7 @@ class Simulation:
 
     def week(self, number: int, port: int, capture: Path) -> Served:
         rows, served = self.traffic(number)
+        self.truth |= {image.tobytes(): (row, label) for row, image, label in zip(rows, *served, strict=True)}
         predicted, version = self.serve(port, served.images)
         accuracies = [accuracy(model, served) for model in (self.first, self.models[0])]
         base = accuracy(self.models[1], self.test)
@@ -156,7 +157,7 @@ class Simulation:
         alarm = tuple(name for name, check in checks.items() if check["drifted"])
         learned = Learned(0, False, "")
         if self.person.labels_after(alarm, self.below()) or number == WRONG:
-            learned = self.learn(captured, number, rows, served)
+            learned = self.learn(captured, number)
         if learned.promoted:
             _wait_for_another(version, port)
         right = float((predicted == served.labels).mean())

@@ -44,7 +44,7 @@ def superior(results: Mapping[str, OneSided], alpha: float) -> bool:
     from scipy.stats import binom
 
     worse = [binom.sf(each.only_champion - 1, each.only_challenger + each.only_champion, 0.5) for each in results.values()]
-    return min(each.p_value for each in results.values()) <= alpha / len(results) and min(worse) > alpha
+    return bool(min(each.p_value for each in results.values()) <= alpha / len(results) and min(worse) > alpha)
 
 
 def greatest_loss(challenger: Correct, champion: Correct, alpha: float) -> float:

@@ -1,5 +1,6 @@
 """The tests on recent slices, and the rule that they make: simulated with models whose true accuracy is known."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -23,14 +24,26 @@ def pair(rng: Rng, images: int, won: float, lost: float, both_wrong: float = 0.0
     return challenger, champion
 
 
-def promoted(seed: int, base: tuple[float, float], recent: tuple[float, float], images: int = 300) -> bool:
-    """Whether the rule promotes, given the shares won and lost on 10,000 test images and on a recent slice."""
+def decided(seed: int, base: tuple[float, float], recent: tuple[float, float], images: int = 300) -> rules.Decision:
+    """What the rule decides, given the shares won and lost on 10,000 test images and on a recent slice."""
     rng = np.random.default_rng(seed)
     mine, its = pair(rng, 10_000, *base)
     my_recent, its_recent = pair(rng, images, *recent)
     challenger = Candidate(2, "b", "two", mine, METRICS, {"recent": my_recent})
     champion = Candidate(1, "a", "one", its, METRICS, {"recent": its_recent})
-    return rules.decide(challenger, champion, False, rule()).promote
+    return rules.decide(challenger, champion, False, rule())
+
+
+def promoted(seed: int, base: tuple[float, float], recent: tuple[float, float]) -> bool:
+    return decided(seed, base, recent).promote
+
+
+@pytest.mark.parametrize("won", [0.2, 0.02])
+def test_the_decision_is_written_as_json(won: float) -> None:
+    decision = decided(0, (0.004, 0.004), (won, 0.02))
+
+    assert decision.promote is (won == 0.2)
+    assert json.loads(json.dumps(decision.record()))["promote"] is decision.promote
 
 
 def test_the_p_value_is_that_of_the_one_sided_binomial_test() -> None:
