@@ -35,7 +35,7 @@ from tests.worlds import changed
 
 _ROOT = Path(__file__).parent.parent
 BASE, TRAFFIC, BATCH = 48_000, 2_000, 100  # images
-RANDOM, INFORMATIVE = 70, 130  # labels of a selection
+RANDOM, INFORMATIVE = 50, 150  # labels of a selection
 CYCLES = 3  # in a row, for a new kind of alarm
 EVERYTHING = {"share": 1.0, "per_minute": 1_000_000, "most_bytes": 1_000_000_000, "most_days": 365}
 
