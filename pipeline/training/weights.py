@@ -19,6 +19,7 @@ AUTO = "auto"
 CANDIDATES = (1, 3, 10, 30)
 STRENGTH = 2  # of augmentation, as a multiple of the parameters; at 3, MNIST's test images lose half a point of accuracy
 
+_TOLERATED = 1.1  # multiple of the lowest loss on old images; a model that forgets more loses promote.margin, and is refused
 _LEAST = 20  # recent images, without which no weight can be told from another
 _SHARE = 8  # short runs have one epoch in this many
 _MOST_MEASURED = 4000  # validation images of the base
@@ -65,7 +66,8 @@ def choose(
     """Replace `auto` by the weight of the lowest loss, the same for all such sets; with it, try twice the augmentation.
 
     Each short run fits on half of the recent images and is measured on the other half, and on validation images of the base.
-    Both count the same. With fewer than 20 recent images, or without validation images, the weight is 1.
+    Both count the same, but the loss on the base may exceed the lowest one by a tenth at most. With fewer than 20 recent
+    images, or without validation images, the weight is 1.
 
     Args:
         parts: the rows to fit on and to validate on.
@@ -93,7 +95,9 @@ def choose(
     runs = [tried(weight, 1) for weight in CANDIDATES]
     if not params.augmentation.none:
         runs.append(tried(min(runs, key=lambda run: run.loss).weight, STRENGTH))
-    best = min(runs, key=lambda run: run.loss)
+    # The loss on recent images is many times that on old ones. In the mean alone, the old ones would count for nothing.
+    most = _TOLERATED * min(run.old for run in runs)
+    best = min((run for run in runs if run.old <= most), key=lambda run: run.loss)
     return Chosen(_filled(weights, best.weight), best.strength, runs)
 
 

@@ -77,6 +77,27 @@ def test_twice_the_augmentation_is_taken_if_it_has_a_lower_loss(data: Split, par
     assert (twice.rotation, twice.shift) == (14, 2)
 
 
+def test_a_weight_that_costs_much_on_old_images_is_not_taken(data: Split, params: Params) -> None:
+    data.images[100:, 1, 1] = 1  # marks the extra images
+
+    def fit(rows: Rows, _: TrainParams) -> Predict:
+        weight = int((rows == rows[rows >= 100][0]).sum())
+
+        def predict(images: Any) -> Any:
+            extra = images[:, 1, 1] == 1
+            sure = np.where(extra, 0.3 + 0.02 * weight, 0.9 if weight <= 3 else 0.8)
+            probabilities = np.repeat((1 - sure[:, None]) / 9, 10, axis=1)
+            probabilities[np.arange(len(images)), images[:, 0, 0]] = sure
+            return probabilities
+
+        return predict
+
+    found = weights.choose(data, PARTS, ROWS, [1, "auto", 1], params.train, fit)
+
+    assert min(found.tried, key=lambda run: run.loss).weight == 30
+    assert found.weights == [1, 3, 1]
+
+
 def test_no_augmentation_is_not_doubled(data: Split, params: Params) -> None:
     none = params.train.augmentation.times(0)
     train = params.train.model_copy(update={"augmentation": none})
