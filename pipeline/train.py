@@ -76,7 +76,7 @@ def run_record(run_id: str, started: datetime, seconds: float, chosen: Mapping[s
 def choose_weights(
     data: Split, parts: tuple[Rows, Rows], rows: Sequence[int], weights: Sequence[int | str], params: Params
 ) -> Chosen:
-    """The weight of each segment of the training split, after short runs if one is `auto`."""
+    """The weight of each segment of the training split, and the augmentation, after short runs if a weight is `auto`."""
     from pipeline.training import fit, network
 
     def short_run(fitted: Rows, chosen: TrainParams) -> weighting.Predict:
@@ -97,8 +97,8 @@ def _words(weight: int, strength: int) -> str:
     return str(weight) if strength == 1 else f"{weight} with {strength} times the augmentation"
 
 
-def _named(chosen: Chosen, paths: Paths) -> dict[str, Any]:
-    """For run.json: how often each image of an extra data set counts, by its name, and the multiple of the augmentation."""
+def _recorded(chosen: Chosen, paths: Paths) -> dict[str, Any]:
+    """For run.json and the MLflow run: the weight of each extra data set by its name, and the strength of augmentation."""
     segments = datasets.segments(datasets.read_manifest(paths), "train")[1:]
     weights = {segment.name: weight for segment, weight in zip(segments, chosen.weights[1:], strict=True)}
     return {"weights": weights, "augmentation_strength": chosen.strength} if weights else {}
@@ -115,13 +115,14 @@ def run(params: Params, paths: Paths) -> str:
         from pipeline.training import fit, network
 
     chosen = choose_weights(data, parts, rows, datasets.weights(datasets.read_manifest(paths)), params)
+    recorded = _recorded(chosen, paths)
     parts = weighting.repeated(parts[0], rows, chosen.weights), parts[1]
     train = params.train.model_copy(update={"augmentation": params.train.augmentation.times(chosen.strength)})
     model = network.build(params.model, data.images.shape[1:], len(params.fetch.classes), params.train.seed)
     summary = network.summary(model)
     print(summary, flush=True)
     started, recorder = datetime.now(UTC), snapshots.SnapshotRecorder()
-    with runs.training_run(params, paths, _named(chosen, paths)) as live:
+    with runs.training_run(params, paths, recorded) as live:
         clock = time.perf_counter()
         epochs = fit.fit(model, data, parts, train, live.log_epoch, recorder)
         seconds = time.perf_counter() - clock
@@ -130,7 +131,7 @@ def run(params: Params, paths: Paths) -> str:
         history.write(paths.history, epochs)
         snapshots.save(recorder.taken, paths.snapshots)
         write_augmented(data, parts[0], train, paths)
-    files.write_json(paths.run, run_record(live.run_id, started, seconds, _named(chosen, paths)))
+    files.write_json(paths.run, run_record(live.run_id, started, seconds, recorded))
     accuracy = "val_accuracy" if "val_accuracy" in epochs[-1] else "accuracy"
     return f"{len(epochs)} epochs in {seconds:.1f} s, {accuracy} {epochs[-1][accuracy]:.4f}"
 

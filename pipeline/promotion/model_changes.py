@@ -10,9 +10,8 @@ from pipeline.promotion.rules import paired
 
 _LONGEST = 300  # characters of a value
 
-Difference = Mapping[
-    str, Mapping[str, Any]
-]  # by file, then by dotted key: old, new (and diff), as `dvc ... diff --json` has it
+# By file, then by dotted key: old, new, and diff for numbers, as `dvc metrics diff --json` prints them.
+Difference = Mapping[str, Mapping[str, Any]]
 
 
 class Changes(NamedTuple):

@@ -31,7 +31,8 @@ def describe(params: Params, paths: Paths, chosen: Mapping[str, Any]) -> None:
     manifest = datasets.read_manifest(paths)
     mlflow.log_params(flatten(params.model_dump(by_alias=True, exclude={"fetch", "tracking"})))
     mlflow.log_params({f"weight.{name}": weight for name, weight in chosen.get("weights", {}).items()})
-    mlflow.log_params({key: chosen[key] for key in ("augmentation_strength",) if key in chosen})
+    if strength := chosen.get("augmentation_strength"):
+        mlflow.log_param("augmentation_strength", strength)
     mlflow.set_tags({"data_fingerprint": manifest["fingerprint"], "dataset": manifest["dataset"]})
     if baseline := os.environ.get("DVC_EXP_BASELINE_REV"):
         mlflow.set_tags({"dvc_experiment": os.environ["DVC_EXP_NAME"], "dvc_baseline": baseline})

@@ -1,9 +1,9 @@
-"""How often each image of an extra data set counts in training, and how the weight `auto` is chosen, with the augmentation.
+"""How often each image of an extra data set counts in training, and how `auto` chooses this weight and the augmentation.
 
 A few hundred images of today among tens of thousands of yesterday's teach little. Each is repeated, which gives its loss that
 weight (importance weighting: H. Shimodaira, "Improving predictive inference under covariate shift by weighting the
 log-likelihood function", Journal of Statistical Planning and Inference 90, 2000). Too large a weight costs accuracy elsewhere.
-So few images are easily learned by heart. Twice the augmentation may help against that, at little cost for the old images.
+So few images are easily learned by heart. Stronger augmentation helps against that, and may cost accuracy on the old images.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,9 +17,9 @@ from pipeline.data.datasets import Pixels, Split
 
 AUTO = "auto"
 CANDIDATES = (1, 3, 10, 30)
-STRENGTH = 2  # of augmentation, as a multiple of the parameters; at 3, MNIST's test images lose half a point of accuracy
+STRENGTH = 2  # of augmentation, as a multiple of the parameters; 3 was worse on the old and on the recent images of MNIST
 
-_TOLERATED = 1.1  # multiple of the lowest loss on old images; a model that forgets more loses promote.margin, and is refused
+_TOLERATED = 1.1  # multiple of the lowest loss on old images; without it, promotion refused models for promote.margin
 _LEAST = 20  # recent images, without which no weight can be told from another
 _SHARE = 8  # short runs have one epoch in this many
 _MOST_MEASURED = 4000  # validation images of the base
@@ -30,7 +30,7 @@ Fit = Callable[[Rows, TrainParams], Predict]
 
 
 class Tried(NamedTuple):
-    """What was tried, and the mean log loss of its short run on validation images of the base and of the recent sets."""
+    """A short run: what it tried, and its mean log loss on validation images of the base and of the recent sets."""
 
     weight: int
     strength: int  # multiplies the parameters of augmentation

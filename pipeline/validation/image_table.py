@@ -103,9 +103,9 @@ def _flag_recent_label_issues(
     margins: Mapping[str, Floats],
     recent: Flags | None,
 ) -> None:
-    """Set `label_issue` of recent images: the base prefers another class, and no similar recent image has the label.
+    """Set `label_issue` of recent images: the base rather prefers another class, and no similar recent image has the label.
 
-    `contradicted` is whether the base clearly prefers another class.
+    `contradicted` is whether the base clearly prefers another class, as for a label issue of any other image.
     """
     rows = {name: np.ones(len(tables[name]), bool) for name in tables.keys() & {datasets.RECENT}}
     if recent is not None:

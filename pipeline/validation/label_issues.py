@@ -39,10 +39,11 @@ def find_label_issues(base: Labelled, others: Sequence[Labelled], classes: int) 
 
 
 def margins(base: Labelled, others: Sequence[Labelled], classes: int) -> list[Floats]:
-    """How clearly each image of the base, and of each of `others`, seems to be of another class, `(n,)` each, at least 0.
+    """How clearly each image of the base, and of each of `others`, seems to be of another class than its label: `(n,)` each.
 
-    The margin of an image is the log density of its most likely class minus that of the second, as a multiple of the median
-    margin of the base's images with that label. It is -inf where the most likely class is the label.
+    The log density of the most likely class minus that of the second, divided by the median of this margin for images of the
+    base that are labelled as the most likely class. From 1 on it is a label issue. It is -inf where the most likely class is
+    the label.
 
     Each half of the base is judged by a classifier fitted on the other half, and `others` by the mean of both. Classes with
     too few images are left out.
