@@ -24,14 +24,13 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from bench import loop_results
-from bench.loop_results import DEGREES, FREQUENT, MIX, TURNS, WRONG, Served, Week
+from bench.loop_results import FREQUENT, MIX, WRONG, Served, Week
 from pipeline.core import files
 from pipeline.core.paths import Paths
 from pipeline.data import datasets
 from pipeline.data.datasets import Pixels, Split
 from pipeline.inference.onnx_model import OnnxModel
 from tests.servers import free_port, verb
-from tests.worlds import changed
 
 _ROOT = Path(__file__).parent.parent
 BASE, TRAFFIC, BATCH = 48_000, 2_000, 100  # images
@@ -96,8 +95,7 @@ class Simulation:
         """The rows of the pool that are served in a week, and how they look then."""
         weights = self.fresh * np.where((week >= MIX) & (self.pool.labels == FREQUENT), 4.0, 1.0)
         rows = self.random.choice(len(weights), TRAFFIC, replace=False, p=weights / weights.sum())
-        turned = min(1.0, max(0.0, (week - TURNS + 1) / 3))
-        return rows, Split(changed(self.pool.images[rows], DEGREES * turned, turned), self.pool.labels[rows])
+        return rows, Split(loop_results.world(self.pool.images[rows], week), self.pool.labels[rows])
 
     def serve(self, port: int, images: Pixels) -> tuple[Any, str]:
         """The predicted classes, and the version that answered last."""
@@ -233,7 +231,7 @@ def main() -> int:
             for number in range(1, options.weeks + 1):
                 weeks.append(simulation.week(number, port, capture))
                 print(weeks[-1].week, flush=True)
-    loop_results.write(weeks, Split(train.images[:BASE], train.labels[:BASE]))
+    loop_results.write(weeks, Split(train.images[:BASE], train.labels[:BASE]), test)
     return 0
 
 
