@@ -146,7 +146,7 @@ record: $(READY)  ## Train the same network for three minutes, with five seeds (
 	@python -m bench.record
 
 .PHONY: simulate
-simulate: $(READY)  ## Half a year in use: serve, drift, select, label, retrain (15 minutes; writes to bench/results.md)
+simulate: $(READY)  ## Half a year in use: serve, drift, select, label, retrain (11 minutes; writes to bench/results.md)
 	@python -m bench.loop
 
 .PHONY: setup
