@@ -154,11 +154,12 @@ setup: $(READY)  ## Create the virtual environment .venv
 
 .PHONY: lock
 lock: $(READY)  ## Resolve pyproject.toml into requirements.txt and requirements/, with versions and hashes
-	@$(COMPILE) --upgrade --extra dev --output-file requirements.txt pyproject.toml
+	@$(COMPILE) --upgrade --extra train --extra dev --output-file requirements.txt pyproject.toml
+	@$(COMPILE) --upgrade --constraint requirements.txt --output-file requirements/serve.txt pyproject.toml
 	@for extra in remote sweep; do \
 		$(COMPILE) --upgrade --constraint requirements.txt --output-file requirements/$$extra.txt --extra $$extra pyproject.toml || exit 1; \
 	done
-	@for group in chaos serve team; do \
+	@for group in chaos team; do \
 		$(COMPILE) --upgrade --constraint requirements.txt --output-file requirements/$$group.txt --group $$group || exit 1; \
 	done
 	@python requirements/write_versions.py > requirements/versions.yaml

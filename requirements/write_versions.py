@@ -1,4 +1,4 @@
-"""Print the locked version of each direct dependency, as YAML: `make lock` writes it to requirements/versions.yaml.
+"""Print the locked version of each direct dependency of the pipeline, as YAML: `make lock` writes it to requirements/versions.yaml.
 
 Where the lock has one version for older Pythons and another for newer ones, the entry is a list.
 """
@@ -21,7 +21,7 @@ def main() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lock = (ROOT / "requirements.txt").read_text(encoding="utf-8")
     print("# Written by `make lock`. dvc.yaml names those that decide a stage's outputs: an upgrade reruns these stages.")
-    for name in sorted(Requirement(line).name for line in project["dependencies"]):
+    for name in sorted(Requirement(line).name for line in project["dependencies"] + project["optional-dependencies"]["train"]):
         versions = ", ".join(f'"{version}"' for version in locked(name, lock))
         print(f"{name}: [{versions}]" if "," in versions else f"{name}: {versions}")
 

@@ -55,10 +55,10 @@ def test_the_pipeline_does_not_need_what_extras_bring() -> None:
 
 def asked_for() -> dict[Path, list[str]]:
     """The requirements of pyproject.toml, by the lock that has to satisfy them, as `make lock` compiles them."""
-    base, optional, groups = PROJECT["project"]["dependencies"], PROJECT["project"]["optional-dependencies"], PROJECT
-    found = {BASE: [*base, *optional["dev"]]}
-    found |= {ROOT / "requirements" / f"{name}.txt": [*base, *optional[name]] for name in optional if name != "dev"}
-    return found | {ROOT / "requirements" / f"{name}.txt": lines for name, lines in groups["dependency-groups"].items()}
+    base, optional = PROJECT["project"]["dependencies"], PROJECT["project"]["optional-dependencies"]
+    extras = {"serve": base} | {name: [*base, *optional[name]] for name in optional if name not in ("train", "dev")}
+    found = {ROOT / "requirements" / f"{name}.txt": lines for name, lines in (extras | PROJECT["dependency-groups"]).items()}
+    return found | {BASE: [*base, *optional["train"], *optional["dev"]]}
 
 
 def pins(path: Path) -> list[Requirement]:
@@ -93,7 +93,8 @@ def test_the_file_of_versions_agrees_with_the_lock() -> None:
 
     assert (ROOT / "requirements" / "versions.yaml").read_text(encoding="utf-8") == printed
     named = YAML(typ="safe").load(printed)
-    assert named.keys() == {canonicalize_name(Requirement(line).name) for line in PROJECT["project"]["dependencies"]}
+    direct = PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["train"]
+    assert named.keys() == {canonicalize_name(Requirement(line).name) for line in direct}
     locked = pinned(BASE)
     for name, versions in named.items():
         assert {versions} if isinstance(versions, str) else set(versions) == locked[name], name

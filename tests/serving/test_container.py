@@ -41,10 +41,11 @@ def test_the_image_runs_as_another_user_with_locked_packages_and_a_health_check(
     assert copied == ["requirements/serve.txt", "params.yaml", "pipeline"]
 
 
-def test_the_group_serve_has_what_the_server_imports() -> None:
-    group = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]["serve"]
-    named = {canonicalize_name(Requirement(line).name) for line in group}
-    found = {name.split(".")[0] for module in closure("pipeline.serve") for name in imported(MODULES[module])}
+@pytest.mark.parametrize("verb", ["predict", "serve"])
+def test_the_dependencies_without_extras_have_what_the_verb_imports(verb: str) -> None:
+    base = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    named = {canonicalize_name(Requirement(line).name) for line in base}
+    found = {name.split(".")[0] for module in closure(f"pipeline.{verb}") for name in imported(MODULES[module])}
     packages = importlib.metadata.packages_distributions()
     # A SQLite store is not in the container, so neither is SQLAlchemy.
     needed = found - sys.stdlib_module_names - {"pipeline", "sqlalchemy"}
