@@ -18,9 +18,9 @@ def _leave(number: int, frame: FrameType | None) -> None:
     os._exit(130)
 
 
-# `python -m pipeline.<verb>` imports modules for up to a second. A signal during that time would print a traceback.
+# A verb imports modules for up to a second. A signal during that time would print a traceback.
 # After that, `pipeline.core.signals` handles signals.
-if sys.argv[:1] == ["-m"]:
+if sys.argv and os.path.basename(sys.argv[0]) in ("-m", "mnist-pipeline"):
     for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(_number) != signal.SIG_IGN:
             signal.signal(_number, _leave)

@@ -48,7 +48,8 @@ def write_contract(params: Params, paths: Paths) -> dict[str, Any]:
         expected, hidden = OnnxModel(path).predict(images), onnx_model.hidden_layers(onnx_model.load(path), images)
         bound = tolerance.derive(layers, images, hidden, expected)
         described[path.name] = contract.ModelFile(files.sha256(path), expected, bound)
-    content = contract.build(described, *onnx_model.versions(paths.onnx), params.fetch.classes, images)
+    versions, layout = onnx_model.versions(paths.onnx), params.predict.layout
+    content = contract.build(described, *versions, params.fetch.classes, images, layout)
     files.write_json(paths.contract, content)
     return content
 

@@ -9,11 +9,11 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pipeline.core import console
 from pipeline.core.errors import PipelineError
-from pipeline.core.params import Params
+from pipeline.core.params import Layout, Params
 from pipeline.core.paths import Paths
 from pipeline.inference.onnx_model import OnnxModel
 from pipeline.serving import file_predictions, image_files
@@ -21,12 +21,13 @@ from pipeline.serving.image_files import Reading
 from pipeline.serving.model_source import open_model
 
 
-def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
-    model = open_model(options.model or str(paths.onnx), options.sha256, params, paths)
-    how = Reading(params.predict.layout, options.all_frames, options.transpose)
+def run(options: argparse.Namespace, params: Params | None, paths: Paths) -> int:
+    opened = open_model(options.model, options.sha256, params, paths)
+    unstated = params.predict.layout if params else None
+    how = Reading(options.layout or opened.layout or unstated, options.all_frames, options.transpose)
     results, complete = [], True
     for name in options.files:
-        predicted, succeeded = _predict(Path(name), model, how)
+        predicted, succeeded = _predict(Path(name), opened.model, how)
         results += predicted
         complete &= succeeded
     if options.json:
@@ -71,6 +72,11 @@ if __name__ == "__main__":
     parser.add_argument(
         "--sha256", type=console.sha256, metavar="HEX", help="expected hash of the ONNX file; any other file is refused"
     )
+    parser.add_argument(
+        "--layout",
+        choices=get_args(Layout),
+        help="of the images that the model was trained on (default: as its contract.json states, or predict.layout)",
+    )
     parser.add_argument("--all-frames", action="store_true", help="predict every frame or page of a file, not only the first")
     parser.add_argument(
         "--transpose",
@@ -78,4 +84,4 @@ if __name__ == "__main__":
         help="swap rows and columns: for files from EMNIST, whose images are stored transposed and would be answered wrongly",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    sys.exit(console.run_command(parser, run))
+    sys.exit(console.run_anywhere(parser, run))

@@ -12,14 +12,15 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from pipeline.core import console
-from pipeline.core.params import Params
+from pipeline.core.params import Layout, Params, ServeParams
 from pipeline.core.paths import Paths
 from pipeline.serving import access, ports, server, workers
 from pipeline.serving.access import TOKEN, Access
-from pipeline.serving.errors import BusyPortError
+from pipeline.serving.errors import BusyPortError, NoCheckoutError
+from pipeline.serving.model_source import given_file
 from pipeline.serving.served_model import ServedModel, open_file
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 DESCRIPTORS = ("--socket", "--parent", "--ready")  # what workers.py passes to its processes
 
 
-def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
+def run(options: argparse.Namespace, params: Params | None, paths: Paths) -> int:
     names, token = access.credentials(options.host, options.expose)
     bound = bind(options)
     if options.workers > 1 and options.socket is None:
@@ -50,13 +51,16 @@ def bind(options: argparse.Namespace) -> socket.socket:
 
 
 def opened(
-    options: argparse.Namespace, params: Params, paths: Paths
+    options: argparse.Namespace, params: Params | None, paths: Paths
 ) -> tuple[ServedModel, Callable[[], "Version | None"] | None, str]:
     """Open the model that the options name; return it, how to look for a newer one, and what to say."""
-    name = params.tracking.model
     if options.model is not None:
-        served = open_file(Path(options.model), name, options.sha256)
+        path = given_file(Path(options.model))
+        served = open_file(path, options.name or (params.tracking.model if params else path.stem), options.sha256)
         return served, None, f"{options.model} (SHA-256 {served.version}…)"
+    if params is None:
+        raise NoCheckoutError(f"an ONNX file, or a checkout whose registry has {options.alias}")
+    name = params.tracking.model
     from pipeline.serving import champion_watch
     from pipeline.tracking import registry  # importing MLflow takes seconds, so parameters are checked first
     from pipeline.tracking.connection import connected
@@ -82,7 +86,7 @@ def serve(
     bound: socket.socket,
     checked: Access,
     options: argparse.Namespace,
-    params: Params,
+    params: Params | None,
 ) -> None:
     """Answer requests until a signal."""
     from pipeline.serving import app, champion_watch
@@ -90,8 +94,9 @@ def serve(
     from pipeline.serving.metrics import Metrics
     from pipeline.serving.service import Limits, Service
 
-    capture = Capture(Path(options.capture), params.serve.capture, workers=options.workers) if options.capture else None
-    service = Service(served, Limits(params.serve.max_bytes), checked, Metrics(), capture, params.predict.layout)
+    bounds, unstated = (params.serve, params.predict.layout) if params else (ServeParams(), None)
+    capture = Capture(Path(options.capture), bounds.capture, workers=options.workers) if options.capture else None
+    service = Service(served, Limits(bounds.max_bytes), checked, Metrics(), capture, options.layout, unstated)
     watch = champion_watch.Watch(service, find) if find else None
     background = [each for each in (capture, watch) if each is not None]
 
@@ -130,8 +135,18 @@ def parser() -> argparse.ArgumentParser:
         "--alias", default="champion", help="version to serve and to follow: champion (default), challenger or previous"
     )
     which.add_argument("--pin", type=int, metavar="VERSION", help="serve this version, whatever is promoted")
-    which.add_argument("--model", metavar="FILE", help="serve this ONNX file, without the registry")
+    which.add_argument(
+        "--model", metavar="FILE", help="serve this ONNX file, or model.onnx in this folder, without the registry"
+    )
     parser.add_argument("--sha256", type=console.sha256, metavar="HEX", help="refuse a FILE with another SHA-256")
+    parser.add_argument(
+        "--name", help="of the model in FILE, for clients (default: tracking.model, or FILE without its suffix)"
+    )
+    parser.add_argument(
+        "--layout",
+        choices=get_args(Layout),
+        help="of the images that the model was trained on (default: as its contract.json states, or predict.layout)",
+    )
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes, each on a core (default: 1)")
     parser.add_argument("--capture", metavar="DIR", help="keep a share of the images asked about (serve.capture)")
     parser.add_argument("--quiet", action="store_true", help=argparse.SUPPRESS)
@@ -141,4 +156,4 @@ def parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(console.run_command(parser(), run))
+    sys.exit(console.run_anywhere(parser(), run))

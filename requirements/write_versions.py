@@ -1,4 +1,4 @@
-"""Print the locked version of each direct dependency of the pipeline, as YAML: `make lock` writes it to requirements/versions.yaml.
+"""Print the locked version of each direct dependency, as YAML: `make lock` writes it to requirements/versions.yaml.
 
 Where the lock has one version for older Pythons and another for newer ones, the entry is a list.
 """

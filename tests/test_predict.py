@@ -133,6 +133,35 @@ def test_a_refused_model_predicts_nothing(built: Repository, test_images: Pixels
     assert "expected the file with SHA-256 0000" in refused.stderr
 
 
+def test_the_layout_is_that_of_the_models_contract_unless_one_is_given(
+    built: Repository, test_images: Pixels, tmp_path: Path
+) -> None:
+    Image.fromarray(test_images[0]).resize((140, 140)).save(tmp_path / "image.png")
+    (tmp_path / "pulled").mkdir()
+    shutil.copy(built.paths.onnx, tmp_path / "pulled")
+    contract = files.read_json(built.paths.contract)
+    assert (contract["input"]["layout"], built.params.predict.layout) == ("mnist", "mnist")
+    contract["input"]["layout"] = "as_is"
+    files.write_json(tmp_path / "pulled" / "contract.json", contract)
+    arguments = (str(tmp_path / "image.png"), "--model", str(tmp_path / "pulled"))
+
+    stated, given = predictions(built, *arguments), predictions(built, *arguments, "--layout", "mnist")
+
+    assert stated[0]["changes"] == ["resized from 140x140 to 28x28"]
+    assert given[0]["changes"] == ["resized from 140x140 to 28x28, centred by mass"]
+
+
+def test_a_model_that_breaks_its_contract_predicts_nothing(built: Repository, test_images: Pixels, tmp_path: Path) -> None:
+    shutil.copy(built.paths.int8, tmp_path / "model.onnx")
+    shutil.copy(built.paths.contract, tmp_path)
+    np.save(tmp_path / "images.npy", test_images[:1])
+
+    done = predict(built, str(tmp_path / "images.npy"), "--model", str(tmp_path / "model.onnx"))
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"expected the SHA-256 {files.sha256(built.paths.onnx)}" in done.stderr
+
+
 def test_a_missing_model_is_named_in_the_error(built: Repository, tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", np.zeros((1, 28, 28), np.uint8))
 

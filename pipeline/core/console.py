@@ -12,17 +12,19 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from tqdm import tqdm
 
 from pipeline.core import files, params, signals, versions
-from pipeline.core.errors import PipelineError
+from pipeline.core.errors import MissingPackageError, PipelineError
 from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 
 Stage = Callable[[Params, Paths], str]
 Command = Callable[[argparse.Namespace, Params, Paths], int]
+Anywhere = Callable[[argparse.Namespace, Params | None, Paths], int]
 
 DEBUG = "PIPELINE_DEBUG"
 INTERRUPTED = signals.EXIT
@@ -39,10 +41,11 @@ def echo(stage: str, text: str) -> None:
 
 
 def parser(verb: str, doc: str | None) -> argparse.ArgumentParser:
-    """The command line of a verb; `--help` shows its module docstring `doc`."""
-    return argparse.ArgumentParser(
-        prog=f"python -m pipeline.{verb}", description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """The command line of a verb; `--help` shows its module docstring `doc`, with the command as it was called."""
+    module = f"python -m pipeline.{verb}"
+    called = sys.argv[0] if sys.argv[0].endswith(f" {verb}") else module  # by pipeline/__main__.py
+    description = (doc or "").replace(module, called)
+    return argparse.ArgumentParser(prog=called, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def sha256(text: str) -> str:
@@ -60,8 +63,8 @@ def run_stage(name: str, run: Stage, doc: str | None = None) -> int:
     `--debug`, or PIPELINE_DEBUG=1 where DVC writes the command line, shows tracebacks and the libraries' log lines.
     """
 
-    def act(params: Params, paths: Paths) -> int:
-        echo(name, f"{run(params, paths)} · {time.monotonic() - _START:.1f} s")
+    def act(paths: Paths) -> int:
+        echo(name, f"{run(params.load(paths.params), paths)} · {time.monotonic() - _START:.1f} s")
         if running := versions.mismatches(versions.locked(paths)):
             echo(name, f"warning: ran with {', '.join(running)}; `make setup` installs the locked versions")
         return 0
@@ -81,7 +84,19 @@ def run_command(parser: argparse.ArgumentParser, act: Command) -> int:
 
     def run_guarded() -> int:
         options = _parse(parser)
-        return _guarded("interrupted.", lambda params, paths: act(options, params, paths), options.debug, bounded=False)
+        return _guarded("interrupted.", lambda paths: act(options, params.load(paths.params), paths), options.debug, False)
+
+    return _printing(run_guarded)
+
+
+def run_anywhere(parser: argparse.ArgumentParser, act: Anywhere) -> int:
+    """Run a command that needs no checkout. If the current folder has no params.yaml, `act` gets None for its content."""
+    if os.path.lexists(Paths().params):
+        return run_command(parser, act)
+
+    def run_guarded() -> int:
+        options = _parse(parser)
+        return _guarded("interrupted.", lambda paths: act(options, None, paths), options.debug, False, checkout=False)
 
     return _printing(run_guarded)
 
@@ -118,21 +133,23 @@ def _parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _guarded(interrupted: str, act: Callable[[Params, Paths], int], debug: bool, bounded: bool) -> int:
+def _guarded(interrupted: str, act: Callable[[Paths], int], debug: bool, bounded: bool, checkout: bool = True) -> int:
+    """Call `act`, and turn what ends it into an exit code. Outside a checkout, what lies in the folder is somebody else's."""
     debug = debug or os.environ.get(DEBUG, "0") not in ("", "0")
     paths = Paths()
-    if refusal := paths.refusal():
+    discard: Callable[[], None] = partial(_discard_parts, paths) if checkout else lambda: None
+    if checkout and (refusal := paths.refusal()):
         print(f"error: {refusal}", file=sys.stderr)
         return 1
     try:
-        with signals.last(lambda: _discard_parts(paths)):
+        with signals.last(discard):
             signals.start(interrupted, bounded)
             if not debug:
                 _quieten()
-            _discard_parts(paths)
-            return act(params.load(paths.params), paths)
+            discard()
+            return act(paths)
     except KeyboardInterrupt:
-        _discard_parts(paths)
+        discard()
         print(f"\n{interrupted}", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
@@ -153,6 +170,8 @@ def _discard_parts(paths: Paths) -> None:
 def _explain(error: Exception) -> str:
     if isinstance(error, PipelineError):
         return str(error)
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("pipeline."):
+        return str(MissingPackageError(error.name))
     if isinstance(error, OSError) and (error.filename or error.errno in _DISK):
         remedy = _REMEDIES.get(error.errno or 0, "Fix the permissions or free disk space, and rerun.")
         return (

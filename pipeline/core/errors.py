@@ -30,6 +30,17 @@ class MissingInputError(PipelineError):
         )
 
 
+class MissingPackageError(PipelineError):
+    """A package that a verb needs is not installed, as after an installation without extras."""
+
+    def __init__(self, package: str) -> None:
+        super().__init__(
+            f"{package}: expected this package, found none.\n"
+            "Nothing more was done. In a checkout, run `make setup`. Elsewhere, install the wheel with the extra that brings "
+            "it: `pip install 'WHEEL[train]'`."
+        )
+
+
 class UnusableInputError(PipelineError):
     """A file that an earlier stage wrote has changed since."""
 

@@ -156,19 +156,24 @@ class MonitorParams(Section):
 
 
 class CaptureParams(Section):
-    share: Fraction
-    per_minute: Annotated[int, Field(ge=1)]
-    most_bytes: Annotated[int, Field(gt=0)]
-    most_days: Annotated[float, Field(gt=0)]
+    share: Fraction = 0.05
+    per_minute: Annotated[int, Field(ge=1)] = 600
+    most_bytes: Annotated[int, Field(gt=0)] = 100_000_000
+    most_days: Annotated[float, Field(gt=0)] = 30
+
+
+Layout = Literal["mnist", "as_is"]
 
 
 class PredictParams(Section):
-    layout: Literal["mnist", "as_is"]
+    layout: Layout
 
 
 class ServeParams(Section):
-    max_bytes: Annotated[int, Field(gt=0)]
-    capture: CaptureParams
+    """The defaults hold where a model is served outside a checkout."""
+
+    max_bytes: Annotated[int, Field(gt=0)] = 10_000_000
+    capture: CaptureParams = CaptureParams()
 
 
 class RangeParams(Section):
@@ -213,7 +218,7 @@ class Params(Section):
     retrain: RetrainParams
     drift: DriftParams
     monitor: MonitorParams = MonitorParams(live_accuracy=0)
-    predict: PredictParams = PredictParams(layout="mnist")
+    predict: PredictParams
     serve: ServeParams
     sweep: SweepParams
     tracking: TrackingParams

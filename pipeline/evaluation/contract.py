@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pipeline.core.params import Layout
 from pipeline.data.datasets import Pixels
 from pipeline.inference.onnx_model import INPUT, OUTPUT, Probabilities
 
@@ -22,7 +23,7 @@ class ModelFile(NamedTuple):
 
 
 def build(
-    files: Mapping[str, ModelFile], opset: int, ir_version: int, classes: Sequence[str], images: Pixels
+    files: Mapping[str, ModelFile], opset: int, ir_version: int, classes: Sequence[str], images: Pixels, layout: Layout
 ) -> dict[str, Any]:
     """The content of contract.json.
 
@@ -31,6 +32,7 @@ def build(
         opset, ir_version: of the ONNX files.
         classes: their names, in the order of the probabilities.
         images: from `first_images`.
+        layout: of the images, as `predict` brings pictures to it.
     """
     _, height, width = images.shape
     float32, *others = files
@@ -47,6 +49,7 @@ def build(
             "shape": ["batch", height, width],
             "range": [0, 255],
             "ground": "0 is black",
+            "layout": layout,
         },
         "output": {"name": OUTPUT, "dtype": "float32", "shape": ["batch", len(classes)], "range": [0, 1], "rows_sum_to": 1},
         "classes": list(classes),

@@ -35,7 +35,7 @@ def build(service: Service) -> Router:
         return open_inference.answer(inference, service.predict(request.served, inference.images), request.served)
 
     def picture(request: Request) -> Response:
-        images = image_upload.read(request, service.layout)
+        images = image_upload.read(request, service.layout(request.served))
         return image_upload.answer(images, service.predict(request.served, images.pixels), request.served)
 
     entries = [

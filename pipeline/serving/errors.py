@@ -21,7 +21,8 @@ class BrokenContractError(PipelineError):
     def __init__(self, model: str, expected: str, found: str) -> None:
         super().__init__(
             f"{model}: expected {expected}, found {found}.\n"
-            "The model is not served. `make register` registers the current one with its contract; promote that."
+            "The model is not used. Get the model and its contract.json again, or, in a checkout, run `make register`, which "
+            "registers both, and promote that."
         )
 
 
@@ -41,7 +42,28 @@ class GivenModelError(PipelineError):
     def __init__(self, source: str, expected: str, found: str) -> None:
         super().__init__(
             f"{source}: expected {expected}, found {found}.\n"
-            "Nothing was predicted. Give --model an ONNX file, a folder with model.onnx, or models:/NAME@ALIAS."
+            "Nothing was predicted. Give --model an ONNX file or a folder with model.onnx; `predict` also takes models:/NAME@ALIAS."
+        )
+
+
+class NoCheckoutError(PipelineError):
+    """A model is looked for in a checkout, and the current folder is none."""
+
+    def __init__(self, expected: str) -> None:
+        super().__init__(
+            f"--model: expected {expected}, found a folder without params.yaml.\n"
+            "No model was opened. Give --model an ONNX file, or change to a checkout of the pipeline."
+        )
+
+
+class UnknownLayoutError(PipelineError):
+    """Nothing says how pictures become images of the model."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what}: expected contract.json beside the model, to say the layout of its images, or --layout; found neither.\n"
+            "Nothing was predicted for it. Add --layout mnist if they are light ink on black, centred as MNIST's are; "
+            "else --layout as_is."
         )
 
 

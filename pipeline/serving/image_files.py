@@ -13,12 +13,13 @@ import numpy as np
 
 from pipeline.core import files
 from pipeline.core.errors import first_line
+from pipeline.core.params import Layout
 from pipeline.data import folders, idx, npz
 from pipeline.data.errors import IdxError, ImageFileError
 from pipeline.data.idx import Pixels
 from pipeline.serving import parquet_files, preprocessing
-from pipeline.serving.errors import UnreadableImageError
-from pipeline.serving.preprocessing import Images, Layout
+from pipeline.serving.errors import UnknownLayoutError, UnreadableImageError
+from pipeline.serving.preprocessing import Images
 
 _MOST_BYTES = 4_000_000_000  # of a decompressed array
 _ARRAY = "images"  # the array to read from an npz file that holds several
@@ -30,7 +31,7 @@ _IDX_HEADER = 16  # bytes
 class Reading(NamedTuple):
     """How image files are read: their layout, all of their frames or the first, and whether images are stored transposed."""
 
-    layout: Layout = "mnist"
+    layout: Layout | None = "mnist"  # None: nothing says it, and only arrays can be read
     all_frames: bool = False
     transpose: bool = False
 
@@ -43,12 +44,15 @@ def read(path: Path, shape: tuple[int, int], how: Reading = Reading()) -> Images
 
     Raises:
         UnreadableImageError: the file has another format, is damaged, or holds arrays of another shape.
+        UnknownLayoutError: it is an image file, and `how` has no layout.
     """
     if how.transpose:
         images = read(path, (shape[1], shape[0]), how._replace(transpose=False))
         return Images(images.pixels.swapaxes(1, 2), (*images.changes, "transposed"))
     if decode := _decoder(path):
         return Images(_checked(decode(path), shape, path))
+    if how.layout is None:
+        raise UnknownLayoutError(str(path))
     try:
         return preprocessing.read(path, shape, how.layout, how.all_frames)
     except ImageFileError as error:

@@ -4,23 +4,27 @@ from io import BytesIO
 
 from PIL import Image
 
+from pipeline.core.params import Layout
 from pipeline.data.errors import ImageFileError
 from pipeline.inference.onnx_model import Probabilities
 from pipeline.serving import preprocessing
 from pipeline.serving.exchange import RefusedRequestError, Request, Response, json_response
-from pipeline.serving.preprocessing import Images, Layout
+from pipeline.serving.preprocessing import Images
 from pipeline.serving.served_model import ServedModel
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 MOST_PIXELS = 25_000_000  # `predict` takes larger ones; here, others wait for the memory
 
 
-def read(request: Request, layout: Layout) -> Images:
+def read(request: Request, layout: Layout | None) -> Images:
     """Decode the picture and bring it to the model's size, as `predict` does.
 
     Raises:
-        RefusedRequestError: it is no such picture, is damaged, too large, or shows nothing.
+        RefusedRequestError: it is no such picture, is damaged, too large, or shows nothing; or the server knows no layout.
     """
+    if layout is None:
+        expected = "a model whose contract.json states its layout, or a server that was started with --layout"
+        raise RefusedRequestError(501, "layout", f"expected {expected}, found neither; send arrays instead")
     try:
         with Image.open(BytesIO(request.body), formats=FORMATS) as image:
             width, height = image.size

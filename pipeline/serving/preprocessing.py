@@ -8,17 +8,16 @@ in params.yaml is for models of other images: these are only scaled to the model
 
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from pipeline.core.params import Layout
 from pipeline.data import image_codec
 from pipeline.data.idx import Pixels
 from pipeline.data.image_codec import Decoded
 from pipeline.serving import ink
-
-Layout = Literal["mnist", "as_is"]
 
 _BOX = 20 / 28  # the ink's box, as a share of the image's height and width
 _INK = 25  # pixels below are background

@@ -1,13 +1,14 @@
 """The model that the server answers with, and what it has to prove before it does."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from pipeline.core import files
+from pipeline.core.params import Layout
 from pipeline.inference.onnx_model import INPUT, OUTPUT, OnnxModel
 from pipeline.serving.errors import BrokenContractError, HashMismatchError
 
@@ -24,19 +25,22 @@ class ServedModel:
     version: str
     sha256: str
     model: OnnxModel
+    layout: Layout | None = None  # of the images that it was trained on, if its contract states it
 
 
-def open_checked(path: Path, name: str, version: str, contract: Path | None) -> ServedModel:
+def open_checked(path: Path, name: str, version: str, contract: Path | None, threads: int = _THREADS) -> ServedModel:
     """Open an ONNX file, and compare it with its contract if there is one: hash, input, output, and the test vectors.
 
     Raises:
         BrokenContractError: they differ.
         UnusableInputError: the file is not an ONNX model with the expected input and output.
     """
-    served = ServedModel(name, version, files.sha256(path), OnnxModel(path, _THREADS))
-    if contract is not None:
-        _check(files.read_json(contract), served, path.name)
-    return served
+    served = ServedModel(name, version, files.sha256(path), OnnxModel(path, threads))
+    if contract is None:
+        return served
+    content = files.read_json(contract)
+    _check(content, served, path.name)
+    return replace(served, layout=content["input"].get("layout"))  # contracts of earlier versions have none
 
 
 def open_file(path: Path, name: str, sha256: str | None) -> ServedModel:
@@ -48,8 +52,12 @@ def open_file(path: Path, name: str, sha256: str | None) -> ServedModel:
     found = files.sha256(path)
     if sha256 is not None and found != sha256.lower():
         raise HashMismatchError(str(path), sha256, found)
+    return open_checked(path, name, found[:12], contract_beside(path))
+
+
+def contract_beside(path: Path) -> Path | None:
     contract = path.with_name(CONTRACT)
-    return open_checked(path, name, found[:12], contract if contract.is_file() else None)
+    return contract if contract.is_file() else None
 
 
 def same_interface(one: ServedModel, other: ServedModel) -> bool:
@@ -73,6 +81,8 @@ def _check(contract: Any, served: ServedModel, file: str) -> None:
             raise BrokenContractError(where, f"the {what} {expected_value}", str(found))
     if images.shape[1:] != model.image_shape or expected.shape != (len(images), model.classes):
         raise BrokenContractError(where, "test vectors of the model's shapes", f"{images.shape} and {expected.shape}")
+    if (layout := contract["input"].get("layout")) not in (None, *get_args(Layout)):
+        raise BrokenContractError(where, f"the layout {' or '.join(get_args(Layout))}", repr(layout))
     distance = float(np.abs(model.predict(images) - expected).max(initial=0))
     if not distance <= tolerance:  # also where it is NaN
         raise BrokenContractError(where, f"the probabilities of the test vectors within {tolerance:g}", f"{distance:.2g} away")

@@ -2,12 +2,12 @@
 
 from typing import NamedTuple
 
+from pipeline.core.params import Layout
 from pipeline.data.idx import Pixels
 from pipeline.inference.onnx_model import Probabilities
 from pipeline.serving.access import Access
 from pipeline.serving.capture import Capture
 from pipeline.serving.metrics import Metrics
-from pipeline.serving.preprocessing import Layout
 from pipeline.serving.served_model import ServedModel
 
 
@@ -29,12 +29,17 @@ class Service:
         access: Access,
         metrics: Metrics,
         capture: Capture | None = None,
-        layout: Layout = "mnist",
+        layout: Layout | None = None,
+        unstated: Layout | None = None,
     ) -> None:
-        self.served, self.layout = served, layout
+        """Serve `served`. Pictures get the `layout`; if it is None, that of the contract; if that states none, `unstated`."""
+        self.served, self._layout, self._unstated = served, layout, unstated
         self.limits, self.access, self.metrics, self.capture = limits, access, metrics, capture
         self.held = 0
         metrics.serves(served)
+
+    def layout(self, served: ServedModel) -> Layout | None:
+        return self._layout or served.layout or self._unstated
 
     def take_over(self, served: ServedModel) -> None:
         """Answer with another model from the next request on. Requests under way keep the one that they began with."""

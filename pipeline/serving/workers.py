@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pipeline.core import console
@@ -17,6 +18,7 @@ SHARED = "PROMETHEUS_MULTIPROC_DIR"  # set it before metrics.py is imported
 _STOP_SECONDS = 12  # the server itself takes at most 10
 _YOUNG_SECONDS = 10  # a worker that ends earlier would end again
 _TRIES = 3
+_PACKAGES = str(Path(__file__).parents[2])  # where this package lies: a checkout, or site-packages
 
 
 class Workers:
@@ -64,7 +66,8 @@ class Workers:
         names = ["--socket", "--parent", "--ready"]
         passed = [part for pair in zip(names, map(str, descriptors), strict=False) for part in pair]
         quiet = ["--quiet"] if index else []
-        process = subprocess.Popen([*self._command, *passed, *quiet], pass_fds=descriptors)
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([_PACKAGES, *filter(None, [os.environ.get("PYTHONPATH")])])}
+        process = subprocess.Popen([*self._command, *passed, *quiet], pass_fds=descriptors, env=environment)
         self._processes[index] = (process, time.monotonic())
 
     def _revive(self) -> None:
@@ -106,4 +109,5 @@ def end_with_parent(descriptor: int) -> None:
 
 
 def command(arguments: list[str]) -> list[str]:
-    return [sys.executable, "-m", "pipeline.serve", *arguments]
+    """The command of a worker. With -P, a module `pipeline` in the current folder is not taken for this one."""
+    return [sys.executable, "-P", "-m", "pipeline.serve", *arguments]

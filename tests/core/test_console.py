@@ -89,6 +89,14 @@ def test_a_result_is_printed_in_one_line_with_its_duration(edit: Edit, capsys: p
             ],
         ),
         (
+            ModuleNotFoundError("No module named 'dvc'", name="dvc"),
+            [
+                "error: dvc: expected this package, found none.",
+                "Nothing more was done. In a checkout, run `make setup`. Elsewhere, install the wheel with the extra that "
+                "brings it: `pip install 'WHEEL[train]'`.",
+            ],
+        ),
+        (
             RuntimeError("first line\nsecond line\nthird line"),
             [
                 "error: unexpected RuntimeError: first line",
@@ -211,6 +219,32 @@ def test_leftovers_of_a_killed_process_beside_the_store_are_removed_and_artifact
     assert sorted(path for path in store.rglob("*") if path.is_file()) == sorted(kept)
 
 
+def test_a_command_that_needs_no_checkout_gets_the_parameters_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["tiny"])
+    found: list[Params | None] = []
+
+    def act(options: argparse.Namespace, params: Params | None, paths: Paths) -> int:
+        found.append(params)
+        return 0
+
+    with subprocess.Popen(["true"]) as dead:
+        pass
+    left = Path("data") / f".a.{dead.pid}.part"
+    files.write_text(left, "text")
+    content = Path("params.yaml").read_bytes()
+    Path("params.yaml").unlink()
+
+    assert console.run_anywhere(argparse.ArgumentParser(prog="tiny"), act) == 0
+    assert left.exists()  # the folder is somebody else's
+    Path("params.yaml").write_bytes(content)
+    assert console.run_anywhere(argparse.ArgumentParser(prog="tiny"), act) == 0
+    assert not left.exists()
+    Path("params.yaml").write_text("train: 1")
+    assert console.run_anywhere(argparse.ArgumentParser(prog="tiny"), act) == 1
+
+    assert [params and params.train.seed for params in found] == [None, 0]
+
+
 INTERRUPTED = "\ntiny interrupted; `dvc repro` continues from here.\n"
 SIGNUMS = [signal.SIGTERM, signal.SIGINT]
 STAGE = """
@@ -325,10 +359,13 @@ def test_an_interruption_inside_exec_exits_with_130() -> None:
     assert (process.returncode, err) == (130, INTERRUPTED)
 
 
-@pytest.mark.parametrize("signum", [*SIGNUMS, signal.SIGHUP])
-def test_a_signal_during_the_first_imports_prints_one_line(signum: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("signum", "name"),
+    [(signal.SIGTERM, "-m"), (signal.SIGINT, "-m"), (signal.SIGHUP, "-m"), (signal.SIGINT, "/bin/mnist-pipeline")],
+)
+def test_a_signal_during_the_first_imports_prints_one_line(signum: signal.Signals, name: str) -> None:
     enable = "import os, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"  # as in STAGE
-    send = f"{enable}; sys.argv = ['-m']; import pipeline; os.kill(os.getpid(), {signum})"
+    send = f"{enable}; sys.argv = [{name!r}]; import pipeline; os.kill(os.getpid(), {signum})"
 
     done = subprocess.run([sys.executable, "-c", send], cwd=ROOT, capture_output=True, text=True, check=False)
 

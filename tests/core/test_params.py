@@ -185,6 +185,10 @@ def test_numbers_are_read_as_in_yaml_1_2(edit: Edit, tmp_path: Path) -> None:
     assert parameters.load(path).train.learning_rate == 0.001
 
 
+def test_what_holds_outside_a_checkout_is_what_params_yaml_has() -> None:
+    assert parameters.ServeParams() == parameters.load(ROOT / "params.yaml").serve
+
+
 REAL = YAML(typ="safe").load(ROOT / "params.yaml")
 
 

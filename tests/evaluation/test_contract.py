@@ -15,7 +15,7 @@ FILES = {
 
 
 def test_the_contract_and_its_test_vectors_can_be_written_as_json() -> None:
-    content = json.loads(json.dumps(contract.build(FILES, 13, 7, ["cat", "dog", "eel"], IMAGES)))
+    content = json.loads(json.dumps(contract.build(FILES, 13, 7, ["cat", "dog", "eel"], IMAGES, "as_is")))
 
     vectors, int8 = content["test_vectors"], content["test_vectors"]["model.int8.onnx"]
     assert content["files"] == {"model.onnx": "a" * 64, "model.int8.onnx": "b" * 64}
@@ -23,7 +23,7 @@ def test_the_contract_and_its_test_vectors_can_be_written_as_json() -> None:
     np.testing.assert_allclose(int8["probabilities"], THIRDS - 0.01, atol=1e-8)
     np.testing.assert_array_equal(np.array(content["test_vectors"]["image"], np.uint8), IMAGES)
     np.testing.assert_allclose(content["test_vectors"]["probabilities"], 1 / 3, atol=1e-6)
-    assert content["input"]["shape"] == ["batch", 4, 5]
+    assert (content["input"]["shape"], content["input"]["layout"]) == (["batch", 4, 5], "as_is")
     assert content["format"] == {"onnx_opset": 13, "onnx_ir_version": 7, "oldest_onnxruntime": "1.10"}
 
 

@@ -23,7 +23,7 @@ METRICS = {
 @pytest.fixture
 def contract() -> dict[str, Any]:
     file = contracts.ModelFile("a" * 64, np.full((3, 3), 1 / 3, np.float32), 1e-6)
-    return contracts.build({"model.onnx": file}, 13, 7, CLASSES, np.zeros((3, 4, 5), np.uint8))
+    return contracts.build({"model.onnx": file}, 13, 7, CLASSES, np.zeros((3, 4, 5), np.uint8), "mnist")
 
 
 def render_card(contract: dict[str, Any], int8: str = "exported", classes: Sequence[str] = CLASSES) -> str:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pipeline.core.params import Layout
 from pipeline.serving import app
 from pipeline.serving.access import Access
 from pipeline.serving.capture import Capture
 from pipeline.serving.metrics import Metrics
-from pipeline.serving.preprocessing import Layout
 from pipeline.serving.served_model import ServedModel, open_file
 from pipeline.serving.service import Limits, Service
 
@@ -37,7 +37,7 @@ class Client:
         limits: Limits | None = None,
         access: Access | None = None,
         capture: Capture | None = None,
-        layout: Layout = "mnist",
+        layout: Layout | None = "mnist",
     ) -> None:
         self.service = Service(served, limits or Limits(10_000_000), access or Access(), Metrics(), capture, layout)
         self.app: Any = app.build(self.service)

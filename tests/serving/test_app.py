@@ -3,6 +3,7 @@
 import asyncio
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,18 @@ def test_a_model_of_other_images_gets_a_picture_as_predict_brings_it_to_size(bui
     response = client.ask("POST", "/predict", picture(images))
 
     assert response.content["changes"] == ["resized from 140x140 to 28x28"]
+
+
+def test_the_layout_of_pictures_is_that_of_the_contract_unless_one_is_given(built: Repository, images: Any) -> None:
+    served = opened(built.paths.onnx)
+    unknown = Client(served, layout=None).ask("POST", "/predict", picture(images))
+    stated = Client(replace(served, layout="as_is"), layout=None).ask("POST", "/predict", picture(images))
+    given = Client(replace(served, layout="as_is"), layout="mnist").ask("POST", "/predict", picture(images))
+
+    assert (unknown.status, stated.status, given.status) == (501, 200, 200)
+    assert "expected a model whose contract.json states its layout" in unknown.body.decode()
+    assert stated.content["changes"] == ["resized from 140x140 to 28x28"]
+    assert "centred by mass" in given.content["changes"][-1]
 
 
 def test_a_picture_that_shows_nothing_or_is_none_is_refused(client: Client, images: Any) -> None:

@@ -165,6 +165,10 @@ def changed(contract: Any, *keys: Any, value: Any) -> None:
         (lambda c: changed(c, "files", "model.onnx", value="0" * 64), "expected the SHA-256 0000"),
         (lambda c: changed(c, "input", "shape", value=["batch", 8, 8]), r"expected the input \[8, 8\], found \[28, 28\]"),
         (lambda c: c["classes"].reverse(), "expected the classes"),
+        (
+            lambda c: changed(c, "input", "layout", value="upside_down"),
+            "expected the layout mnist or as_is, found 'upside_down'",
+        ),
         (lambda c: changed(c, "test_vectors", "image", 0, 5, value=[255] * 28), "expected the probabilities of the test vec"),
         (lambda c: changed(c, "test_vectors", "probabilities", 0, 0, value=float("nan")), "expected the probabilities"),
         (lambda c: c["test_vectors"]["probabilities"].pop(), "expected test vectors of the model's shapes"),

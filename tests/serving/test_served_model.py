@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.core import files
 from pipeline.serving.served_model import open_file
 from tests.conftest import Repository
 
@@ -14,4 +15,13 @@ def test_each_file_is_checked_by_its_own_test_vectors(name: str, built: Reposito
 
     served = open_file(tmp_path / name, "digits", None)
 
-    assert served.version == served.sha256[:12]
+    assert (served.version, served.layout) == (served.sha256[:12], "mnist")
+
+
+def test_a_contract_of_an_earlier_version_states_no_layout(built: Repository, tmp_path: Path) -> None:
+    shutil.copy(built.paths.onnx, tmp_path)
+    contract = files.read_json(built.paths.contract)
+    del contract["input"]["layout"]
+    files.write_json(tmp_path / "contract.json", contract)
+
+    assert open_file(tmp_path / "model.onnx", "digits", None).layout is None
