@@ -160,7 +160,8 @@ lock: $(READY)  ## Resolve pyproject.toml into requirements.txt and requirements
 		$(COMPILE) --upgrade --constraint requirements.txt --output-file requirements/$$extra.txt --extra $$extra pyproject.toml || exit 1; \
 	done
 	@for group in chaos team; do \
-		$(COMPILE) --upgrade --constraint requirements.txt --output-file requirements/$$group.txt --group $$group || exit 1; \
+		$(COMPILE) --upgrade --constraint requirements.txt --constraint requirements/remote.txt \
+			--output-file requirements/$$group.txt --group $$group || exit 1; \
 	done
 	@python requirements/write_versions.py > requirements/versions.yaml
 
