@@ -372,6 +372,20 @@ def test_an_address_that_make_remote_recorded_is_committed_and_pushed(desk: Desk
     assert sha256_pulled(desk) == files.sha256(desk.paths.onnx)
 
 
+def test_credentials_beside_the_address_are_not_committed(desk: Desk) -> None:
+    desk.stages, head = [alter], desk.git("rev-parse", "HEAD")
+    config = desk.root / ".dvc" / "config"
+    config.write_text(f"{config.read_text()}    password = hunter2\n")
+
+    result = desk.retrain()
+
+    assert result.code == 1
+    assert "expected .dvc/config without credentials, because it is in git, found password of store." in result.printed
+    assert "hunter2" not in result.printed
+    assert desk.git("rev-parse", "HEAD") == head
+    assert len(desk.stages) == 1
+
+
 def label(desk: Desk) -> str:
     """What `make label` leaves: a data set that DVC tracks, and its entry in params.yaml."""
     source = "data/collected/recent-2026-11-26.npz"

@@ -45,13 +45,14 @@ def prepare(publisher: Publisher, written: list[str]) -> None:
 
     Raises:
         UpstreamError: the branch has no upstream, although there are remotes, or lacks commits of it.
-        DvcRemoteError: no clone could find the outputs.
+        DvcRemoteError: no clone could find the outputs, or credentials stand beside the address.
     """
     for tag in publisher.prepare():
         console.echo("tag", f"{tag} names the commit of its model again, after a rebase")
     if publisher.upstream:
         publisher.upstream.check_current(publisher.refs, written)
     if changed := publisher.repository.changed([dvc_remote.CONFIG]):
+        dvc_remote.check_public(publisher.root)
         publisher.repository.commit(changed, "Record the address of the DVC remote\n\n[skip ci]")
 
 

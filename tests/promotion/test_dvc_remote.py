@@ -12,6 +12,7 @@ from pipeline.core.params import Params
 from pipeline.core.paths import Paths
 from pipeline.promotion import dvc_remote
 from pipeline.promotion.errors import DvcRemoteError
+from pipeline.promotion.repository import Repository
 from tests.conftest import Edit
 from tests.published import person
 
@@ -60,6 +61,48 @@ def test_an_address_with_credentials_is_refused(url: str, params: Params) -> Non
 
     assert "hunter2" not in str(refused.value)
     assert Path(".dvc/config").read_text() == before
+
+
+def test_the_advice_for_a_bucket_names_the_settings_of_a_bucket(params: Params) -> None:
+    with pytest.raises(DvcRemoteError, match="dvc remote modify --local store secret_access_key"):
+        record("s3://key:hunter2@bucket/path", params)
+
+
+def test_a_new_address_of_the_same_kind_keeps_the_other_settings(params: Params) -> None:
+    """CI records the address before each cycle; the endpoint of a bucket is in the same section."""
+    record("s3://old/path", params)
+    Repository(Path().absolute()).dvc("remote", "modify", "store", "endpointurl", "https://minio.example.org")
+
+    for url in ("s3://old/path", "s3://new/path"):
+        record(url, params)
+
+        assert dvc_remote.recorded(Path()) == url
+        assert "endpointurl = https://minio.example.org" in Path(".dvc/config").read_text()
+
+    record("ssh://host/srv", params)  # which has no endpointurl
+
+    assert dvc_remote.recorded(Path()) == "ssh://host/srv"
+    assert "endpointurl" not in Path(".dvc/config").read_text()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("secret_access_key", "hunter2"), ("session_token", "hunter2"), ("endpointurl", "https://ada:hunter2@minio.example.org")],
+)
+def test_credentials_beside_the_address_are_refused_before_anybody_commits_them(
+    option: str, value: str, params: Params
+) -> None:
+    record("s3://bucket/path", params)
+    Repository(Path().absolute()).dvc("remote", "modify", "store", option, value)
+
+    with pytest.raises(DvcRemoteError) as refused:
+        record("s3://other/path", params)
+
+    assert f"expected .dvc/config without credentials, because it is in git, found {option} of store." in str(refused.value)
+    assert f"`dvc remote modify --unset store {option}`" in str(refused.value)
+    assert f"`dvc remote modify --local store {option} ...`" in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+    assert dvc_remote.recorded(Path()) == "s3://bucket/path"
 
 
 def test_an_address_of_this_checkout_gives_way_and_its_credentials_stay(params: Params) -> None:
