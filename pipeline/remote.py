@@ -20,9 +20,8 @@ from pipeline.promotion.repository import Repository
 def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     root = paths.root.absolute()
     if options.url:
-        console.echo(
-            "remote", f"{dvc_remote.record(Repository(root), options.url)} is in {dvc_remote.CONFIG}; commit that file"
-        )
+        target = dvc_remote.record(Repository(root), options.url)
+        console.echo("remote", f"{target} is in {dvc_remote.CONFIG}; try it with `dvc push`, then commit that file")
     elif known := dvc_remote.address(root):
         console.echo("remote", redacted(known))
     else:

@@ -60,8 +60,7 @@ def cycle(options: argparse.Namespace, publisher: Publisher, params: Params, pat
     written = [*repository.published_files(), *([paths.params.name] if options.seed is not None else [])]
     retraining.check_clean(repository, [*written, dvc_remote.CONFIG])
     retraining.prepare(publisher, written)
-    if dvc_remote.address(repository.root):
-        repository.dvc("pull", "--force", "--run-cache", "--allow-missing")  # outputs of a stage run by hand give way
+    retraining.get_outputs(repository)
     try:
         if options.seed is not None:
             retraining.set_seed(paths, options.seed)

@@ -372,6 +372,20 @@ def test_an_address_that_make_remote_recorded_is_committed_and_pushed(desk: Desk
     assert sha256_pulled(desk) == files.sha256(desk.paths.onnx)
 
 
+def test_an_address_that_cannot_keep_outputs_is_not_committed(desk: Desk) -> None:
+    desk.stages, head = [alter], desk.git("rev-parse", "HEAD")
+    (desk.home.folder / "a file").touch()
+    config = desk.root / ".dvc" / "config"
+    config.write_text(config.read_text().replace("/store", "/a file/store"))
+
+    result = desk.retrain()
+
+    assert result.code == 1
+    assert "`dvc push --run-cache`: expected it to succeed, found:" in result.printed
+    assert desk.git("rev-parse", "HEAD") == head
+    assert len(desk.stages) == 1
+
+
 def test_credentials_beside_the_address_are_not_committed(desk: Desk) -> None:
     desk.stages, head = [alter], desk.git("rev-parse", "HEAD")
     config = desk.root / ".dvc" / "config"

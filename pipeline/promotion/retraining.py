@@ -41,19 +41,29 @@ def check_clean(repository: Repository, written: list[str]) -> None:
 
 
 def prepare(publisher: Publisher, written: list[str]) -> None:
-    """Get what is at the remote, refuse a branch that is behind it, and commit an address that `make remote` recorded.
+    """Get what is at the remote, and refuse what this checkout could not publish.
 
     Raises:
         UpstreamError: the branch has no upstream, although there are remotes, or lacks commits of it.
-        DvcRemoteError: no clone could find the outputs, or credentials stand beside the address.
+        DvcRemoteError: no clone could find the outputs, or credentials stand beside an address that is not committed.
     """
     for tag in publisher.prepare():
         console.echo("tag", f"{tag} names the commit of its model again, after a rebase")
     if publisher.upstream:
         publisher.upstream.check_current(publisher.refs, written)
-    if changed := publisher.repository.changed([dvc_remote.CONFIG]):
+    if publisher.repository.changed([dvc_remote.CONFIG]):
         dvc_remote.check_public(publisher.root)
-        publisher.repository.commit(changed, "Record the address of the DVC remote\n\n[skip ci]")
+
+
+def get_outputs(repository: Repository) -> None:
+    """Pull from the DVC remote, if there is one. Commit an address that `make remote` recorded once outputs are kept there."""
+    remote = dvc_remote.address(repository.root)
+    if remote:
+        repository.dvc("pull", "--force", "--run-cache", "--allow-missing")  # outputs of a stage run by hand give way
+    if changed := repository.changed([dvc_remote.CONFIG]):
+        if remote:
+            repository.dvc("push", "--run-cache")  # a pull that needs nothing succeeds, even where there is no bucket
+        repository.commit(changed, "Record the address of the DVC remote\n\n[skip ci]")
 
 
 def set_seed(paths: Paths, seed: int) -> None:

@@ -40,7 +40,7 @@ def test_the_address_is_recorded_where_clones_see_it(url: str, params: Params, c
     assert f"url = {url}" in Path(".dvc/config").read_text()
     assert "analytics = false" in Path(".dvc/config").read_text()
     assert dvc_remote.recorded(Path()) == url
-    assert f"remote    {url} is in .dvc/config; commit that file" in capsys.readouterr().out
+    assert f"remote    {url} is in .dvc/config; try it with `dvc push`, then commit that file" in capsys.readouterr().out
 
 
 def test_a_relative_folder_is_recorded_as_an_absolute_one(params: Params, tmp_path: Path) -> None:
