@@ -3,6 +3,7 @@
 #
 #   STORE      the database of runs and users: postgresql://user:password@host/database
 #   ARTIFACTS  the folder or bucket of artifacts: /path or s3://bucket/path
+#              for a bucket also AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and if it is not at Amazon, AWS_ENDPOINT_URL
 #   PASSWORD   of the user admin, who creates the other users; read when the store is new
 #   SECRET     signs the forms of the sign-up page: any long random text, the same on each start
 #   HOST PORT  the address to listen on, default 127.0.0.1 and 5000. Another HOST needs EXPOSE=1, HOSTS, and TLS in front
@@ -25,6 +26,17 @@ case ",$HOSTS," in *,\*,*) refuse "HOSTS: expected the host names that clients u
 # MLflow's default list contains patterns such as 10.*, which 10.evil.example matches.
 : "${ORIGINS:=$(printf '%s' "$HOSTS" | sed 's#[^,]\{1,\}#https://&#g')}"
 : "${HOSTS:=localhost,127.0.0.1,localhost:*,127.0.0.1:*}" "${ORIGINS:=http://127.0.0.1:$PORT}"
+
+case "$ARTIFACTS" in s3://*)
+	found=$(python -c 'import sys
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+try:
+    get_artifact_repository(sys.argv[1]).list_artifacts()
+except Exception as error:
+    print(str(error).splitlines()[0].rstrip("."))
+    sys.exit(1)' "$ARTIFACTS" 2> /dev/null) || refuse "ARTIFACTS=$ARTIFACTS: expected a bucket at AWS_ENDPOINT_URL=${AWS_ENDPOINT_URL:-\
+(none: Amazon)} that AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY open, found: $found"
+esac
 
 umask 077
 settings=$(mktemp -d)

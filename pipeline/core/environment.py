@@ -27,6 +27,8 @@ _PINNED = {
 }
 _DEFAULTS = {  # values that you set win
     "GIT_PYTHON_REFRESH": "quiet",  # MLflow without git on the machine
+    "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",  # through the server, whose bucket may be out of reach from here
+    "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # without a server, fail after 3 s instead of 4 min
     "TF_CPP_MIN_LOG_LEVEL": "3",  # log only FATAL; errors are raised as exceptions

@@ -11,7 +11,8 @@ class TrackingError(PipelineError):
     def __init__(self, uri: str, found: str) -> None:
         super().__init__(
             f"MLflow store {uri}: expected an answer, found {found}.\n"
-            "Files already written are kept. Start the server, or correct or unset MLFLOW_TRACKING_URI, and rerun."
+            "Files already written are kept. Start the server (if it runs, its log has the cause), or correct or unset "
+            "MLFLOW_TRACKING_URI, and rerun."
         )
 
 
