@@ -1,5 +1,6 @@
 """Start real servers for tests."""
 
+import json
 import os
 import shutil
 import signal
@@ -7,9 +8,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -25,14 +27,21 @@ def free_port() -> int:
 
 @contextmanager
 def mlflow_server(
-    folder: Path, store: str = "", workers: int = 1, password: str = "", port: int = 0
+    folder: Path,
+    store: str = "",
+    workers: int = 1,
+    password: str = "",
+    port: int = 0,
+    artifacts: str = "",
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
-    """Start an MLflow server with artifacts in `folder`; yield its address and its process.
+    """Start an MLflow server; yield its address and its process. `variables` belong to its environment alone.
 
-    The store is SQLite in `folder` unless `store` names another. With a password, only the user admin has access.
+    The store is SQLite in `folder`, and artifacts are files there, unless `store` and `artifacts` name others.
+    With a password, only the user admin has access.
     """
     uri = f"http://127.0.0.1:{(port := port or free_port())}"
-    store, artifacts = store or f"sqlite:///{folder}/server.db", str(folder / "artifacts")
+    store, artifacts = store or f"sqlite:///{folder}/server.db", artifacts or str(folder / "artifacts")
     if password:
         command = [str(ROOT / "team" / "server.sh")]
         settings = {"STORE": store, "ARTIFACTS": artifacts, "PASSWORD": password, "SECRET": "of the tests"}
@@ -41,7 +50,7 @@ def mlflow_server(
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
         command += ["--workers", str(workers), "--backend-store-uri", store, "--artifacts-destination", artifacts]
         settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    environment = os.environ | settings
+    environment = os.environ | settings | dict(variables or {})
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
     try:
@@ -153,6 +162,44 @@ def ssh_server(folder: Path) -> Iterator[tuple[int, Path]]:
     try:
         _wait_until_open(port, process, folder / "sshd.log")
         yield port, folder / "client"
+    finally:
+        process.kill()
+        process.wait()
+
+
+BUCKET = "bucket"
+
+
+def s3_client(variables: Mapping[str, str], service: str = "s3") -> Any:
+    """Botocore's client, for what no command of the project does. `variables` as they stand in an environment."""
+    from botocore.session import Session
+
+    keys = {name.lower(): variables[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+    return Session().create_client(service, "us-east-1", endpoint_url=variables["AWS_ENDPOINT_URL"], **keys)
+
+
+@contextmanager
+def s3_server(folder: Path) -> Iterator[dict[str, str]]:
+    """Start a server of S3 with `BUCKET`; yield the variables of its only user. It refuses all other credentials."""
+    pytest.importorskip("moto", reason="no server of S3 is installed: requirements/chaos.txt")
+    port = free_port()
+    command = ["-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)]
+    (empty := folder / "empty").touch()
+    alone = {"AWS_CONFIG_FILE": str(empty), "AWS_SHARED_CREDENTIALS_FILE": str(empty), "AWS_EC2_METADATA_DISABLED": "true"}
+    unchecked = {"INITIAL_NO_AUTH_ACTION_COUNT": "4"}  # the requests below
+    with (folder / "s3.log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, *command], env=os.environ | unchecked, stdout=log, stderr=log)
+    try:
+        _wait_until_open(port, process, folder / "s3.log")
+        account = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
+        iam = s3_client(account, "iam")
+        everything = {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [everything]})
+        iam.create_user(UserName="team")
+        iam.put_user_policy(UserName="team", PolicyName="all", PolicyDocument=policy)
+        key = iam.create_access_key(UserName="team")["AccessKey"]
+        s3_client(account).create_bucket(Bucket=BUCKET)
+        yield alone | account | {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
     finally:
         process.kill()
         process.wait()
