@@ -5,11 +5,15 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.promotion.mcnemar import Correct
 
 _POWER = 0.9  # with which a difference should be found
 _MOST_LABELS = 5000
+_IMPLAUSIBLE = 0.02  # of alpha
+_SHARES = 9
+_TINY = 1e-9
 
 
 class OneSided(NamedTuple):
@@ -50,23 +54,42 @@ def superior(results: Mapping[str, OneSided], alpha: float) -> bool:
 def greatest_loss(challenger: Correct, champion: Correct, alpha: float) -> float:
     """The accuracy that the challenger loses at most, with confidence 1 - `alpha`: negative if it surely wins some.
 
-    The upper bound of the share of images that it loses, minus the lower bound of those that it wins, each exact at half of
-    `alpha` (C. J. Clopper and E. S. Pearson, "The use of confidence or fiducial limits illustrated in the case of the
-    binomial", Biometrika 26, 1934). Together they hold with probability 1 - `alpha` at least, whatever the shares are.
+    The largest loss that a test does not reject at `alpha`. The test is exact: its p-value is the greatest over the shares of
+    images that only one of the models gets right, as far as these shares are plausible (R. L. Berger and D. D. Boos, "P values
+    maximized over a confidence set for the nuisance parameter", Journal of the American Statistical Association 89, 1994).
     """
-    from scipy.stats import beta
+    from scipy.optimize import bisect
+    from scipy.stats import beta, binom
 
     won, lost, images = int((challenger & ~champion).sum()), int((champion & ~challenger).sum()), len(challenger)
-    most_lost = float(beta.ppf(1 - alpha / 2, lost + 1, images - lost)) if lost < images else 1.0
-    least_won = float(beta.ppf(alpha / 2, won, images - won + 1)) if won else 0.0
-    return most_lost - least_won
+    apart, outside = won + lost, alpha * _IMPLAUSIBLE
+    if apart == images:
+        return 1.0
+    least = float(beta.ppf(outside / 2, apart, images - apart + 1)) if apart else 0.0
+    most = float(beta.ppf(1 - outside / 2, apart + 1, images - apart))
+    numbers = _numbers(images, least, most)
+
+    def p_value(loss: float) -> float:
+        """The probability of losing no more than observed, net, if the loss were this."""
+        shares = np.linspace(max(least, abs(loss), _TINY), most, _SHARES)[:, np.newaxis]
+        no_more = binom.cdf((lost - won + numbers) // 2, numbers, (1 + loss / shares) / 2)
+        return outside + float((binom.pmf(numbers, images, shares) * no_more).sum(axis=1).max())
+
+    return float(bisect(lambda loss: p_value(loss) - alpha, (lost - won) / images, most, xtol=1e-6))
+
+
+def _numbers(images: int, least: float, most: float) -> npt.NDArray[np.int_]:
+    """How many of so many images there can be, if a share from `least` to `most` of all images is such."""
+    from scipy.stats import binom
+
+    return np.arange(binom.isf(1 - _TINY, images, least), binom.isf(_TINY, images, most) + 1, dtype=np.int_)
 
 
 def power(images: int, won: float, lost: float, alpha: float) -> float:
     """The probability that `better` finds a difference on so many images, if the challenger wins and loses these shares."""
     from scipy.stats import binom
 
-    discordant = np.arange(images + 1)
+    discordant = _numbers(images, won + lost, won + lost)
     weights = binom.pmf(discordant, images, won + lost)
     needed = binom.isf(alpha, discordant, 0.5) + 1  # the fewest wins that are significant
     return float((weights * binom.sf(needed - 1, discordant, won / (won + lost))).sum())
