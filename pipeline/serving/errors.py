@@ -42,7 +42,8 @@ class GivenModelError(PipelineError):
     def __init__(self, source: str, expected: str, found: str) -> None:
         super().__init__(
             f"{source}: expected {expected}, found {found}.\n"
-            "Nothing was predicted. Give --model an ONNX file or a folder with model.onnx; `predict` also takes models:/NAME@ALIAS."
+            "Nothing was predicted. Give --model an ONNX file or a folder with model.onnx; `predict` also takes "
+            "models:/NAME@ALIAS."
         )
 
 
