@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -230,9 +230,9 @@ def test_what_was_captured_becomes_a_data_set_that_fetch_reads(paths: Paths, sub
     assert "30 labelled already or nearly the same" in again.stdout, again.stderr
     assert not set(selected.read(paths).ids) & set(selection.ids)
 
-    os.chdir(paths.root)
-    fetch.run(edit_params(paths.params, {"fetch.invert": True}), Paths())  # which must not turn what was served
-    random_part = datasets.recent_slices(Paths(), newest=1)["recent"]
+    with chdir(paths.root):
+        fetch.run(edit_params(paths.params, {"fetch.invert": True}), Paths())  # which must not turn what was served
+        random_part = datasets.recent_slices(Paths(), newest=1)["recent"]
     assert sorted(selected.identifiers(random_part.images)) == sorted(
         id_ for id_, part in zip(selection.ids, selection.parts, strict=True) if part == "random"
     )

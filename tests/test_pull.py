@@ -142,7 +142,7 @@ def test_outputs_are_pulled_over_ssh(own: Published, second: Path, empty: Path, 
         address = f"ssh://{getpass.getuser()}@127.0.0.1:{port}{tmp_path}/elsewhere"
         own.run(sys.executable, "-m", "dvc", "remote", "add", "--quiet", "--force", "--default", "store", address)
         own.run(sys.executable, "-m", "dvc", "remote", "modify", "--local", "store", "keyfile", str(key))
-        own.run(sys.executable, "-m", "dvc", "push", "--quiet")
+        own.run(sys.executable, "-m", "dvc", "push")
         own.run("git", *IDENTITY, "commit", "--all", "--quiet", "--message", "Remote")
         own.run("git", "push", "--quiet", str(own.origin), "HEAD:main")
         own_key = ["--remote", "store", "--remote-config", f"keyfile={key}"]
