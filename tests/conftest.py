@@ -270,13 +270,25 @@ def build(repository: Repository, *, registered: bool = True) -> None:
 _LONGEST = (
     "test_retrain.py",
     "test_validate.py",
-    "test_sweep.py",
     "test_pipeline.py",
-    "test_team.py",
+    "test_ui.py",
+    "test_state.py",
+    "test_label.py",
+    "test_explore.py",
+    "test_fit.py",
     "test_security.py",
+    "test_team.py",
+    "test_dvc.py",
     "test_store.py",
-    "test_score.py",
+    "test_runs.py",
+    "test_drift.py",
+    "test_predict.py",
+    "test_pull.py",
     "test_promote.py",
+    "test_adopt.py",
+    "test_runbook.py",
+    "test_serve.py",
+    "test_kills.py",
 )
 
 

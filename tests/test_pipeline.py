@@ -11,6 +11,7 @@ import pytest
 from pipeline.core import files
 from pipeline.core.paths import TIME_DEPENDENT
 from pipeline.data.datasets import Split
+from tests.chaos.conftest import LONG
 from tests.clones import Clone, git, make_clone, ran
 from tests.conftest import Repository, edit_params
 
@@ -79,6 +80,7 @@ def test_dvc_shows_metrics_and_plots(clone: Clone, first: str, tmp_path: Path) -
     assert list(tmp_path.rglob("*worst_mistakes.png"))
 
 
+@pytest.mark.skipif(not LONG, reason="runs most stages again: make chaos")
 def test_an_experiment_with_another_hidden_size_reruns_training_and_later_stages(clone: Clone, first: str) -> None:
     done = clone.run("dvc", "exp", "run", "--temp", "--name", "wider", "--set-param", "model.hidden_units=48")
 

@@ -20,6 +20,7 @@ from pipeline.core.paths import Paths
 from pipeline.data.datasets import Split
 from pipeline.distributed import search_space, sweep_state
 from pipeline.distributed.errors import ClusterError, SweepError
+from tests.chaos.conftest import LONG
 from tests.clones import Clone, clone_with_outputs, git
 from tests.conftest import Repository, edit_params
 from tests.imports import ROOT
@@ -112,11 +113,16 @@ def assert_every_trial_has_one_run(clone: Clone, trials: int) -> None:
     assert float(rows[0]["val_loss"]) <= float(default["val_loss"])
 
 
-def test_resuming_without_a_sweep_is_refused(clone: Clone) -> None:
+def test_resuming_without_a_sweep_is_refused(tree: Paths) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed (make .venv/.sweep)")
+    small = params.load(tree.params)
+    fetch.run(small, tree)
+
     with pytest.raises(SweepError, match="a sweep to resume"):
-        sweep.run(argparse.Namespace(resume=True), params.load(clone.paths.params), clone.paths)
+        sweep.run(argparse.Namespace(resume=True), small, tree)
 
 
+@pytest.mark.skipif(not LONG, reason="starts Ray: make chaos")
 def test_a_sweep_logs_every_trial_and_queues_the_best_as_an_experiment(clone: Clone) -> None:
     """The trials run one after the other, in one process."""
     before = clone.paths.params.read_bytes()

@@ -21,6 +21,7 @@ from pipeline import ui
 from pipeline.core import files
 from pipeline.tracking import sqlite_store
 from tests.browser import chromium
+from tests.chaos.conftest import LONG
 from tests.conftest import Repository
 from tests.imports import ROOT
 from tests.servers import free_port, verb
@@ -126,6 +127,7 @@ def test_the_page_that_opens_lists_the_training_runs(browser: Any, address: str,
     shows(browser, "Run Name", f"{accuracy:.2%} seed {built.params.train.seed}", "mnist-train")
 
 
+@pytest.mark.skipif(not LONG, reason="starts another server: make chaos")
 def test_a_desktop_gets_the_page_in_its_browser_once_the_server_answers(moved: Path, tmp_path: Path) -> None:
     port, opened, browser = free_port(), tmp_path / "opened", tmp_path / "browser"
     ask = "import sys, urllib.request as r; r.urlopen(sys.argv[1])"

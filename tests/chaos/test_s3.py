@@ -61,6 +61,7 @@ def git_output(clone: Clone, *command: str) -> str:
     return subprocess.run(["git", *command], cwd=clone.paths.root, check=True, capture_output=True, text=True).stdout
 
 
+@pytest.mark.skipif(not LONG, reason="starts DVC ten times")
 def test_a_fresh_clone_pulls_from_a_bucket_and_rebuilds_nothing(
     team: Clone, member: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

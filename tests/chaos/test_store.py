@@ -187,7 +187,7 @@ def kill_trainings(repository: Repository, count: int, killed: int) -> tuple[lis
     return dead, alive + [client.get_run(run).info.status for pid, run in started.items() if pid not in victims]
 
 
-@pytest.mark.parametrize("where", ["SQLite", "a server"])
+@pytest.mark.parametrize("where", ["SQLite", "a server"] if LONG else ["SQLite"])
 def test_killed_trainings_are_marked_as_killed_and_running_ones_are_not(
     where: str, repository: Repository, server: Server, chaos: Chaos, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,6 +218,7 @@ def fails_early(repository: Repository, uri: str, error: type[PipelineError], me
     return True
 
 
+@pytest.mark.skipif(not LONG, reason="waits for servers that fail")
 def test_a_failing_server_is_reported_within_ten_seconds(
     repository: Repository, between: Proxy, chaos: Chaos, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -294,6 +295,7 @@ def extend_history(repository: Repository, epochs: int) -> None:
     files.write_text(repository.paths.history, f"{head}\n{rows}")
 
 
+@pytest.mark.skipif(not LONG, reason="waits for a server that is gone")
 def test_a_server_killed_during_training_causes_a_warning_and_register_completes_the_run(
     repository: Repository, server: Server, chaos: Chaos, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

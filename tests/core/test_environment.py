@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pipeline.core import environment
+from tests.chaos.conftest import LONG
 from tests.conftest import Repository
 from tests.imports import ROOT
 
@@ -94,6 +95,7 @@ DETERMINISTIC = (
 )
 
 
+@pytest.mark.skipif(not LONG, reason="runs the stages again: make chaos")
 def test_a_hostile_account_and_one_core_give_the_same_bytes(
     built: Repository, empty_store: Path, hostile: dict[str, str], tmp_path: Path
 ) -> None:
