@@ -86,15 +86,21 @@ def choose_weights(
 
     chosen = weighting.choose(data, parts, rows, weights, params.train, short_run)
     if weighting.AUTO in weights:
-        taken = _words(chosen.weights[weights.index(weighting.AUTO)], chosen.strength)
-        runs = ", ".join(f"{_words(run.weight, run.strength)}: {run.old:.3f} and {run.new:.3f}" for run in chosen.tried)
-        losses = f"loss on old and on recent validation images, {runs}" if runs else "too few to try others"
-        console.echo("train", f"weight of recent images: {taken} ({losses})")
+        console.echo("train", f"weight of recent images: {_words(chosen, chosen.weights[weights.index(weighting.AUTO)])}")
     return chosen
 
 
-def _words(weight: int, strength: int) -> str:
-    return str(weight) if strength == 1 else f"{weight} with {strength} times the augmentation"
+def _words(chosen: Chosen, weight: int) -> str:
+    """The weight that `auto` took, with the losses that decided."""
+    if not chosen.tried:
+        return f"{weight}, because they are too few to try others"
+    equal, *_ = chosen.tried
+    taken = next(run for run in chosen.tried if (run.weight, run.strength) == (weight, chosen.strength))
+    stronger = f", with {chosen.strength:g} times the augmentation" if chosen.strength != 1 else ""
+    return (
+        f"{weight}{stronger} (of {len(chosen.tried)} short runs; loss on old and on recent validation images: "
+        f"{taken.old:.3f} and {taken.new:.3f}, with weight 1 {equal.old:.3f} and {equal.new:.3f})"
+    )
 
 
 def _recorded(chosen: Chosen, paths: Paths) -> dict[str, Any]:

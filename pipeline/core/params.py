@@ -73,7 +73,7 @@ class AugmentationParams(Section):
         """Whether augmentation is off."""
         return not any((self.rotation, self.scale, self.shear, self.shift, self.elastic))
 
-    def times(self, strength: int) -> "AugmentationParams":
+    def times(self, strength: float) -> "AugmentationParams":
         """The same with `strength` times the values, at most half a turn and nine tenths of the size."""
         if strength == 1:
             return self

@@ -43,7 +43,7 @@ def learner(best: int, asked: list[Any], rotation: float = 7) -> Any:
     def fit(rows: Rows, params: TrainParams) -> Predict:
         weight = int((rows == rows[rows >= 100][0]).sum())
         asked.append((weight, set(rows.tolist()), params.epochs))
-        sure = 0.9 - 0.02 * abs(weight - best) - 0.01 * abs(params.augmentation.rotation - rotation)
+        sure = 0.9 - 0.012 * abs(weight - best) - 0.01 * abs(params.augmentation.rotation - rotation)
 
         def predict(images: Any) -> Any:
             probabilities = np.full((len(images), 10), (1 - sure) / 9)
@@ -55,26 +55,26 @@ def learner(best: int, asked: list[Any], rotation: float = 7) -> Any:
     return fit
 
 
-@pytest.mark.parametrize("best", weights.CANDIDATES)
+@pytest.mark.parametrize("best", weights.WEIGHTS)
 def test_auto_takes_the_weight_with_the_lowest_loss(best: int, data: Split, params: Params) -> None:
     asked: list[Any] = []
 
     found, strength, tried = weights.choose(data, PARTS, ROWS, [1, "auto", 4], params.train, learner(best, asked))
 
     assert (found, strength) == ([1, best, 4], 1)
-    assert [each.weight for each in tried] == [*weights.CANDIDATES, best]
+    assert [each.weight for each in tried] == [*weights.WEIGHTS, *weights.WEIGHTS]
     used = asked[0][1]
     assert len(used & {*range(100, 140)}) == 20  # half of the recent images measure
     assert not used & {*range(20)}  # nor do validation images teach
 
 
-def test_twice_the_augmentation_is_taken_if_it_has_a_lower_loss(data: Split, params: Params) -> None:
-    twice = params.train.augmentation.times(2)
+def test_stronger_augmentation_is_taken_if_it_has_a_lower_loss(data: Split, params: Params) -> None:
+    stronger = params.train.augmentation.times(1.5)
 
-    found = weights.choose(data, PARTS, ROWS, [1, "auto", 4], params.train, learner(10, [], twice.rotation))
+    found = weights.choose(data, PARTS, ROWS, [1, "auto", 4], params.train, learner(16, [], stronger.rotation))
 
-    assert (found.weights, found.strength) == ([1, 10, 4], 2)
-    assert (twice.rotation, twice.shift) == (14, 2)
+    assert (found.weights, found.strength) == ([1, 16, 4], 1.5)
+    assert (stronger.rotation, stronger.shift) == (10.5, 1.5)
 
 
 def test_a_weight_that_costs_much_on_old_images_is_not_taken(data: Split, params: Params) -> None:
@@ -85,7 +85,7 @@ def test_a_weight_that_costs_much_on_old_images_is_not_taken(data: Split, params
 
         def predict(images: Any) -> Any:
             extra = images[:, 1, 1] == 1
-            sure = np.where(extra, 0.3 + 0.02 * weight, 0.9 if weight <= 3 else 0.8)
+            sure = np.where(extra, 0.3 + 0.009 * weight, 0.9 if weight <= 4 else 0.8)
             probabilities = np.repeat((1 - sure[:, None]) / 9, 10, axis=1)
             probabilities[np.arange(len(images)), images[:, 0, 0]] = sure
             return probabilities
@@ -94,17 +94,17 @@ def test_a_weight_that_costs_much_on_old_images_is_not_taken(data: Split, params
 
     found = weights.choose(data, PARTS, ROWS, [1, "auto", 1], params.train, fit)
 
-    assert min(found.tried, key=lambda run: run.loss).weight == 30
-    assert found.weights == [1, 3, 1]
+    assert min(found.tried, key=lambda run: run.loss).weight == 64
+    assert found.weights == [1, 4, 1]
 
 
-def test_no_augmentation_is_not_doubled(data: Split, params: Params) -> None:
+def test_no_augmentation_is_not_made_stronger(data: Split, params: Params) -> None:
     none = params.train.augmentation.times(0)
     train = params.train.model_copy(update={"augmentation": none})
 
     found = weights.choose(data, PARTS, ROWS, [1, "auto", 4], train, learner(10, [], 14))
 
-    assert (none.none, found.strength, len(found.tried)) == (True, 1, len(weights.CANDIDATES))
+    assert (none.none, found.strength, len(found.tried)) == (True, 1, len(weights.WEIGHTS))
 
 
 def test_too_few_recent_images_have_weight_1(data: Split, params: Params) -> None:
