@@ -21,6 +21,7 @@ from pipeline.core import params as parameters
 from pipeline.core.paths import Paths
 from pipeline.data.datasets import Split
 from pipeline.validate import InvalidDataError
+from tests.chaos.conftest import LONG
 from tests.conftest import Edit
 from tests.imports import ROOT
 from tests.ingestion.writers import WRITERS, Data, png
@@ -307,6 +308,7 @@ def test_what_looks_wrong_is_listed_and_asked_about(tree: Paths, tmp_path: Path,
 
 
 @pytest.mark.usefixtures("untrained", "without_pages")
+@pytest.mark.skipif(not LONG, reason="tests/chaos/test_adopted_bounds.py has many batches: make chaos")
 def test_the_next_batch_passes_and_a_poisoned_one_fails(tree: Paths, subset: Data, mnist: Data, tmp_path: Path) -> None:
     WRITERS["an npz file"](tmp_path, subset)
     run(tmp_path / "keras.npz", tree)

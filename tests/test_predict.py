@@ -18,6 +18,7 @@ from pipeline.data.datasets import Pixels, Split
 from pipeline.inference.onnx_model import OnnxModel
 from pipeline.serving import model_source
 from pipeline.serving.errors import HashMismatchError
+from tests.chaos.conftest import LONG
 from tests.conftest import Repository, idx
 
 
@@ -40,6 +41,7 @@ def test_images(subset: dict[str, Split]) -> Pixels:
     return np.array(subset["test"].images[:200])
 
 
+@pytest.mark.skipif(not LONG, reason="draws many photographs: make chaos")
 def test_photographs_of_digits_get_nearly_the_same_labels_as_the_original_images(
     built: Repository, test_images: Pixels, tmp_path: Path
 ) -> None:

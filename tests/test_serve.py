@@ -228,7 +228,7 @@ def test_the_commands_of_the_serving_page_work(server: Server, built: Repository
     np.testing.assert_allclose(probabilities, vectors["probabilities"], atol=vectors["tolerance"])
 
 
-@pytest.mark.parametrize("settings", [{}, {"WEB_CONCURRENCY": "2", "UVICORN_PORT": "1"}, {"WEB_CONCURRENCY": "many"}])
+@pytest.mark.parametrize("settings", [{"WEB_CONCURRENCY": "2", "UVICORN_PORT": "1"}, {"WEB_CONCURRENCY": "many"}])
 def test_sigterm_stops_the_server_without_an_error_whatever_the_host_sets(
     built: Repository, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]
 ) -> None:

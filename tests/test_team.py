@@ -133,6 +133,7 @@ def test_concurrent_pipelines_lose_nothing_on_postgresql_behind_a_server(trees: 
     assert not list(trees[0].glob("mlruns/*"))
 
 
+@pytest.mark.skipif(not LONG, reason="starts DVC ten times: make chaos")
 def test_a_fresh_clone_gets_everything_from_the_team_and_rebuilds_nothing(
     built: Repository, member: dict[str, str], subset: dict[str, Split], tmp_path: Path
 ) -> None:

@@ -101,6 +101,7 @@ def test_a_flipped_bit_is_detected_and_the_file_is_restored(where: str, clone: C
     chaos.count(KIND, f"a flipped bit {where}: `make check` detects it, `dvc repro` restores the file", len(outs), survived)
 
 
+@pytest.mark.skipif(not LONG, reason="starts DVC several times")
 def test_a_truncated_lock_file_is_restored(clone: Clone, chaos: Chaos) -> None:
     clone.repro()
     git(clone.paths.root, "commit", "--quiet", "--all", "--allow-empty", "--message", "Rebuilt")

@@ -26,7 +26,7 @@ from pipeline.core import files
 from pipeline.core.paths import Paths
 from pipeline.inference.onnx_model import OnnxModel
 from pipeline.tracking import connection
-from tests.chaos.conftest import Chaos
+from tests.chaos.conftest import LONG, Chaos
 from tests.conftest import Repository, forget_store
 from tests.imports import ROOT
 from tests.servers import free_port, verb
@@ -200,6 +200,7 @@ def test_many_connections_one_after_the_other_leave_the_memory_as_it_is(served: 
     chaos.count(KIND, "a connection for one request", tries, answered)
 
 
+@pytest.mark.skipif(not LONG, reason="kills a process many times")
 def test_a_kill_leaves_no_broken_file_of_a_capture(tmp_path: Path, chaos: Chaos) -> None:
     """Kill a process that captures without a pause, and read what it left."""
     tries, whole, rows, lost = chaos.tries(2, 20), 0, 0, 0

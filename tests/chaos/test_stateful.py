@@ -316,7 +316,7 @@ class People(RuleBasedStateMachine):
 
 
 def test_people_never_leave_two_champions_without_a_word(world: World, monkeypatch: pytest.MonkeyPatch, chaos: Chaos) -> None:
-    tries = chaos.tries(8, 500)
+    tries = chaos.tries(5, 500)
     People.world, People.monkeypatch = world, monkeypatch
     steps = chaos.tries(2, 9)
     options: dict[str, Any] = {
