@@ -12,13 +12,13 @@ from bench import report
 from pipeline.core import params as parameters
 from pipeline.core.paths import Paths
 from pipeline.data.datasets import Pixels, Split
-from pipeline.training import tensorflow_setup
+from pipeline.training import tensorflow_setup, weights
 from tests.worlds import changed
 
 TURNS, MIX, WRONG = 5, 12, 18  # weeks
 DEGREES = 30.0
 FREQUENT = 7  # the class that becomes frequent
-LIMIT_WEIGHT = 3  # how often each served image counts when all are labelled
+LIMIT_WEIGHT = 3  # how often each served image counts when all are labelled, with the strongest augmentation of `auto`
 PICTURE = Path(__file__).parent.parent / "docs" / "loop.png"
 TITLE = "Half a year of a model in use"
 
@@ -65,7 +65,9 @@ def limit(weeks: list[Served], base: Split, test: Split) -> list[float]:
         added = np.arange(len(base.labels), len(data.labels))
         rows = np.concatenate([np.arange(len(base.labels)), np.repeat(added, LIMIT_WEIGHT)])
         model = network.build(params.model, base.images.shape[1:], len(params.fetch.classes), params.train.seed)
-        fit.fit(model, data, (rows, np.empty(0, np.intp)), params.train, lambda *_: None)
+        augmentation = params.train.augmentation.times(weights.STRENGTHS[-1])
+        train = params.train.model_copy(update={"augmentation": augmentation})
+        fit.fit(model, data, (rows, np.empty(0, np.intp)), train, lambda *_: None)
         return model
 
     accuracies, parts, model = [], [], None

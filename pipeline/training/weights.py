@@ -22,7 +22,7 @@ STRENGTHS = (
     1.5,
 )  # of augmentation, as multiples of the parameters; 2 raises the loss on the old images of MNIST by a quarter
 
-_TOLERATED = 1.15  # multiple of the lowest loss on old images; without it, promotion refused models for promote.margin
+_TOLERATED = 1.25  # multiple of the lowest loss on old images; without it, promotion refused models for promote.margin
 _LEAST = 20  # recent images, without which no weight can be told from another
 _SHARE = 8  # short runs have one epoch in this many
 _MOST_MEASURED = 4000  # validation images of the base
@@ -69,7 +69,7 @@ def choose(
     """Replace `auto` by the weight of the lowest loss, the same for all such sets, and choose the augmentation with it.
 
     Each short run fits on half of the recent images and is measured on the other half, and on validation images of the base.
-    Both count the same, but the loss on the base may be 1.15 times the lowest one at most. With fewer than 20 recent images,
+    Both count the same, but the loss on the base may be 1.25 times the lowest one at most. With fewer than 20 recent images,
     or without validation images, the weight is 1.
 
     Args:
