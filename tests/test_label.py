@@ -166,6 +166,7 @@ def test_the_keys_for_undo_skip_none_of_the_classes_and_the_prediction(
         wait(lambda: "1 labelled · 1 of no class · 1 skipped" in text(browser, "progress"))
         assert text(browser, "prediction") == "Show prediction"
         press(browser, "7")
+        wait(lambda: "2 labelled" in text(browser, "progress"))
         requests.post(f"{address}answers", json={"id": ids[0], "kind": "label", "label": "9"}, timeout=SECONDS)
         browser.find_element(By.CSS_SELECTOR, "#classes button").click()
         wait(lambda: "1 labelled differently" in text(browser, "progress"))

@@ -129,6 +129,7 @@ def test_a_truncated_lock_file_is_restored(clone: Clone, chaos: Chaos) -> None:
     )
 
 
+@pytest.mark.skipif(not LONG, reason="starts DVC several times")
 def test_a_truncated_rwlock_is_removed(clone: Clone, chaos: Chaos) -> None:
     rwlock, content = clone.paths.root / ".dvc/tmp/rwlock", '{"write": {"data/raw": {"pid": 1, "cmd": ""}}}'
     before = clone.digests()
@@ -217,6 +218,7 @@ def test_an_empty_file_of_a_killed_push_does_not_count_as_the_object(clone: Clon
     assert files.md5(leftover) == md5
 
 
+@pytest.mark.skipif(not LONG, reason="starts DVC several times")
 def test_a_missing_remote_is_reported_and_blocks_only_push_and_pull(clone: Clone, chaos: Chaos, tmp_path: Path) -> None:
     (tmp_path / "a file").touch()
     added = clone.run("dvc", "remote", "add", "--local", "--force", "store", str(tmp_path / "a file" / "remote"))
@@ -243,6 +245,7 @@ def wait_for_stage(repro: int) -> None:
     raise AssertionError("no stage was started")
 
 
+@pytest.mark.skipif(not LONG, reason="starts DVC several times")
 def test_a_second_repro_is_refused_and_changes_nothing(clone: Clone, chaos: Chaos) -> None:
     tries, survived, lock = chaos.tries(1, 5), 0, clone.paths.root / "dvc.lock"
     command = [sys.executable, "-m", "dvc", "repro", "--force", "--single-item", "explain"]

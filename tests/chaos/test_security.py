@@ -711,6 +711,7 @@ def test_credentials_are_neither_printed_nor_written_to_other_files(
     chaos.count(KIND, "a password of a mirror, of git or of DVC, in use and in errors", tries, tries, leaks)
 
 
+@pytest.mark.skipif(not LONG, reason="runs commands against a server with a password")
 def test_the_password_of_the_store_is_neither_printed_nor_written(
     built: Repository, servers: dict[str, Server], team_folder: Path, tmp_path: Path, chaos: Chaos
 ) -> None:

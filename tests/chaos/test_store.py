@@ -638,6 +638,7 @@ def test_register_waits_for_a_locked_store_and_then_reports_it(
     chaos.count(KIND, "a store that another process locks: waited for, then reported, and nothing lost", tries, survived)
 
 
+@pytest.mark.skipif(not LONG, reason="waits for a lock")
 def test_a_store_locked_during_training_causes_a_warning(
     repository: Repository, chaos: Chaos, capsys: pytest.CaptureFixture[str]
 ) -> None:

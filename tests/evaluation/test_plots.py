@@ -232,8 +232,9 @@ def random_features(
     }
 
 
-@pytest.mark.parametrize("classes", [TWO, TEN, LONG, MANY], ids=["two", "ten", "long", "many"])
-@pytest.mark.parametrize("held_out", [True, False], ids=["with confidence", "without"])
+@pytest.mark.parametrize(
+    ("classes", "held_out"), [(TWO, True), (TEN, False), (LONG, True), (MANY, False)], ids=["two", "ten", "long", "many"]
+)
 def test_titles_of_drift_distributions_say_whether_they_drifted(
     classes: Sequence[str], held_out: bool, bounds: DriftParams, texts_of: Any
 ) -> None:
