@@ -10,8 +10,9 @@ override VENV := .venv
 READY := $(VENV)/.ready
 EXTRAS := $(VENV)/.chaos $(VENV)/.remote $(VENV)/.sweep $(VENV)/.team
 LONG := $(addprefix tests/,core/test_environment.py promotion/test_base_model.py promotion/test_slice_tests.py \
-	serving/test_container.py serving/test_elsewhere.py test_adopt.py test_pipeline.py test_predict.py test_retrain.py test_score.py \
-	test_sweep.py test_team.py test_ui.py test_wheel.py)  # have long tests
+	serving/test_container.py serving/test_elsewhere.py test_adopt.py test_explore.py test_label.py test_pipeline.py \
+	test_predict.py test_retrain.py test_score.py test_sweep.py test_team.py test_ui.py test_validate.py test_wheel.py \
+	tracking/test_runs.py training/test_fit.py)  # have long tests
 PEERS := $(VENV)/peers/.ready
 override PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PATH

@@ -18,6 +18,7 @@ from pipeline.explorer.network import ACTIVATIONS, forward, round_trip
 from pipeline.inference.onnx_model import OnnxModel
 from pipeline.training import network, snapshots
 from tests.browser import chromium, console_errors, requested_urls
+from tests.chaos.conftest import LONG
 from tests.conftest import Repository, build, small_repository
 
 
@@ -287,6 +288,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     return repository
 
 
+@pytest.mark.skipif(not LONG, reason="trains another network: make chaos")
 def test_the_page_works_for_other_data_and_another_network(other: Repository) -> None:
     images = np.load(other.paths.raw / "test_images.npy")[:30]
     with chromium() as browser:

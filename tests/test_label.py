@@ -30,6 +30,7 @@ from pipeline.monitoring import selected
 from pipeline.monitoring.selected import Selection
 from pipeline.serving.capture import Capture
 from tests.browser import chromium, console_errors, requested_urls
+from tests.chaos.conftest import LONG
 from tests.clones import git
 from tests.conftest import Repository, edit_params
 from tests.imports import ROOT
@@ -252,6 +253,7 @@ def test_an_unfinished_selection_is_not_replaced(paths: Paths, subset: dict[str,
     assert selected.read(paths).ids == selection.ids
 
 
+@pytest.mark.skipif(not LONG, reason="starts several processes: make chaos")
 def test_a_folder_of_labelled_files_becomes_a_data_set(paths: Paths, subset: dict[str, Split]) -> None:
     from PIL import Image
 

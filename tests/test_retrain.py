@@ -494,6 +494,7 @@ def test_verify_compares_with_the_remote(desk: Desk) -> None:
     assert "origin/main has another champion than version 2" in result.printed
 
 
+@pytest.mark.skipif(not LONG, reason="runs several cycles: make chaos")
 def test_a_refusal_does_not_hide_that_the_remote_has_another_champion(desk: Desk) -> None:
     desk.retrain()
     change_parameters(desk)
@@ -506,6 +507,7 @@ def test_a_refusal_does_not_hide_that_the_remote_has_another_champion(desk: Desk
     assert "one champion after the refusal, found git tag v1.1.0 names another file than version 1" in result.printed
 
 
+@pytest.mark.skipif(not LONG, reason="runs several cycles: make chaos")
 def test_a_rollback_with_a_tag_is_published(desk: Desk) -> None:
     desk.retrain()
     first = files.sha256(desk.paths.onnx)
@@ -544,6 +546,7 @@ def test_an_interrupted_cycle_restores_the_seed(desk: Desk) -> None:
     assert (desk.root / "params.yaml").read_text() == before
 
 
+@pytest.mark.skipif(not LONG, reason="starts processes: make chaos")
 def test_a_checkout_with_other_changes_is_refused_even_without_a_store(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     (desk.root / "dvc.yaml").write_text("stages: {}")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", closed())

@@ -26,6 +26,7 @@ from pipeline.core.paths import Paths
 from pipeline.data.datasets import Split
 from pipeline.validate import InvalidDataError
 from pipeline.validation import expectations, image_table
+from tests.chaos.conftest import LONG
 from tests.conftest import Edit, Repository, small_repository, write_source
 from tests.imports import ROOT
 
@@ -467,6 +468,7 @@ def test_the_command_exits_with_1_prints_the_reason_and_writes_the_same_bytes(
     assert contents(Paths().validation) == here
 
 
+@pytest.mark.skipif(not LONG, reason="runs the stage again: make chaos")
 def test_pages_that_cannot_be_written_give_one_error_and_keep_the_old_pages(good: Repository, tmp_path: Path) -> None:
     root = shutil.copytree(good.paths.root, tmp_path / "copy")
     before = contents(Paths(root).validation)

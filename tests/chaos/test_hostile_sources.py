@@ -228,6 +228,7 @@ BOMBS: dict[str, tuple[Callable[[], Answer], str]] = {
 }
 
 
+@pytest.mark.skipif(not LONG, reason="downloads until a bound is met")
 def test_endless_data_is_bounded_in_time_memory_and_disk_space(tree: Tree, site: Site, chaos: Chaos) -> None:
     """In a process that cannot write files beyond fetch.max_bytes, and that prints its peak memory at the end."""
     prelude = (

@@ -653,6 +653,7 @@ def files_with(secret: str, root: Path, allowed: Sequence[str] = ()) -> list[str
     return sorted({path.relative_to(root).as_posix() for path in paths} - set(allowed))
 
 
+@pytest.mark.skipif(not LONG, reason="runs many commands")
 def test_credentials_are_neither_printed_nor_written_to_other_files(
     subset: dict[str, Split], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chaos: Chaos
 ) -> None:

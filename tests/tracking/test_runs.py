@@ -23,6 +23,7 @@ from pipeline.data.datasets import Split
 from pipeline.inference.onnx_model import OnnxModel
 from pipeline.tracking import run_owner, runs
 from pipeline.tracking.connection import connected
+from tests.chaos.conftest import LONG
 from tests.conftest import Repository, idx, small_repository
 from tests.imports import ROOT
 
@@ -274,7 +275,7 @@ def run(code: str, repository: Repository) -> "subprocess.CompletedProcess[str]"
     return subprocess.run(command, cwd=repository.paths.root, env=environment, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize(("code", "printed"), [(QUERYING, "True"), (IMPORTING, "")])
+@pytest.mark.parametrize(("code", "printed"), [(QUERYING, "True"), (IMPORTING, "")][: 2 if LONG else 1])
 def test_a_signal_during_a_query_or_an_import_is_not_lost(
     code: str, printed: str, repository: Repository, client: Any
 ) -> None:
@@ -304,7 +305,7 @@ sys.exit(console.run_stage("stuck", run))
 """
 
 
-@pytest.mark.parametrize("run", ["training_run", "completed_run"])
+@pytest.mark.parametrize("run", ["training_run", "completed_run"] if LONG else ["training_run"])
 def test_a_run_whose_process_ignores_the_signal_is_marked_as_killed(run: str, repository: Repository, client: Any) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", STUCK.format(run=run)]

@@ -9,6 +9,7 @@ from pipeline.core.params import TrainParams
 from pipeline.data.datasets import Split
 from pipeline.training import fit, network
 from pipeline.training.fit import DivergedError
+from tests.chaos.conftest import LONG
 from tests.conftest import ROOT
 
 QUICK = {"epochs": 2, "batch_size": 100, "warmup_epochs": 0.0, "learning_rate": 0.002}
@@ -37,6 +38,7 @@ def fit_network(data: Split, held_out: Any = HELD_OUT, **changes: Any) -> tuple[
     return model, fit.fit(model, data, (FITTED, held_out), settings, lambda epoch, metrics: None)
 
 
+@pytest.mark.skipif(not LONG, reason="tests/test_pipeline.py compares whole runs: make chaos")
 def test_the_same_seed_gives_bit_identical_weights(data: Split) -> None:
     (first, history), (again, repeated), (other, _) = fit_network(data), fit_network(data), fit_network(data, seed=1)
 
