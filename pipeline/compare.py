@@ -33,6 +33,7 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     files.require(paths.metrics)
     changes = Changes(
         base=options.base,
+        outdated=outdated(repository),
         params=differences(repository, "params", commit),
         metrics=differences(repository, "metrics", commit),
         verdict=verdict(repository, options.base, commit, params, paths),
@@ -42,6 +43,11 @@ def run(options: argparse.Namespace, params: Params, paths: Paths) -> int:
     print(page, end="")
     github_job.show(page)
     return 0
+
+
+def outdated(repository: Repository) -> list[str]:
+    """The names of the stages up to evaluate that `dvc repro` would run."""
+    return sorted(json.loads(repository.dvc("status", "--json", "--with-deps", "evaluate") or "{}"))
 
 
 def differences(repository: Repository, kind: str, commit: str) -> Any:

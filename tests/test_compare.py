@@ -49,6 +49,7 @@ def test_the_page_shows_what_differs_from_the_base(
     same = compared(paths.root, "HEAD", capfd)
 
     assert "The model is the same, byte for byte." in same
+    assert "make repro" not in same
     assert same.count("differs.") == 2
 
     damage(paths.onnx)
@@ -65,6 +66,7 @@ def test_the_page_shows_what_differs_from_the_base(
 
     page = compared(paths.root, "HEAD", capfd)
 
+    assert "⚠️ Run `make repro` first: `evaluate`, `export`, `train` did not run since the last change." in page
     assert f"| `train.epochs` | {built.params.train.epochs} | 99 |" in page
     assert f"| `accuracy` | {metrics['accuracy']:.6g} | 0.125 |" in page
     assert "The model is **⚠️ significantly worse** (alpha 0.05)." in page

@@ -1,6 +1,6 @@
 """A page of Markdown about what a change of the repository does to the model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ class Changes(NamedTuple):
     """What differs from the base."""
 
     base: str  # as you call the revision
+    outdated: Sequence[str]  # stages whose outputs do not come from the code and the parameters of this tree
     params: Difference
     metrics: Difference
     verdict: str
@@ -26,7 +27,13 @@ class Changes(NamedTuple):
 
 def page(changes: Changes) -> str:
     params = [(key, each) for file in changes.params.values() for key, each in sorted(file.items())]
-    lines = [f"# What this changes about the model, against {_code(changes.base)}", "", changes.verdict, "", "## Metrics", ""]
+    lines = [f"# What this changes about the model, against {_code(changes.base)}", ""]
+    if changes.outdated:
+        lines += [
+            f"⚠️ Run `make repro` first: {', '.join(map(_code, changes.outdated))} did not run since the last change.",
+            "",
+        ]
+    lines += [changes.verdict, "", "## Metrics", ""]
     if rows := _metric_rows(changes.metrics):
         lines += ["| metric | base | this change | difference |", "|---|---:|---:|---:|", *rows]
     else:

@@ -13,7 +13,7 @@ N = 1000
 
 
 def page(params: object = None, metrics: object = None) -> str:
-    return model_changes.page(Changes("main", params or {}, metrics or {}, "A verdict.", "Here."))  # type: ignore[arg-type]
+    return model_changes.page(Changes("main", [], params or {}, metrics or {}, "A verdict.", "Here."))  # type: ignore[arg-type]
 
 
 def test_metrics_and_parameters_are_tables() -> None:
