@@ -11,9 +11,9 @@ from pipeline.promotion.mcnemar import Correct
 
 _POWER = 0.9  # with which a difference should be found
 _MOST_LABELS = 5000
-_IMPLAUSIBLE = 0.02  # of alpha
-_SHARES = 9
-_TINY = 1e-9
+_IMPLAUSIBLE = 0.02  # the share of alpha for shares of images outside their plausible interval
+_SHARES = 9  # tried in that interval
+_TINY = 1e-9  # a probability that is left out of sums
 
 
 class OneSided(NamedTuple):

@@ -17,10 +17,7 @@ from pipeline.data.datasets import Pixels, Split
 
 AUTO = "auto"
 WEIGHTS = (1, 4, 16, 64)
-STRENGTHS = (
-    1,
-    1.5,
-)  # of augmentation, as multiples of the parameters; 2 raises the loss on the old images of MNIST by a quarter
+STRENGTHS = (1, 1.5)  # multiply the parameters of augmentation; 2 raises the loss on the old images of MNIST by a quarter
 
 _TOLERATED = 1.25  # multiple of the lowest loss on old images; without it, promotion refused models for promote.margin
 _LEAST = 20  # recent images, without which no weight can be told from another
