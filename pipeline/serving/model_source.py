@@ -59,7 +59,8 @@ def _from_path(path: Path, sha256: str | None, paths: Paths) -> ServedModel:
 
 
 def _verified(path: Path, source: str, hashes: Sequence[str | None]) -> ServedModel:
+    found = files.sha256(path)
     for expected in hashes:
-        if expected is not None and (found := files.sha256(path)) != expected.lower():
+        if expected is not None and found != expected.lower():
             raise HashMismatchError(source, expected, found)
-    return open_checked(path, source, files.sha256(path)[:12], contract_beside(path), _THREADS)
+    return open_checked(path, source, found[:12], contract_beside(path), _THREADS)
